@@ -1,0 +1,197 @@
+//! What travels between control, proxies and consoles: one type for each body, JSON with lowerCamel keys.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::endpoint::Role;
+use crate::model::identity::Subject;
+use crate::model::name::{NodeName, ServiceName};
+use crate::model::resource::{Resource, Revision};
+use crate::model::snapshot::{GossipPass, Snapshot};
+
+// --- joining and certificates ---------------------------------------------------------------------------------------
+
+/// `POST /v1/join`: a new node, with its token, asks to become a member.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinRequest {
+    /// `id.secret` of the token.
+    pub token: String,
+    /// The name it wants.
+    pub node: NodeName,
+    /// What it wants to be.
+    pub role: Role,
+    /// The certificates it asks for: its own as a node, and one for each of its services.
+    pub requests: Vec<SigningRequest>,
+    /// Its Ed25519 public key for signing gossip records, 32 bytes in base64.
+    pub gossip_key: String,
+}
+
+/// A wish for one certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningRequest {
+    /// Whose.
+    pub subject: Subject,
+    /// PKCS#10 in DER, base64; only its public key is used.
+    pub csr: String,
+}
+
+/// `POST /v1/renew`, over mutual TLS with the node's current, or expired, certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenewRequest {
+    /// The certificates it asks for.
+    pub requests: Vec<SigningRequest>,
+    /// As in [`JoinRequest`].
+    pub gossip_key: String,
+}
+
+/// The answer to joining and renewing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Issued {
+    /// One for each request, in order.
+    pub certificates: Vec<IssuedCertificate>,
+    /// Control's word that this node owns its gossip key.
+    pub gossip_pass: GossipPass,
+    /// What the node needs to start.
+    pub snapshot: Snapshot,
+}
+
+/// A signed certificate.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuedCertificate {
+    /// Whose.
+    pub subject: Subject,
+    /// Leaf, then intermediates, without the root: DER in base64.
+    pub chain: Vec<String>,
+}
+
+// --- tokens ---------------------------------------------------------------------------------------------------------
+
+/// `POST /v1/tokens`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenRequest {
+    /// What its bearers may become.
+    pub role: Role,
+    /// Which services they may run; empty means any.
+    #[serde(default)]
+    pub services: Vec<ServiceName>,
+    /// How many nodes may join with it.
+    pub uses: u32,
+    /// For how long.
+    pub ttl_seconds: u64,
+}
+
+/// The answer: the only time that the secret is seen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenCreated {
+    /// The whole token, `mesh1.…`.
+    pub token: String,
+    /// The line that downloads from this control plane and joins with the token.
+    pub install: String,
+    /// What is known of it from now on.
+    pub info: TokenInfo,
+}
+
+/// `GET /v1/tokens`: what control knows of a token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenInfo {
+    /// Its public part.
+    pub id: String,
+    /// What its bearers may become.
+    pub role: Role,
+    /// Which services they may run; empty means any.
+    pub services: Vec<ServiceName>,
+    /// Joins left.
+    pub uses_left: u32,
+    /// When it stops working, Unix milliseconds.
+    pub expires_ms: u64,
+    /// When it was made, Unix milliseconds.
+    pub created_ms: u64,
+}
+
+// --- resources ------------------------------------------------------------------------------------------------------
+
+/// `GET /v1/resources/{plural}`, and one line of a watch is one [`ResourceEvent`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceList {
+    /// The revision it shows.
+    pub revision: Revision,
+    /// The objects, sorted by key.
+    pub items: Vec<Resource>,
+}
+
+/// A change of an object.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceEvent {
+    /// The revision that made it.
+    pub revision: Revision,
+    /// What happened.
+    pub change: ChangeKind,
+    /// The object as it is, or was before it was deleted.
+    pub object: Resource,
+}
+
+/// What happened to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "named for what they say")]
+pub enum ChangeKind {
+    Created,
+    Updated,
+    Unchanged,
+    Deleted,
+}
+
+/// The answer to `PUT` and `DELETE /v1/resources/{plural}/{namespace}/{name}` (`?dryRun=true` writes nothing).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WriteResult {
+    /// The revision in force now.
+    pub revision: Revision,
+    /// What was done.
+    pub change: ChangeKind,
+    /// The object as stored.
+    pub object: Resource,
+    /// Doubts that did not stop the write.
+    pub warnings: Vec<String>,
+}
+
+// --- proxies and control --------------------------------------------------------------------------------------------
+
+/// `POST /v1/ack`: a proxy took a snapshot, or kept its old one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ack {
+    /// The revision it speaks of.
+    pub revision: Revision,
+    /// Why it was refused; `None` when it is in force.
+    pub refused: Option<String>,
+}
+
+/// `GET /v1/status`: who answers.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The mesh.
+    pub mesh: String,
+    /// The control plane that answers.
+    pub node: NodeName,
+    /// Version of its executable.
+    pub build: String,
+    /// The newest revision.
+    pub revision: Revision,
+    /// Its clock, Unix milliseconds.
+    pub now_ms: u64,
+    /// End of the root certificate's validity, Unix milliseconds.
+    pub root_not_after_ms: u64,
+    /// End of the intermediate's validity, Unix milliseconds.
+    pub intermediate_not_after_ms: u64,
+}

@@ -1,0 +1,1 @@
+//! The control plane: authority, configuration, API, the merged view.

@@ -1,0 +1,1 @@
+//! Life of an SVID, from key to handshake.

@@ -1,0 +1,4 @@
+//! What is measured and how it adds up. Latencies are microseconds inside, seconds in Prometheus, milliseconds in JSON.
+
+pub mod histogram;
+pub mod report;

@@ -1,0 +1,3 @@
+//! Starts `mesh`.
+
+fn main() {}

@@ -1,0 +1,217 @@
+//! The closed list of what users may write, and the envelope it comes in.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::intention::IntentionSpec;
+use crate::model::name::DEFAULT_NAMESPACE;
+use crate::model::route::HttpRouteSpec;
+
+/// A number of the control store: every write makes the next one.
+pub type Revision = u64;
+
+/// Name, place and history of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Metadata {
+    /// Unique within kind and namespace: a DNS label or labels joined by dots.
+    pub name: String,
+    /// Its namespace.
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
+    /// For selection.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// For people and tools; not interpreted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Revision of the last write; given back on update, it must still be current. Set by the control plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_version: Option<String>,
+    /// Counts changes of the body. Set by the control plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// RFC 3339. Set by the control plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation_timestamp: Option<String>,
+}
+
+fn default_namespace() -> String {
+    DEFAULT_NAMESPACE.to_owned()
+}
+
+/// An object of some kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object<S> {
+    /// Name, place and history.
+    pub metadata: Metadata,
+    /// What the user wants.
+    pub spec: S,
+}
+
+/// Identifies an object: `(kind, namespace, name)`, ordered so.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.kind, self.name)?;
+        if self.namespace == DEFAULT_NAMESPACE {
+            Ok(())
+        } else {
+            write!(f, " in namespace {}", self.namespace)
+        }
+    }
+}
+
+/// Declares the kinds once: enum, names, and the object behind each.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident($spec:ty) = $kind:literal, $api:literal, $plural:literal, [$($short:literal),*];)+) => {
+        /// The kinds of object.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Kind { $($(#[$doc])* $variant,)+ }
+
+        impl Kind {
+            /// Every kind, in the order of their documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// Returns the `kind` of manifests.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $kind,)+ }
+            }
+
+            /// Returns the `apiVersion` of manifests.
+            pub fn api_version(self) -> &'static str {
+                match self { $(Self::$variant => $api,)+ }
+            }
+
+            /// Returns the name in the API's paths.
+            pub fn plural(self) -> &'static str {
+                match self { $(Self::$variant => $plural,)+ }
+            }
+
+            /// Finds a kind by any name people use: kind, plural or short, in any case.
+            pub fn find(text: &str) -> Option<Self> {
+                let text = text.to_ascii_lowercase();
+                $(if [$kind.to_ascii_lowercase().as_str(), $plural, $($short),*].contains(&text.as_str()) {
+                    return Some(Self::$variant);
+                })+
+                None
+            }
+        }
+
+        /// An object of any kind; on the wire, a manifest with `apiVersion` and `kind`.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Resource { $($(#[$doc])* $variant(Object<$spec>),)+ }
+
+        impl Resource {
+            /// Returns its kind.
+            pub fn kind(&self) -> Kind {
+                match self { $(Self::$variant(_) => Kind::$variant,)+ }
+            }
+
+            /// Returns its metadata.
+            pub fn metadata(&self) -> &Metadata {
+                match self { $(Self::$variant(object) => &object.metadata,)+ }
+            }
+
+            /// Returns its metadata, to be changed.
+            pub fn metadata_mut(&mut self) -> &mut Metadata {
+                match self { $(Self::$variant(object) => &mut object.metadata,)+ }
+            }
+        }
+
+        /// The manifest form, told apart by `kind`.
+        #[derive(Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        enum Manifest { $(
+            #[serde(rename = $kind)]
+            $variant {
+                #[serde(rename = "apiVersion")]
+                api_version: String,
+                metadata: Metadata,
+                spec: $spec,
+            },
+        )+ }
+
+        impl From<Resource> for Manifest {
+            fn from(resource: Resource) -> Self {
+                match resource { $(
+                    Resource::$variant(Object { metadata, spec }) => {
+                        Self::$variant { api_version: $api.to_owned(), metadata, spec }
+                    }
+                )+ }
+            }
+        }
+
+        impl TryFrom<Manifest> for Resource {
+            type Error = String;
+
+            fn try_from(manifest: Manifest) -> Result<Self, String> {
+                match manifest { $(
+                    Manifest::$variant { api_version, metadata, spec } => {
+                        if api_version == $api {
+                            Ok(Self::$variant(Object { metadata, spec }))
+                        } else {
+                            Err(format!("apiVersion '{api_version}' of kind {} is not known: expected {}", $kind, $api))
+                        }
+                    }
+                )+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Routes HTTP requests of a service.
+    HttpRoute(HttpRouteSpec) = "HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes", ["route", "routes", "rt"];
+    /// Says who may call a service.
+    Intention(IntentionSpec) = "Intention", "mesh/v1", "intentions", ["int"];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::find(text).ok_or_else(|| {
+            let known: Vec<_> = Self::ALL.iter().map(|kind| kind.plural()).collect();
+            format!("there is no kind '{text}': expected one of {}", known.join(", "))
+        })
+    }
+}
+
+impl Resource {
+    /// Returns what identifies it.
+    pub fn key(&self) -> Key {
+        let metadata = self.metadata();
+        Key { kind: self.kind(), namespace: metadata.namespace.clone(), name: metadata.name.clone() }
+    }
+}
+
+impl Serialize for Resource {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Manifest::from(self.clone()).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Resource {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(Manifest::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,223 @@
+//! HTTPRoute in the schema of the Gateway API (`gateway.networking.k8s.io/v1`), bound to services (GAMMA).
+//!
+//! The types mirror the upstream schema's field names. Fields of the schema that this version cannot obey are absent
+//! here, so that a manifest using them is refused with the place, never half obeyed.
+
+use serde::{Deserialize, Serialize};
+
+/// The body of an `HTTPRoute`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpRouteSpec {
+    /// The services it routes for: 1 to 32.
+    pub parent_refs: Vec<ParentRef>,
+    /// Ignored in a mesh, as the specification says: the destination decides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hostnames: Vec<String>,
+    /// The rules, at most 16; none means one rule that matches all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<HttpRouteRule>,
+}
+
+/// The service a route is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ParentRef {
+    /// API group: `""` (core) for a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// `Service`: the only kind of parent in a mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Namespace of the service; the route's own by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The service.
+    pub name: String,
+}
+
+/// One rule: what it matches, what it changes, where it leads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpRouteRule {
+    /// Shown in metrics and the console.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Any of these must match, at most 64; none matches every request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<HttpRouteMatch>,
+    /// Applied to every request of the rule, at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<HttpRouteFilter>,
+    /// Where matching requests go, by weight, at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub backend_refs: Vec<HttpBackendRef>,
+    /// How long they may take.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeouts: Option<HttpRouteTimeouts>,
+}
+
+/// Conditions that must all hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpRouteMatch {
+    /// On the path; every path when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<HttpPathMatch>,
+    /// On header fields, at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<HttpHeaderMatch>,
+    /// On the method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<HttpMethod>,
+}
+
+/// A condition on the path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpPathMatch {
+    /// How `value` is compared; `PathPrefix` by default.
+    #[serde(default, rename = "type")]
+    pub kind: PathMatchKind,
+    /// The path, `/` by default; at most 1,024 bytes.
+    #[serde(default = "root_path")]
+    pub value: String,
+}
+
+fn root_path() -> String {
+    "/".to_owned()
+}
+
+/// How a path is compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PathMatchKind {
+    /// The whole path.
+    Exact,
+    /// Its first elements: `/abc` matches `/abc` and `/abc/def`, not `/abcd`.
+    #[default]
+    PathPrefix,
+    /// A regular expression over the whole path.
+    RegularExpression,
+}
+
+/// A condition on a header field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpHeaderMatch {
+    /// How `value` is compared; `Exact` by default.
+    #[serde(default, rename = "type")]
+    pub kind: HeaderMatchKind,
+    /// The field, in any case.
+    pub name: String,
+    /// What it must be.
+    pub value: String,
+}
+
+/// How a header field is compared.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HeaderMatchKind {
+    /// Byte for byte.
+    #[default]
+    Exact,
+    /// A regular expression.
+    RegularExpression,
+}
+
+/// The methods a match can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the methods of RFC 9110 §9.3 and RFC 5789")]
+pub enum HttpMethod {
+    Get,
+    Head,
+    Post,
+    Put,
+    Delete,
+    Connect,
+    Options,
+    Trace,
+    Patch,
+}
+
+/// Something done to a request or its response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum HttpRouteFilter {
+    /// Changes the request's header fields.
+    RequestHeaderModifier {
+        /// What to change.
+        request_header_modifier: HeaderModifier,
+    },
+    /// Changes the response's header fields.
+    ResponseHeaderModifier {
+        /// What to change.
+        response_header_modifier: HeaderModifier,
+    },
+}
+
+/// Changes to header fields: `set` replaces, `add` appends, `remove` removes; at most 16 each.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeaderModifier {
+    /// Fields to put in place of any of that name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub set: Vec<HeaderField>,
+    /// Fields to append.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<HeaderField>,
+    /// Names of fields to remove.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
+}
+
+/// A header field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HeaderField {
+    /// Its name, in any case.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+/// A service to send to, with its share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpBackendRef {
+    /// API group: `""` (core) for a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// `Service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Namespace of the service; the route's own by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The service.
+    pub name: String,
+    /// Required by the schema for a Service. A mesh service is reached whatever its port, so the number is not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Its share among the rule's backends, 0 to 1,000,000; 1 by default, 0 takes none.
+    #[serde(default = "one")]
+    pub weight: u32,
+    /// Applied to the requests that go to this backend, at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<HttpRouteFilter>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// Limits of time, as GEP-2257 durations (`10s`, `1h30m`, `500ms`); `0s` switches a limit off.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpRouteTimeouts {
+    /// From the request's first byte to the response's last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// Of one attempt at one backend; at most `request`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_request: Option<String>,
+}

@@ -1,0 +1,1 @@
+//! The edge of the process: the only clock, the only spawn, sockets. Who else needs one asks here.

@@ -1,0 +1,1 @@
+//! The data plane: every call between services, over mutual TLS.

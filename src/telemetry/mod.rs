@@ -1,0 +1,1 @@
+//! Logs, metrics and access records: how the program tells what it does.
