@@ -1,1 +1,4 @@
 //! The edge of the process: the only clock, the only spawn, sockets. Who else needs one asks here.
+
+pub mod clock;
+pub mod task;

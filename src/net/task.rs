@@ -1,0 +1,46 @@
+//! The only spawn. Tasks have a name; a panic in one is logged with it and counted, and ends nothing else.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::FutureExt as _;
+use tokio::task::JoinHandle;
+
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how many tasks have panicked since the start of the process.
+pub fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
+/// Runs `future` on the current runtime. The handle may be dropped: the task goes on.
+#[expect(clippy::disallowed_methods, reason = "this is the spawn")]
+pub fn spawn<F>(name: &'static str, future: F) -> JoinHandle<Option<F::Output>>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    tokio::spawn(supervised(name, future))
+}
+
+/// Runs `future` on the current thread of a local runtime. The handle may be dropped: the task goes on.
+pub fn spawn_local<F>(name: &'static str, future: F) -> JoinHandle<Option<F::Output>>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    tokio::task::spawn_local(supervised(name, future))
+}
+
+/// Returns the future's output, or `None` when it panicked.
+async fn supervised<F: Future>(name: &'static str, future: F) -> Option<F::Output> {
+    match AssertUnwindSafe(future).catch_unwind().await {
+        Ok(output) => Some(output),
+        Err(_) => {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(task = name, "task panicked");
+            None
+        }
+    }
+}
