@@ -1,1 +1,3 @@
-//! The control plane: authority, configuration, API, the merged view.
+//! The control plane: certificate authority, configuration, API, and the merged view of all traffic.
+
+pub mod bootstrap;
