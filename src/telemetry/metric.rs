@@ -1,8 +1,8 @@
 //! Counts of traffic by edge: written by the workers, each into its own shard, and added up when read.
 //!
 //! A worker asks its [`Shard`] for the [`EdgeCell`] of an edge, and records into it: a lock that nobody else wants but
-//! once a second, and no allocation on the common path. The number of series is bounded: further ones are counted in one
-//! series for each side, named [`OTHER_SERVICE`].
+//! once a second, and no allocation on the common path. The number of series is bounded: further ones are counted under
+//! [`EdgeKey::overflow`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,16 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::logic::metric::report::{EdgeCounts, EdgeDelta, EdgeKey};
 use crate::logic::metric::total::EdgeTotal;
-use crate::model::identity::Subject;
-use crate::model::name::ServiceName;
 
 /// Most series of one process: about 10 MB of totals.
 pub const SERIES_MAX: usize = 10_000;
 /// A series that nobody holds is forgotten after as many calls of [`Registry::take_deltas`] without news: 10 minutes at
 /// one a second.
 pub const IDLE_TAKES_MAX: u32 = 600;
-/// Source and destination of what found no room within [`SERIES_MAX`].
-pub const OTHER_SERVICE: (&str, &str) = ("other", "overflow");
 
 /// How one request, or one connection, ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -119,7 +115,7 @@ impl Registry {
         lock(&self.shared.series).iter().map(|(key, series)| (key.clone(), series.total.clone())).collect()
     }
 
-    /// Returns how often an edge was asked for that found no room, and was counted as [`OTHER_SERVICE`].
+    /// Returns how often an edge was asked for that found no room, and was counted under [`EdgeKey::overflow`].
     pub fn overflows(&self) -> u64 {
         self.shared.overflows.load(Ordering::Relaxed)
     }
@@ -144,16 +140,7 @@ impl Shared {
             return key.clone();
         }
         self.overflows.fetch_add(1, Ordering::Relaxed);
-        let (name, namespace) = OTHER_SERVICE;
-        let other = ServiceName::new(name, namespace).expect("both are labels");
-        let key = EdgeKey {
-            side: key.side,
-            source: Subject::Service(other.clone()),
-            destination: other,
-            protocol: key.protocol,
-            route: String::new(),
-            node: None,
-        };
+        let key = key.overflow();
         series.entry(key.clone()).or_default();
         key
     }

@@ -21,9 +21,9 @@ pub struct Histogram {
     sum_us: u64,
 }
 
-/// The form on the wire.
-#[derive(Serialize, Deserialize)]
-struct Sparse {
+/// The form on the wire and at rest: only the buckets that are not empty. Takes no more room than it has values.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sparse {
     buckets: Vec<(u16, u32)>,
     sum_us: u64,
 }
@@ -43,14 +43,25 @@ impl Histogram {
         self.sum_us = self.sum_us.saturating_add(other.sum_us);
     }
 
+    /// Adds all that `other` counted. Buckets that cannot exist are left out: the pairs may come from the network.
+    pub fn merge_sparse(&mut self, other: &Sparse) {
+        for (bucket, count) in &other.buckets {
+            if usize::from(*bucket) <= bucket_of(VALUE_MAX_US) {
+                self.add(usize::from(*bucket), *count);
+            }
+        }
+        self.sum_us = self.sum_us.saturating_add(other.sum_us);
+    }
+
     fn add(&mut self, bucket: usize, count: u32) {
         if self.counts.len() <= bucket {
             self.counts.resize(bucket + 1, 0);
         }
         if let Some(slot) = self.counts.get_mut(bucket) {
-            *slot = slot.saturating_add(count);
+            let sum = slot.saturating_add(count);
+            self.total += u64::from(sum - *slot);
+            *slot = sum;
         }
-        self.total += u64::from(count);
     }
 
     /// Returns how many values were counted.
@@ -88,20 +99,21 @@ impl FromIterator<u64> for Histogram {
 }
 
 impl From<Sparse> for Histogram {
-    /// Counts of buckets that cannot exist are dropped: the pairs come from the network.
     fn from(sparse: Sparse) -> Self {
-        let mut histogram = Self { sum_us: sparse.sum_us, ..Self::default() };
-        for (bucket, count) in sparse.buckets {
-            if usize::from(bucket) <= bucket_of(VALUE_MAX_US) {
-                histogram.add(usize::from(bucket), count);
-            }
-        }
+        let mut histogram = Self::default();
+        histogram.merge_sparse(&sparse);
         histogram
     }
 }
 
 impl From<Histogram> for Sparse {
     fn from(histogram: Histogram) -> Self {
+        Self::from(&histogram)
+    }
+}
+
+impl From<&Histogram> for Sparse {
+    fn from(histogram: &Histogram) -> Self {
         let filled = histogram.counts.iter().enumerate().filter(|(_, count)| **count > 0);
         Self {
             buckets: filled.map(|(bucket, count)| (bucket as u16, *count)).collect(),

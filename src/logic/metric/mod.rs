@@ -3,3 +3,6 @@
 pub mod histogram;
 pub mod report;
 pub mod total;
+pub mod window;
+pub mod rollup;
+pub mod view;

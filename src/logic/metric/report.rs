@@ -44,6 +44,25 @@ pub struct EdgeKey {
     pub node: Option<NodeName>,
 }
 
+/// Source and destination, as name and namespace, of all series that found no room.
+const OVERFLOW: (&str, &str) = ("other", "overflow");
+
+impl EdgeKey {
+    /// Returns the key to count this edge under when there is no room for a series of its own: one for each side and
+    /// protocol, from and to the service `other.overflow`.
+    pub fn overflow(&self) -> Self {
+        let other = ServiceName::new(OVERFLOW.0, OVERFLOW.1).expect("both are labels");
+        Self {
+            side: self.side,
+            source: Subject::Service(other.clone()),
+            destination: other,
+            protocol: self.protocol,
+            route: String::new(),
+            node: None,
+        }
+    }
+}
+
 /// Counts for one edge. For `tcp`, a connection counts as one request when it ends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,0 +1,73 @@
+//! Reports in, the merged view out.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::logic::metric::report::{EdgeKey, ProxyStatus, Report};
+use crate::logic::metric::rollup::Rollup;
+use crate::logic::metric::total::EdgeTotal;
+use crate::logic::metric::view::ViewInput;
+use crate::model::name::NodeName;
+use crate::model::view::{EVENTS_MAX, EventView, MeshView};
+use crate::net::clock;
+
+/// The last things that happened, oldest first; older ones are let go.
+#[derive(Debug, Default)]
+pub struct Events(Mutex<VecDeque<EventView>>);
+
+/// What all proxies told. Shared: every method takes `&self`.
+#[derive(Debug, Default)]
+pub struct Collector {
+    /// What happened, as reports tell and as others push it.
+    pub events: Events,
+    rollup: Mutex<Rollup>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Events {
+    /// Appends one.
+    pub fn push(&self, event: EventView) {
+        let mut events = lock(&self.0);
+        if events.len() >= EVENTS_MAX {
+            events.pop_front();
+        }
+        events.push_back(event);
+    }
+
+    /// Returns all that are kept, the newest last.
+    pub fn all(&self) -> Vec<EventView> {
+        lock(&self.0).iter().cloned().collect()
+    }
+}
+
+impl Collector {
+    /// Makes one that has heard nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a report of `node`, as its certificate names it. Repeats are harmless.
+    pub fn report(&self, node: &NodeName, report: &Report) {
+        let events = lock(&self.rollup).add(node, report, clock::wall_ms());
+        events.into_iter().for_each(|event| self.events.push(event));
+    }
+
+    /// Returns the mesh as it is now; the collector's events are shown after those of `input`.
+    pub fn view(&self, mut input: ViewInput<'_>) -> MeshView {
+        input.events.extend(self.events.all());
+        lock(&self.rollup).view(&input)
+    }
+
+    /// Returns what was counted since the control plane started, by edge, sorted.
+    pub fn totals(&self) -> Vec<(EdgeKey, EdgeTotal)> {
+        lock(&self.rollup).totals().map(|(key, total)| (key.clone(), total.clone())).collect()
+    }
+
+    /// Returns the last status of every proxy that reports, by node.
+    pub fn statuses(&self) -> Vec<(NodeName, ProxyStatus)> {
+        lock(&self.rollup).statuses().map(|(node, status)| (node.clone(), status.clone())).collect()
+    }
+}

@@ -1,0 +1,268 @@
+//! The reports of all proxies, merged: totals, recent counts, and how each proxy is.
+//!
+//! Every report counts once, however often and however late it comes: `(node, epoch, sequence)` tells, with a bitmap of
+//! the last sequences as in IPsec's anti-replay window (RFC 4303 §3.4.3). Memory is bounded by [`SERIES_MAX`] and by the
+//! number of nodes; what is silent for [`IDLE_MS_MAX`] is forgotten.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::logic::metric::report::{EdgeDelta, EdgeKey, EjectedEndpoint, ProxyStatus, Report};
+use crate::logic::metric::total::EdgeTotal;
+use crate::logic::metric::window::{WINDOW_TICKS, Window};
+use crate::model::name::NodeName;
+use crate::model::view::{EventView, Severity, Side};
+
+/// Most series; further ones are counted under [`EdgeKey::overflow`].
+pub const SERIES_MAX: usize = 50_000;
+/// Series and proxies without news for so long are forgotten, milliseconds.
+pub const IDLE_MS_MAX: u64 = 600_000;
+/// A proxy that did not report for so long no longer vouches for its open connections, milliseconds.
+const VOUCH_MS_MAX: u64 = 15_000;
+/// An edge whose calls are refused makes an event no more often than this, milliseconds.
+const DENY_EVENT_EVERY_MS: u64 = 60_000;
+/// Length of a tick, milliseconds.
+pub const TICK_MS: u64 = 1_000;
+
+/// Everything the proxies told, merged.
+#[derive(Debug, Default)]
+pub struct Rollup {
+    pub(crate) series: BTreeMap<EdgeKey, Series>,
+    pub(crate) reporters: BTreeMap<NodeName, Reporter>,
+    /// The tick of the first report.
+    pub(crate) began: Option<u64>,
+    /// The tick in which the idle were last looked for.
+    swept: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Series {
+    pub(crate) total: EdgeTotal,
+    pub(crate) window: Window,
+    touched_ms: u64,
+    deny_event_ms: Option<u64>,
+}
+
+/// One proxy, by its reports.
+#[derive(Debug)]
+pub(crate) struct Reporter {
+    epoch: u64,
+    seen: Seen,
+    /// When its last report came.
+    pub(crate) at_ms: u64,
+    pub(crate) status: ProxyStatus,
+    /// What it has open: never 0.
+    open: BTreeMap<EdgeKey, u64>,
+    /// `(when, CPU time so far)`, milliseconds, over the window.
+    cpu: VecDeque<(u64, u64)>,
+}
+
+/// Which sequences of an epoch have come: the newest, and a bit for each of the 64 up to it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    newest: u64,
+    bits: u64,
+}
+
+impl Seen {
+    /// Returns whether `sequence` comes for the first time. One older than the bits reach counts as a repeat.
+    fn admit(&mut self, sequence: u64) -> bool {
+        if self.bits == 0 || sequence > self.newest {
+            let shift = u32::try_from(sequence.saturating_sub(self.newest)).unwrap_or(u32::MAX);
+            self.bits = self.bits.checked_shl(shift).unwrap_or(0) | 1;
+            self.newest = sequence;
+            return true;
+        }
+        let Some(bit) = u32::try_from(self.newest - sequence).ok().and_then(|age| 1_u64.checked_shl(age))
+        else {
+            return false;
+        };
+        let first = self.bits & bit == 0;
+        self.bits |= bit;
+        first
+    }
+}
+
+impl Rollup {
+    /// Makes one that has heard nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a report of `node` that arrived at `now_ms`, and returns what in it is worth telling, oldest first.
+    ///
+    /// A report that came before, or from an earlier process of the node, changes nothing. One that covers more than the
+    /// window counts in the totals only: most of it happened before the window.
+    pub fn add(&mut self, node: &NodeName, report: &Report, now_ms: u64) -> Vec<EventView> {
+        let mut events = Vec::new();
+        self.sweep(now_ms);
+        let newest = self.reporters.get(node).map(|reporter| reporter.epoch);
+        if newest.is_none_or(|epoch| epoch < report.epoch) {
+            self.reporters.insert(node.clone(), Reporter::new(report));
+        }
+        let Some(reporter) = self.reporters.get_mut(node) else { return events };
+        if reporter.epoch > report.epoch {
+            return events;
+        }
+        let in_order = report.sequence >= reporter.seen.newest;
+        if !reporter.seen.admit(report.sequence) {
+            return events;
+        }
+        reporter.at_ms = reporter.at_ms.max(now_ms);
+        if in_order {
+            status_events(node, &reporter.status, &report.proxy, now_ms, &mut events);
+            reporter.set_status(&report.proxy, now_ms);
+        }
+        self.began.get_or_insert(now_ms / TICK_MS);
+        let recent = report.covers_ms <= WINDOW_TICKS * TICK_MS;
+        for delta in &report.edges {
+            events.extend(self.add_edge(node, delta, recent, now_ms));
+        }
+        events
+    }
+
+    fn add_edge(
+        &mut self,
+        node: &NodeName,
+        delta: &EdgeDelta,
+        recent: bool,
+        now_ms: u64,
+    ) -> Option<EventView> {
+        let mut key = delta.key.clone();
+        if key.side == Side::Inbound {
+            // A proxy speaks for its own instances only.
+            key.node = Some(node.clone());
+        }
+        if !self.series.contains_key(&key) && self.series.len() >= SERIES_MAX {
+            key = key.overflow();
+        }
+        if let Some(reporter) = self.reporters.get_mut(node) {
+            reporter.count_open(&key, delta.counts.opened, delta.counts.closed);
+        }
+        let denied = delta.counts.denied;
+        let message = format!("intentions refused {denied} calls to {} on {node}", key.destination);
+        let subject = format!("{} -> {}", key.source, key.destination);
+        let series = self.series.entry(key).or_default();
+        series.touched_ms = now_ms;
+        series.total.add(&delta.counts);
+        if recent {
+            series.window.add(now_ms / TICK_MS, &delta.counts);
+        }
+        let told =
+            series.deny_event_ms.is_some_and(|at_ms| now_ms < at_ms.saturating_add(DENY_EVENT_EVERY_MS));
+        if denied == 0 || told {
+            return None;
+        }
+        series.deny_event_ms = Some(now_ms);
+        Some(event(now_ms, Severity::Warning, "deny", subject, message))
+    }
+
+    /// Returns all that was counted since each series began.
+    pub fn totals(&self) -> impl Iterator<Item = (&EdgeKey, &EdgeTotal)> {
+        self.series.iter().map(|(key, series)| (key, &series.total))
+    }
+
+    /// Returns the last status of every proxy that reports, by node.
+    pub fn statuses(&self) -> impl Iterator<Item = (&NodeName, &ProxyStatus)> {
+        self.reporters.iter().map(|(node, reporter)| (node, &reporter.status))
+    }
+
+    /// Returns what is open by edge, as far as somebody vouches for it.
+    pub(crate) fn open(&self, now_ms: u64) -> BTreeMap<&EdgeKey, i64> {
+        let mut sums: BTreeMap<&EdgeKey, i64> = BTreeMap::new();
+        for reporter in self.reporters.values().filter(|one| one.at_ms.saturating_add(VOUCH_MS_MAX) > now_ms)
+        {
+            for (key, open) in &reporter.open {
+                let sum = sums.entry(key).or_default();
+                *sum = sum.saturating_add(i64::try_from(*open).unwrap_or(i64::MAX));
+            }
+        }
+        sums
+    }
+
+    /// Forgets the idle, once a tick at most.
+    fn sweep(&mut self, now_ms: u64) {
+        let tick = now_ms / TICK_MS;
+        if tick <= self.swept {
+            return;
+        }
+        self.swept = tick;
+        let fresh = |at_ms: u64| at_ms.saturating_add(IDLE_MS_MAX) > now_ms;
+        self.reporters.retain(|_, reporter| fresh(reporter.at_ms));
+        let reporters = &self.reporters;
+        let is_open = |key: &EdgeKey| reporters.values().any(|reporter| reporter.open.contains_key(key));
+        self.series.retain(|key, series| fresh(series.touched_ms) || is_open(key));
+    }
+}
+
+impl Reporter {
+    fn new(first: &Report) -> Self {
+        Self {
+            epoch: first.epoch,
+            seen: Seen::default(),
+            at_ms: 0,
+            status: first.proxy.clone(),
+            open: BTreeMap::new(),
+            cpu: VecDeque::new(),
+        }
+    }
+
+    fn set_status(&mut self, status: &ProxyStatus, now_ms: u64) {
+        self.cpu.push_back((now_ms, status.cpu_ms));
+        let begin = now_ms.saturating_sub((WINDOW_TICKS + 1) * TICK_MS);
+        self.cpu.retain(|(at_ms, _)| *at_ms >= begin);
+        self.status = status.clone();
+    }
+
+    /// Counts what was opened and closed; a close whose opening was never heard of is let go.
+    fn count_open(&mut self, key: &EdgeKey, opened: u64, closed: u64) {
+        if opened == 0 && closed == 0 {
+            return;
+        }
+        let before = self.open.get(key).copied().unwrap_or(0);
+        match before.saturating_add(opened).saturating_sub(closed) {
+            0 => _ = self.open.remove(key),
+            open => _ = self.open.insert(key.clone(), open),
+        }
+    }
+
+    /// Returns its use of CPU over the window, in cores; `None` before the second report.
+    pub(crate) fn cpu(&self) -> Option<f64> {
+        let ((from_ms, from_cpu), (to_ms, to_cpu)) = (self.cpu.front()?, self.cpu.back()?);
+        let elapsed = to_ms.checked_sub(*from_ms).filter(|elapsed| *elapsed > 0)?;
+        Some(to_cpu.saturating_sub(*from_cpu) as f64 / elapsed as f64)
+    }
+}
+
+/// Tells what became different between two statuses of a proxy.
+fn status_events(
+    node: &NodeName,
+    old: &ProxyStatus,
+    new: &ProxyStatus,
+    now_ms: u64,
+    events: &mut Vec<EventView>,
+) {
+    let among = |all: &[EjectedEndpoint], one: &EjectedEndpoint| {
+        all.iter().any(|other| other.service == one.service && other.node == one.node)
+    };
+    for ejected in new.ejected.iter().filter(|one| !among(&old.ejected, one)) {
+        let subject = format!("{}@{}", ejected.service, ejected.node);
+        let message = format!("{node} avoids it: {}", ejected.reason);
+        events.push(event(now_ms, Severity::Warning, "outlier", subject, message));
+    }
+    for returned in old.ejected.iter().filter(|one| !among(&new.ejected, one)) {
+        let subject = format!("{}@{}", returned.service, returned.node);
+        events.push(event(now_ms, Severity::Info, "outlier", subject, format!("{node} uses it again")));
+    }
+    for identity in &new.identities {
+        let before = old.identities.iter().find(|one| one.subject == identity.subject);
+        let Some(error) = &identity.last_error else { continue };
+        if before.is_none_or(|before| before.last_error.is_none()) {
+            let message = format!("{node} could not renew its certificate: {error}");
+            events.push(event(now_ms, Severity::Error, "certificate", identity.subject.to_string(), message));
+        }
+    }
+}
+
+fn event(at_ms: u64, severity: Severity, kind: &str, subject: String, message: String) -> EventView {
+    EventView { at_ms, severity, kind: kind.to_owned(), subject, message }
+}
