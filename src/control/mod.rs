@@ -1,3 +1,4 @@
 //! The control plane: certificate authority, configuration, API, and the merged view of all traffic.
 
 pub mod bootstrap;
+pub mod collector;
