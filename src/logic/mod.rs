@@ -2,3 +2,11 @@
 //! and their randomness, and return a verdict.
 
 pub mod metric;
+pub mod duration;
+pub mod request;
+pub mod detect;
+pub mod route;
+pub mod balance;
+pub mod resilience;
+pub mod authorize;
+pub mod compile;

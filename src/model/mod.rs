@@ -3,8 +3,8 @@
 //! A **service** ([`service`]) is what is called, by **name** ([`name`]). Whoever speaks has an **identity**
 //! ([`identity`]). A **node** announces its services; the **catalogue** ([`endpoint`]) is the sum of what nodes say, and
 //! an **endpoint** is one reachable address in it. A **route** ([`route`]) says where requests to a service go; an
-//! **intention** ([`intention`]) says who may call it. Both are **resources** ([`resource`]) that users write, each write
-//! making a **revision**. A **snapshot** ([`snapshot`]) is all that a proxy needs of them at one revision; a **view** ([`view`]) is
+//! **intention** ([`intention`]) says who may call it, a **service object** ([`service_spec`]) what it speaks and how it is
+//! probed. All three are **resources** ([`resource`]) that users write, each write making a **revision**. A **snapshot** ([`snapshot`]) is all that a proxy needs of them at one revision; a **view** ([`view`]) is
 //! what people see of the whole.
 
 pub mod name;
@@ -14,6 +14,7 @@ pub mod token;
 pub mod endpoint;
 pub mod route;
 pub mod intention;
+pub mod service_spec;
 pub mod resource;
 pub mod snapshot;
 pub mod view;

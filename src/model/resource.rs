@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::intention::IntentionSpec;
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::route::HttpRouteSpec;
+use crate::model::service_spec::ServiceSpec;
 
 /// A number of the control store: every write makes the next one.
 pub type Revision = u64;
@@ -177,6 +178,8 @@ kinds! {
     HttpRoute(HttpRouteSpec) = "HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes", ["route", "routes", "rt"];
     /// Says who may call a service.
     Intention(IntentionSpec) = "Intention", "mesh/v1", "intentions", ["int"];
+    /// Says what a service speaks and how its instances are probed.
+    Service(ServiceSpec) = "Service", "mesh/v1", "services", ["svc"];
 }
 
 impl fmt::Display for Kind {

@@ -139,20 +139,30 @@ pub enum HttpMethod {
     Patch,
 }
 
-/// Something done to a request or its response.
+/// Something done to a request or its response: `type` says what, the field of that name how.
+///
+/// A struct as in the upstream schema, rather than an enum, so that a parser can say where in a file it went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all_fields = "camelCase", deny_unknown_fields)]
-pub enum HttpRouteFilter {
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpRouteFilter {
+    /// What it does.
+    #[serde(rename = "type")]
+    pub kind: FilterKind,
+    /// Given with the type `RequestHeaderModifier`, and only then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_header_modifier: Option<HeaderModifier>,
+    /// Given with the type `ResponseHeaderModifier`, and only then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub response_header_modifier: Option<HeaderModifier>,
+}
+
+/// What a filter does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum FilterKind {
     /// Changes the request's header fields.
-    RequestHeaderModifier {
-        /// What to change.
-        request_header_modifier: HeaderModifier,
-    },
+    RequestHeaderModifier,
     /// Changes the response's header fields.
-    ResponseHeaderModifier {
-        /// What to change.
-        response_header_modifier: HeaderModifier,
-    },
+    ResponseHeaderModifier,
 }
 
 /// Changes to header fields: `set` replaces, `add` appends, `remove` removes; at most 16 each.

@@ -1,0 +1,16 @@
+//! What deciders read of a request.
+
+use http::{HeaderMap, Method};
+
+/// The head of a request, borrowed: nothing is copied to decide about it.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The path as sent, percent-encoding and all, without the query; `*` or empty for requests without one.
+    pub path: &'a str,
+    /// What follows the `?`, without it.
+    pub query: Option<&'a str>,
+    /// The header fields.
+    pub headers: &'a HeaderMap,
+}

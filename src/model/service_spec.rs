@@ -1,0 +1,92 @@
+//! Service: what everybody should know of a service beyond where it is (`mesh/v1`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::service::Protocol;
+
+/// The body of a `Service`: about the service of the object's own name and namespace.
+///
+/// A service needs no such object to exist: nodes announce what they run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceSpec {
+    /// What it speaks, whatever its nodes announce; their word counts when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// How its nodes find out whether an instance works; without one, every instance that is announced does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+}
+
+/// A periodic probe of every instance by its own node: exactly one of `http`, `grpc` and `tcp` is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HealthCheck {
+    /// By a GET request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpProbe>,
+    /// By `grpc.health.v1.Health/Check`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<GrpcProbe>,
+    /// By opening a connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpProbe>,
+    /// From the end of one probe to the next, a duration of 1s to 1h; `10s` by default.
+    #[serde(default = "default_interval")]
+    pub interval: String,
+    /// After so long a probe has failed, a duration of 1ms to 1m; `2s` by default.
+    #[serde(default = "default_timeout")]
+    pub timeout: String,
+    /// Successes in a row after which an unhealthy instance is healthy, 1 to 100; 2 by default.
+    #[serde(default = "default_healthy_threshold")]
+    pub healthy_threshold: u32,
+    /// Failures in a row after which a healthy instance is unhealthy, 1 to 100; 3 by default.
+    #[serde(default = "default_unhealthy_threshold")]
+    pub unhealthy_threshold: u32,
+}
+
+/// A probe by HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpProbe {
+    /// The path, with or without a query.
+    #[serde(default = "root_path")]
+    pub path: String,
+    /// Status codes that mean healthy; 200 to 299 when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expected_statuses: Vec<u16>,
+}
+
+/// A probe by the gRPC health checking protocol.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GrpcProbe {
+    /// The name asked about; the server as a whole when empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub service: String,
+}
+
+/// A probe by opening a connection: `tcp: {}`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TcpProbe {}
+
+fn default_interval() -> String {
+    "10s".to_owned()
+}
+
+fn default_timeout() -> String {
+    "2s".to_owned()
+}
+
+fn default_healthy_threshold() -> u32 {
+    2
+}
+
+fn default_unhealthy_threshold() -> u32 {
+    3
+}
+
+fn root_path() -> String {
+    "/".to_owned()
+}
