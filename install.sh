@@ -1,0 +1,426 @@
+#!/bin/sh
+# Installs mesh on this host, and makes it a member of a mesh.
+#
+#   from a control plane:   curl … https://HOST:7443/install.sh | sh -s -- --join TOKEN --service web=8080
+#   from a release:         sh install.sh --from DIR|URL --control
+#   away again:             sh install.sh --uninstall
+#
+# 'sh install.sh --help' lists everything. Nothing runs before the last line has arrived.
+#
+# The next two lines are filled in by the control plane that serves this script: its own address (https://host:port),
+# and the hash of its serving key as curl's --pinnedpubkey takes it (sha256//…). Empty: this is a plain file.
+MESH_URL=''
+MESH_PIN=''
+
+set -eu
+umask 022
+
+USAGE="usage: install.sh [what to run] [where from] [options]
+
+what to run (nothing: only the program is installed)
+  --join TOKEN               a proxy that joins the mesh of this token ('mesh token create' makes one)
+    --service NAME=PORT[/PROTO]   a service of this host (repeat)
+    --upstream NAME=ADDR:PORT     a local port for a service of the mesh (repeat)
+  --control                  a control plane
+  -- ARGUMENTS               all that follows goes to 'mesh proxy' or 'mesh control' as it is
+
+  --node NAME, --zone ZONE, --advertise HOST    as for 'mesh proxy' and 'mesh control'
+
+where from
+  --from DIR|URL             a release: a directory, or an https:// address of one, with SHA256SUMS in it
+                             (without it: the control plane that served this script)
+options
+  --prefix DIR               install below DIR instead of /; starts nothing
+  --no-start                 install the service, but do not start it
+  --dry-run                  say what would be done, do nothing
+  --uninstall                stop mesh and remove the program, its services, its settings and the proxy's state
+  --purge                    with --uninstall: also the control plane's state, that is the mesh's certificate authority
+  --help                     this text"
+
+say() { printf '%s\n' "$*" >&2; }
+fail() {
+    say "install.sh: $*"
+    exit 1
+}
+misuse() {
+    say "install.sh: $1"
+    say "$USAGE"
+    exit 2
+}
+
+# Carries out a command, or says it with --dry-run.
+run() {
+    if [ -n "$dry_run" ]; then
+        say "would run: $*"
+    else
+        "$@"
+    fi
+}
+
+clean_up() {
+    [ -z "${work:-}" ] || rm -rf "$work"
+    [ -z "${fresh:-}" ] || rm -f "$fresh"
+}
+
+# --- arguments -----------------------------------------------------------------------------------------------------
+
+# Values end up in files that systemd and shells read: no blanks, no quotes, nothing that either would expand.
+check_value() {
+    case $2 in
+        '') misuse "$1 needs a value" ;;
+        *[!A-Za-z0-9._:/,=@%+~[\]-]*) fail "$1: '$2' has a character that cannot be part of it" ;;
+    esac
+}
+
+parse() {
+    role='' token='' arguments='' from='' prefix='' dry_run='' uninstall='' purge='' start=yes services=''
+    while [ $# -gt 0 ]; do
+        option=$1
+        shift
+        case $option in
+            --*=*)
+                set -- "${option#*=}" "$@"
+                option=${option%%=*}
+                ;;
+        esac
+        case $option in
+            --join | --service | --upstream | --node | --zone | --advertise | --from | --prefix)
+                [ $# -gt 0 ] || misuse "$option needs a value"
+                value=$1
+                shift
+                ;;
+        esac
+        case $option in
+            --join)
+                check_value "$option" "$value"
+                case $value in
+                    mesh1.*@*:*) token=$value ;;
+                    *) fail "--join: this is no join token (mesh1.…@host:port); 'mesh token create' on the control plane makes one" ;;
+                esac
+                take_role proxy
+                ;;
+            --service | --upstream | --node | --zone | --advertise)
+                check_value "$option" "$value"
+                case $option in --service | --upstream) services=yes ;; esac
+                arguments="$arguments $option $value"
+                ;;
+            --from) from=$value ;;
+            --prefix) prefix=${value%/} ;;
+            --control) take_role control ;;
+            --no-start) start='' ;;
+            --dry-run) dry_run=yes ;;
+            --uninstall) uninstall=yes ;;
+            --purge) purge=yes ;;
+            --help | -h)
+                printf '%s\n' "$USAGE"
+                exit 0
+                ;;
+            --)
+                for value in "$@"; do
+                    check_value "an argument after --" "$value"
+                    arguments="$arguments $value"
+                done
+                break
+                ;;
+            *) misuse "unknown option '$option'" ;;
+        esac
+    done
+    arguments=${arguments# }
+    [ -z "$purge" ] || [ -n "$uninstall" ] || misuse "--purge goes with --uninstall"
+    [ -z "$arguments" ] || [ -n "$role" ] || misuse "say what to run: --join TOKEN or --control"
+    [ -z "$services" ] || [ "$role" = proxy ] || misuse "--service and --upstream go with --join"
+    # A control plane calls itself --name, a proxy --node.
+    [ "$role" != control ] || arguments=$(printf '%s' "$arguments" | sed 's/^--node /--name /; s/ --node / --name /g')
+}
+
+take_role() {
+    [ -z "$role" ] || [ "$role" = "$1" ] || misuse "--join and --control are for different hosts: choose one"
+    role=$1
+}
+
+# --- getting the program -------------------------------------------------------------------------------------------
+
+digest() {
+    if command -v sha256sum >/dev/null 2>&1; then
+        sum=$(sha256sum "$1")
+    elif command -v openssl >/dev/null 2>&1; then
+        sum=$(openssl dgst -sha256 -r "$1")
+    else
+        fail "needs sha256sum or openssl to check what was downloaded"
+    fi
+    printf '%s' "${sum%% *}"
+}
+
+# download URL FILE [curl's options]
+download() {
+    url=$1 file=$2
+    shift 2
+    if command -v curl >/dev/null 2>&1; then
+        curl -fsSL --retry 3 --connect-timeout 10 --max-time 600 "$@" -o "$file" "$url" || fail "cannot download $url"
+    elif [ $# -eq 0 ] && command -v wget >/dev/null 2>&1; then
+        wget -q -O "$file" "$url" || fail "cannot download $url"
+    else
+        fail "needs curl to download $url"
+    fi
+}
+
+# Puts the program into $work/mesh and its expected digest into $expected.
+fetch() {
+    machine=$(uname -m)
+    case $from in
+        '')
+            [ -n "$MESH_URL" ] || misuse "say where to install from: --from DIR|URL, or use the line that 'mesh token create --install' prints"
+            say "downloading mesh from $MESH_URL"
+            if [ -n "$MESH_PIN" ]; then
+                download "$MESH_URL/mesh.sha256" "$work/sum" -k --pinnedpubkey "$MESH_PIN"
+                download "$MESH_URL/mesh" "$work/mesh" -k --pinnedpubkey "$MESH_PIN"
+            else
+                fail "this script names $MESH_URL but not its key: download it again with the line that 'mesh token create --install' prints"
+            fi
+            read -r expected _ <"$work/sum" || [ -n "$expected" ] || fail "the control plane gave no digest of its program"
+            ;;
+        https://* | http://127.0.0.1[:/]* | http://localhost[:/]*)
+            say "downloading mesh from $from"
+            download "${from%/}/SHA256SUMS" "$work/SHA256SUMS"
+            pick "$work/SHA256SUMS"
+            download "${from%/}/$name" "$work/mesh"
+            ;;
+        *://*) fail "--from $from: only https:// is safe to install from" ;;
+        *)
+            [ -f "$from/SHA256SUMS" ] || fail "--from $from: there is no SHA256SUMS in it"
+            pick "$from/SHA256SUMS"
+            [ -f "$from/$name" ] || fail "--from $from: SHA256SUMS names '$name', which is not there"
+            cp "$from/$name" "$work/mesh"
+            ;;
+    esac
+    found=$(digest "$work/mesh")
+    [ "$found" = "$expected" ] || fail "what arrived is not what was meant: its SHA-256 is $found instead of '$expected'; nothing was installed"
+}
+
+# Chooses the program for this machine from a list of digests: mesh-linux-MACHINE, else mesh.
+pick() {
+    for name in "mesh-linux-$machine" mesh; do
+        expected=$(sed -n "s/^\([0-9a-f]\{64\}\) [ *]\(\.\/\)\{0,1\}$name\$/\1/p" "$1" | sed -n 1p)
+        [ -z "$expected" ] || return 0
+    done
+    fail "$1 names no mesh for $machine"
+}
+
+install_program() {
+    if [ -f "$program" ] && [ "$(digest "$program")" = "$expected" ]; then
+        say "$program is already this version"
+        return 0
+    fi
+    chmod 755 "$work/mesh"
+    version=$("$work/mesh" version 2>/dev/null) || fail "the downloaded program does not run here ($machine); nothing was installed"
+    if [ -n "$dry_run" ]; then
+        say "would install $program ($version)"
+        return 0
+    fi
+    mkdir -p "$prefix/usr/local/bin"
+    # A rename within one directory: whoever runs mesh meanwhile has the old program or the new one, never a half.
+    fresh="$program.new.$$"
+    cp "$work/mesh" "$fresh"
+    chmod 755 "$fresh"
+    mv -f "$fresh" "$program"
+    fresh=''
+    changed=yes
+    say "installed $program ($version)"
+}
+
+# --- the service ---------------------------------------------------------------------------------------------------
+
+unit() {
+    case $1 in
+        proxy) title='data plane' ;;
+        control) title='control plane' ;;
+    esac
+    cat <<UNIT
+[Unit]
+Description=mesh $title
+After=network-online.target
+Wants=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=notify
+NotifyAccess=main
+EnvironmentFile=/etc/mesh/$1.env
+Environment=MESH_DATA_DIR=/var/lib/mesh/$1
+ExecStart=/usr/local/bin/mesh $1 \$MESH_ARGS
+ExecReload=/bin/kill -HUP \$MAINPID
+Restart=always
+RestartSec=1
+TimeoutStartSec=120
+TimeoutStopSec=60
+LimitNOFILE=1048576
+StateDirectory=mesh/$1
+StateDirectoryMode=0700
+UMask=0077
+
+DynamicUser=yes
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectHostname=yes
+ProtectControlGroups=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+}
+
+# The token is a secret: the file is the owner's alone, from its first byte.
+settings() {
+    printf '# Settings of mesh %s; read by its service. Written by install.sh.\n' "$role"
+    [ -z "$token" ] || printf "MESH_JOIN='%s'\n" "$token"
+    printf "MESH_ARGS='%s'\n" "$arguments"
+}
+
+# write FILE MODE: standard input becomes the file, unless it is that already.
+write() {
+    if [ -n "$dry_run" ]; then
+        cat >/dev/null
+        say "would write $1"
+        return 0
+    fi
+    mkdir -p "${1%/*}"
+    fresh="$1.new.$$"
+    (umask 077 && cat >"$fresh")
+    if [ -f "$1" ] && cmp -s "$1" "$fresh"; then
+        rm -f "$fresh"
+    else
+        chmod "$2" "$fresh"
+        mv -f "$fresh" "$1"
+        changed=yes
+        say "wrote $1"
+    fi
+    fresh=''
+}
+
+has_systemd() { [ -z "$prefix" ] && [ -d /run/systemd/system ] && command -v systemctl >/dev/null 2>&1; }
+
+install_service() {
+    settings | write "$prefix/etc/mesh/$role.env" 600
+    if ! has_systemd; then
+        say ""
+        say "systemd does not run here; start mesh $role by hand, or from what starts services on this host:"
+        say ""
+        say "    set -a; . $prefix/etc/mesh/$role.env; set +a"
+        say "    $program $role --data-dir $prefix/var/lib/mesh/$role \$MESH_ARGS"
+        return 0
+    fi
+    unit "$role" | write "/etc/systemd/system/mesh-$role.service" 644
+    run systemctl daemon-reload
+    run systemctl enable --quiet "mesh-$role.service"
+    if [ -z "$start" ]; then
+        say "start it with: systemctl start mesh-$role"
+        return 0
+    fi
+    if [ -n "$changed" ] || ! systemctl is-active --quiet "mesh-$role.service"; then
+        # The service reports itself ready only when it would serve, so that success here means just that.
+        run systemctl restart "mesh-$role.service" || {
+            journalctl --no-pager -u "mesh-$role.service" -n 20 >&2 || :
+            fail "mesh $role did not start; its last words are above"
+        }
+    fi
+    say "mesh $role runs; 'mesh check' looks at it, 'systemctl status mesh-$role' too"
+    if [ "$role" = control ] && [ -z "$dry_run" ]; then
+        say "on the other hosts run:"
+        MESH_CONTROL="unix:///var/lib/mesh/control/control.sock" "$program" token create --install >&2 || :
+    fi
+}
+
+# --- and away again ------------------------------------------------------------------------------------------------
+
+# Prints the processes that run our program, also after it was replaced.
+running() {
+    for process in /proc/[0-9]*; do
+        case $(readlink "$process/exe" 2>/dev/null) in
+            "$program" | "$program (deleted)") printf '%s\n' "${process#/proc/}" ;;
+        esac
+    done
+}
+
+stop_processes() {
+    processes=$(running)
+    [ -n "$processes" ] || return 0
+    for process in $processes; do
+        run kill -TERM "$process" || :
+    done
+    [ -z "$dry_run" ] || return 0
+    waited=0
+    while [ -n "$(running)" ]; do
+        [ "$waited" -lt 60 ] || fail "still running after a minute: process $(running | tr '\n' ' ')"
+        sleep 1
+        waited=$((waited + 1))
+    done
+}
+
+remove() {
+    for file in "$@"; do
+        if [ -e "$file" ] || [ -L "$file" ]; then
+            run rm -rf "$file"
+            [ -n "$dry_run" ] || say "removed $file"
+        fi
+    done
+}
+
+remove_all() {
+    for role in proxy control; do
+        if has_systemd && [ -e "/etc/systemd/system/mesh-$role.service" ]; then
+            run systemctl disable --quiet --now "mesh-$role.service" || :
+        fi
+        remove "$prefix/etc/systemd/system/mesh-$role.service" "$prefix/etc/mesh/$role.env"
+    done
+    stop_processes
+    remove "$program" "$prefix/var/lib/mesh/proxy" "$prefix/var/lib/private/mesh/proxy"
+    if [ -n "$purge" ]; then
+        remove "$prefix/var/lib/mesh" "$prefix/var/lib/private/mesh"
+    elif [ -e "$prefix/var/lib/mesh/control" ]; then
+        say "kept $prefix/var/lib/mesh/control, the mesh's certificate authority and configuration; --purge removes that too"
+    fi
+    for directory in "$prefix/etc/mesh" "$prefix/var/lib/mesh" "$prefix/var/lib/private/mesh"; do
+        [ ! -d "$directory" ] || run rmdir "$directory" 2>/dev/null || :
+    done
+    if has_systemd; then
+        run systemctl daemon-reload
+        systemctl reset-failed mesh-proxy.service mesh-control.service 2>/dev/null || :
+    fi
+}
+
+main() {
+    parse "$@"
+    [ "$(uname -s)" = Linux ] || fail "mesh is for Linux"
+    [ -n "$prefix" ] || [ -n "$dry_run" ] || [ "$(id -u)" = 0 ] ||
+        fail "must be root to install into /usr/local: put 'sudo' before 'sh'"
+    program="$prefix/usr/local/bin/mesh"
+    changed=''
+    if [ -n "$uninstall" ]; then
+        remove_all
+        return 0
+    fi
+    trap clean_up EXIT
+    trap 'exit 130' INT TERM HUP
+    work=$(mktemp -d)
+    fetch
+    install_program
+    [ -z "$role" ] || install_service
+}
+
+main "$@"
