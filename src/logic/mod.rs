@@ -10,3 +10,4 @@ pub mod balance;
 pub mod resilience;
 pub mod authorize;
 pub mod compile;
+pub mod state;

@@ -1,0 +1,477 @@
+//! The state of the control plane, and the one way to change it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::logic::state::command::{Admission, Change, Command, Event, Expected, Refusal, TokenUse, Written};
+use crate::logic::state::record::{GossipKey, Issuance, JoinToken, Mesh, Node};
+use crate::model::endpoint::Role;
+use crate::model::identity::{Subject, TrustDomain};
+use crate::model::intention::Action;
+use crate::model::name::{NodeName, ServiceName};
+use crate::model::resource::{Key, Resource, Revision};
+
+/// Most objects: every proxy holds all of them.
+pub const RESOURCES_MAX: usize = 20_000;
+/// Most tokens that have not been forgotten.
+pub const TOKENS_MAX: usize = 10_000;
+/// Most nodes that were ever let in and not forgotten.
+pub const NODES_MAX: usize = 20_000;
+/// Most gossip keys: the one that seals, the one before, the one to come.
+pub const GOSSIP_KEYS_MAX: usize = 3;
+/// How long expired tokens and certificates are remembered, milliseconds.
+const REMEMBER_MS: u64 = 24 * 60 * 60 * 1000;
+/// The newest key of a node and the one before.
+const NODE_KEYS_MAX: usize = 2;
+
+/// Everything the control plane remembers. Serialised, it is a snapshot of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    revision: Revision,
+    policy_revision: Revision,
+    mesh: Option<Mesh>,
+    #[serde(with = "by_key")]
+    resources: BTreeMap<Key, Arc<Resource>>,
+    tokens: BTreeMap<String, JoinToken>,
+    nodes: BTreeMap<NodeName, Node>,
+    banned: BTreeMap<NodeName, u64>,
+    issued: BTreeMap<String, Issuance>,
+    gossip: Vec<GossipKey>,
+}
+
+impl State {
+    /// Carries out a command: all of it or nothing.
+    ///
+    /// Returns what it did; nothing when all was so already. Whatever did something makes the next revision.
+    ///
+    /// # Errors
+    /// When the command is refused; the state is as it was.
+    pub fn apply(&mut self, command: Command) -> Result<Vec<Event>, Refusal> {
+        let Command { at_ms, change } = command;
+        if self.mesh.is_none() && !matches!(change, Change::Found { .. }) {
+            return Err(Refusal::NotFounded);
+        }
+        let events = match change {
+            Change::Found { trust_domain, default_action } => self.found(trust_domain, default_action, at_ms)?,
+            Change::Put { resource, expected } => self.put(*resource, expected, at_ms)?,
+            Change::Delete { key, expected } => self.delete(&key, expected)?,
+            Change::SetDefaultAction(action) => self.set_default_action(action),
+            Change::CreateToken(token) => self.create_token(token, at_ms)?,
+            Change::RevokeToken { id } => {
+                self.tokens.remove(&id).ok_or(Refusal::UnknownToken)?;
+                vec![Event::TokenRevoked { id }]
+            }
+            Change::Admit(admission) => self.admit(admission, at_ms)?,
+            Change::Rekey { node, key } => self.rekey(node, key)?,
+            Change::Issue(certificates) => self.issue(certificates, at_ms)?,
+            Change::Ban(node) => self.ban(node, at_ms)?,
+            Change::Unban(node) => self.unban(node),
+            Change::Forget(node) => self.forget(node)?,
+            Change::InstallGossipKey { id, key } => self.install_gossip_key(id, key, at_ms)?,
+            Change::PromoteGossipKey { id } => self.promote_gossip_key(id, at_ms)?,
+            Change::RetireGossipKey { id } => self.retire_gossip_key(id)?,
+        };
+        if !events.is_empty() {
+            self.revision += 1;
+        }
+        if events.iter().any(Event::concerns_proxies) {
+            self.policy_revision = self.revision;
+        }
+        Ok(events)
+    }
+
+    // --- the mesh -----------------------------------------------------------------------------------------------
+
+    fn found(&mut self, trust_domain: TrustDomain, action: Action, at_ms: u64) -> Result<Vec<Event>, Refusal> {
+        if let Some(mesh) = &self.mesh {
+            return Err(Refusal::Founded(mesh.trust_domain.clone()));
+        }
+        self.mesh =
+            Some(Mesh { trust_domain: trust_domain.clone(), default_action: action, founded_ms: at_ms });
+        Ok(vec![Event::Founded { trust_domain }])
+    }
+
+    fn set_default_action(&mut self, action: Action) -> Vec<Event> {
+        match &mut self.mesh {
+            Some(mesh) if mesh.default_action != action => {
+                mesh.default_action = action;
+                vec![Event::DefaultActionSet { action }]
+            }
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    // --- objects ------------------------------------------------------------------------------------------------
+
+    fn put(&mut self, mut resource: Resource, expected: Expected, at_ms: u64) -> Result<Vec<Event>, Refusal> {
+        let key = resource.key();
+        let old = self.resources.get(&key);
+        expect(&key, old, expected)?;
+        if old.is_none() && self.resources.len() >= RESOURCES_MAX {
+            return Err(Refusal::TooMany { what: "objects", max: RESOURCES_MAX });
+        }
+        let (created, generation) = match old {
+            None => (timestamp(at_ms), 1),
+            Some(old) => {
+                let history = old.metadata();
+                let mut same = resource.clone();
+                let metadata = same.metadata_mut();
+                metadata.resource_version.clone_from(&history.resource_version);
+                metadata.generation = history.generation;
+                metadata.creation_timestamp.clone_from(&history.creation_timestamp);
+                if same == **old {
+                    return Ok(Vec::new());
+                }
+                *same.metadata_mut() = history.clone();
+                let body_changed = same != **old;
+                let generation = history.generation.unwrap_or(1) + u64::from(body_changed);
+                (history.creation_timestamp.clone(), generation)
+            }
+        };
+        let written = if old.is_none() { Written::Created } else { Written::Updated };
+        let metadata = resource.metadata_mut();
+        metadata.resource_version = Some((self.revision + 1).to_string());
+        metadata.generation = Some(generation);
+        metadata.creation_timestamp = created;
+        let object = Arc::new(resource);
+        self.resources.insert(key, Arc::clone(&object));
+        Ok(vec![Event::Object { written, object }])
+    }
+
+    fn delete(&mut self, key: &Key, expected: Expected) -> Result<Vec<Event>, Refusal> {
+        let old = self.resources.get(key);
+        expect(key, old, expected)?;
+        let object = self.resources.remove(key).ok_or_else(|| Refusal::NoObject(key.clone()))?;
+        Ok(vec![Event::Object { written: Written::Deleted, object }])
+    }
+
+    // --- tokens and nodes ---------------------------------------------------------------------------------------
+
+    fn create_token(&mut self, token: JoinToken, at_ms: u64) -> Result<Vec<Event>, Refusal> {
+        let id = token.id.clone();
+        if self.tokens.contains_key(&id) {
+            return Err(Refusal::TokenExists(id));
+        }
+        let remembered =
+            |token: &JoinToken| token.expires_ms.saturating_add(REMEMBER_MS) > at_ms;
+        if self.tokens.values().filter(|token| remembered(token)).count() >= TOKENS_MAX {
+            return Err(Refusal::TooMany { what: "tokens", max: TOKENS_MAX });
+        }
+        self.tokens.retain(|_, token| remembered(token));
+        self.tokens.insert(id.clone(), token);
+        Ok(vec![Event::TokenCreated { id }])
+    }
+
+    /// Joining again with the same key and token takes no second use: the answer to the first may have been lost.
+    fn admit(&mut self, admission: Admission, at_ms: u64) -> Result<Vec<Event>, Refusal> {
+        let Admission { node, role, key, services, token, replace } = admission;
+        if self.banned.contains_key(&node) {
+            return Err(Refusal::Banned(node));
+        }
+        let known = self.nodes.get(&node);
+        let same = known.is_some_and(|known| known.keys.contains(&key) && known.role == role);
+        let repeated = same && known.is_some_and(|known| known.token == token.as_ref().map(|token| token.id.clone()));
+        let allowed = match &token {
+            Some(shown) => self.check_token(shown, role, repeated, at_ms)?.services.clone(),
+            None => Vec::new(),
+        };
+        if let Some(service) = services.iter().find(|service| !allowed.is_empty() && !allowed.contains(service)) {
+            return Err(Refusal::Service { node, service: service.clone(), allowed: list(&allowed) });
+        }
+        if known.is_some() && !same && !replace {
+            return Err(Refusal::NameTaken(node));
+        }
+        if known.is_none() && self.nodes.len() >= NODES_MAX {
+            return Err(Refusal::TooMany { what: "nodes", max: NODES_MAX });
+        }
+        if repeated {
+            return Ok(Vec::new());
+        }
+        let mut record = Node {
+            role,
+            keys: vec![key],
+            services: allowed,
+            token: token.as_ref().map(|token| token.id.clone()),
+            joined_ms: at_ms,
+        };
+        let mut events = Vec::new();
+        match known {
+            None => events.push(Event::Joined { node: node.clone(), role }),
+            Some(known) if same => {
+                record.keys.clone_from(&known.keys);
+                record.services = join(&known.services, &record.services);
+                record.joined_ms = known.joined_ms;
+                events.push(Event::Rejoined { node: node.clone() });
+            }
+            Some(_) => events.push(Event::Replaced { node: node.clone(), role }),
+        }
+        self.nodes.insert(node, record);
+        if let Some(used) = token.and_then(|token| self.tokens.get_mut(&token.id)) {
+            used.uses_left -= 1;
+            events.push(Event::TokenUsed { id: used.id.clone(), uses_left: used.uses_left });
+        }
+        Ok(events)
+    }
+
+    fn check_token(&self, shown: &TokenUse, role: Role, repeated: bool, at_ms: u64) -> Result<&JoinToken, Refusal> {
+        let token = self.tokens.get(&shown.id).ok_or(Refusal::UnknownToken)?;
+        if !equal(token.secret_hash.as_bytes(), shown.secret_hash.as_bytes()) {
+            return Err(Refusal::UnknownToken);
+        }
+        if token.expires_ms <= at_ms {
+            return Err(Refusal::TokenExpired(shown.id.clone()));
+        }
+        if token.uses_left == 0 && !repeated {
+            return Err(Refusal::TokenUsedUp(shown.id.clone()));
+        }
+        if token.role != role {
+            let (allowed, wanted) = (role_name(token.role), role_name(role));
+            return Err(Refusal::TokenRole { id: shown.id.clone(), allowed, wanted });
+        }
+        Ok(token)
+    }
+
+    fn rekey(&mut self, node: NodeName, key: String) -> Result<Vec<Event>, Refusal> {
+        let Some(record) = self.nodes.get_mut(&node) else {
+            return Err(Refusal::UnknownNode(node));
+        };
+        if record.keys.first() == Some(&key) {
+            return Ok(Vec::new());
+        }
+        record.keys.retain(|known| *known != key);
+        record.keys.insert(0, key);
+        record.keys.truncate(NODE_KEYS_MAX);
+        Ok(vec![Event::Rekeyed { node }])
+    }
+
+    fn ban(&mut self, node: NodeName, at_ms: u64) -> Result<Vec<Event>, Refusal> {
+        match self.nodes.get(&node).map(|known| known.role) {
+            None => return Err(Refusal::UnknownNode(node)),
+            Some(Role::Control) => return Err(Refusal::IsControl(node)),
+            Some(Role::Proxy) => {}
+        }
+        if self.banned.contains_key(&node) {
+            return Ok(Vec::new());
+        }
+        self.banned.insert(node.clone(), at_ms);
+        Ok(vec![Event::Banned { node }])
+    }
+
+    fn unban(&mut self, node: NodeName) -> Vec<Event> {
+        match self.banned.remove(&node) {
+            Some(_) => vec![Event::Unbanned { node }],
+            None => Vec::new(),
+        }
+    }
+
+    /// A ban outlives the record of its node, or leaving would undo it.
+    fn forget(&mut self, node: NodeName) -> Result<Vec<Event>, Refusal> {
+        match self.nodes.get(&node).map(|known| known.role) {
+            None => return Err(Refusal::UnknownNode(node)),
+            Some(Role::Control) => return Err(Refusal::IsControl(node)),
+            Some(Role::Proxy) => {}
+        }
+        self.nodes.remove(&node);
+        Ok(vec![Event::Forgotten { node }])
+    }
+
+    // --- certificates -------------------------------------------------------------------------------------------
+
+    fn issue(&mut self, certificates: Vec<Issuance>, at_ms: u64) -> Result<Vec<Event>, Refusal> {
+        for (index, issuance) in certificates.iter().enumerate() {
+            self.may_hold(&issuance.node, &issuance.subject)?;
+            let twice = certificates.iter().skip(index + 1).any(|other| other.serial == issuance.serial);
+            if twice || self.issued.contains_key(&issuance.serial) {
+                return Err(Refusal::SerialTaken);
+            }
+        }
+        if certificates.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.issued.retain(|_, issued| issued.not_after_ms.saturating_add(REMEMBER_MS) > at_ms);
+        self.issued.extend(certificates.iter().map(|issued| (issued.serial.clone(), issued.clone())));
+        Ok(vec![Event::Issued { certificates }])
+    }
+
+    /// Decides whether `node` may hold a certificate for `subject`: itself always, its services as its token allowed,
+    /// control planes for themselves and for operators.
+    ///
+    /// # Errors
+    /// With the reason why not.
+    pub fn may_hold(&self, node: &NodeName, subject: &Subject) -> Result<(), Refusal> {
+        if self.banned.contains_key(node) {
+            return Err(Refusal::Banned(node.clone()));
+        }
+        let known = self.nodes.get(node).ok_or_else(|| Refusal::UnknownNode(node.clone()))?;
+        let allowed = match subject {
+            Subject::Node(name) => name == node,
+            Subject::Control(name) => name == node && known.role == Role::Control,
+            Subject::Operator(_) => known.role == Role::Control,
+            Subject::Service(service) if known.may_run(service) => true,
+            Subject::Service(service) => {
+                let (node, service, allowed) = (node.clone(), service.clone(), list(&known.services));
+                return Err(Refusal::Service { node, service, allowed });
+            }
+        };
+        if allowed { Ok(()) } else { Err(Refusal::Subject { node: node.clone(), subject: subject.clone() }) }
+    }
+
+    // --- gossip keys --------------------------------------------------------------------------------------------
+
+    fn install_gossip_key(&mut self, id: u8, key: String, at_ms: u64) -> Result<Vec<Event>, Refusal> {
+        if self.gossip.iter().any(|known| known.id == id) {
+            return Err(Refusal::GossipKeyExists(id));
+        }
+        if self.gossip.len() >= GOSSIP_KEYS_MAX {
+            return Err(Refusal::TooMany { what: "gossip keys", max: GOSSIP_KEYS_MAX });
+        }
+        self.gossip.push(GossipKey { id, key, since_ms: at_ms });
+        Ok(vec![Event::GossipKeyInstalled { id }])
+    }
+
+    fn promote_gossip_key(&mut self, id: u8, at_ms: u64) -> Result<Vec<Event>, Refusal> {
+        match self.gossip.iter().position(|key| key.id == id) {
+            None => Err(Refusal::GossipKey(id)),
+            Some(0) => Ok(Vec::new()),
+            Some(place) => {
+                let mut key = self.gossip.remove(place);
+                key.since_ms = at_ms;
+                self.gossip.insert(0, key);
+                Ok(vec![Event::GossipKeyPromoted { id }])
+            }
+        }
+    }
+
+    fn retire_gossip_key(&mut self, id: u8) -> Result<Vec<Event>, Refusal> {
+        match self.gossip.iter().position(|key| key.id == id) {
+            None | Some(0) => Err(Refusal::GossipKey(id)),
+            Some(place) => {
+                self.gossip.remove(place);
+                Ok(vec![Event::GossipKeyRetired { id }])
+            }
+        }
+    }
+}
+
+/// What there is to read.
+impl State {
+    /// Returns the number of the newest write of any sort.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Returns the number of the newest write that proxies must hear of: what they acknowledge.
+    pub fn policy_revision(&self) -> Revision {
+        self.policy_revision
+    }
+
+    /// Returns the mesh; `None` until it is founded.
+    pub fn mesh(&self) -> Option<&Mesh> {
+        self.mesh.as_ref()
+    }
+
+    /// Returns every object, sorted by key.
+    pub fn resources(&self) -> &BTreeMap<Key, Arc<Resource>> {
+        &self.resources
+    }
+
+    /// Returns every token that is not forgotten, by id: used-up and recently expired ones included.
+    pub fn tokens(&self) -> &BTreeMap<String, JoinToken> {
+        &self.tokens
+    }
+
+    /// Returns every node that was let in and not forgotten.
+    pub fn nodes(&self) -> &BTreeMap<NodeName, Node> {
+        &self.nodes
+    }
+
+    /// Returns the banned nodes and since when, Unix milliseconds.
+    pub fn banned(&self) -> &BTreeMap<NodeName, u64> {
+        &self.banned
+    }
+
+    /// Returns the certificates that are valid, or were a day ago, by serial number.
+    pub fn issued(&self) -> &BTreeMap<String, Issuance> {
+        &self.issued
+    }
+
+    /// Returns the gossip keys; the first seals, all open.
+    pub fn gossip(&self) -> &[GossipKey] {
+        &self.gossip
+    }
+}
+
+fn expect(key: &Key, stored: Option<&Arc<Resource>>, expected: Expected) -> Result<(), Refusal> {
+    match (expected, stored) {
+        (Expected::Any, _) | (Expected::Absent, None) => Ok(()),
+        (Expected::Absent, Some(_)) => Err(Refusal::Exists(key.clone())),
+        (Expected::Revision(_), None) => Err(Refusal::NoObject(key.clone())),
+        (Expected::Revision(expected), Some(stored)) => {
+            let current = stored.metadata().resource_version.as_ref().and_then(|text| text.parse().ok());
+            match current.unwrap_or(0) {
+                current if current == expected => Ok(()),
+                current => Err(Refusal::Conflict { key: key.clone(), expected, current }),
+            }
+        }
+    }
+}
+
+/// Compares in a time that tells nothing about where two texts of one length differ.
+fn equal(left: &[u8], right: &[u8]) -> bool {
+    left.len() == right.len() && left.iter().zip(right).fold(0, |seen, (a, b)| seen | (a ^ b)) == 0
+}
+
+/// Joins two lists of allowed services, of which the empty one allows all.
+fn join(one: &[ServiceName], other: &[ServiceName]) -> Vec<ServiceName> {
+    if one.is_empty() || other.is_empty() {
+        return Vec::new();
+    }
+    let mut services = [one, other].concat();
+    services.sort();
+    services.dedup();
+    services
+}
+
+fn list(services: &[ServiceName]) -> String {
+    services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Control => "control",
+        Role::Proxy => "proxy",
+    }
+}
+
+/// Returns the text form of a time; `None` for times that have none, thousands of years from now.
+fn timestamp(at_ms: u64) -> Option<String> {
+    let seconds = i64::try_from(at_ms / 1000).ok()?;
+    Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
+}
+
+/// Objects are written as a list: each knows its own key.
+mod by_key {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::model::resource::{Key, Resource};
+
+    pub(super) fn serialize<S: Serializer>(
+        resources: &BTreeMap<Key, Arc<Resource>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(resources.values())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<Key, Arc<Resource>>, D::Error> {
+        let list = Vec::<Arc<Resource>>::deserialize(deserializer)?;
+        Ok(list.into_iter().map(|resource| (resource.key(), resource)).collect())
+    }
+}
