@@ -3,13 +3,17 @@
 //! A worker asks its [`Shard`] for the [`EdgeCell`] of an edge, and records into it: a lock that nobody else wants but
 //! once a second, and no allocation on the common path. The number of series is bounded: further ones are counted under
 //! [`EdgeKey::overflow`].
+//!
+//! [`METRICS`] is the table of everything the program exposes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::logic::metric::report::{EdgeCounts, EdgeDelta, EdgeKey};
+use crate::logic::metric::report::{EdgeCounts, EdgeDelta, EdgeKey, ProxyStatus};
 use crate::logic::metric::total::EdgeTotal;
+use crate::telemetry::process::Usage;
 
 /// Most series of one process: about 10 MB of totals.
 pub const SERIES_MAX: usize = 10_000;
@@ -221,4 +225,235 @@ impl EdgeCell {
         }
         counts.latency.record(outcome.latency_us);
     }
+}
+
+// --- the table ------------------------------------------------------------------------------------------------------
+
+/// What a number means over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, until the process restarts or the series was idle for ten minutes.
+    Counter,
+    /// Goes both ways.
+    Gauge,
+    /// Counts by upper limit, with their sum.
+    Histogram,
+}
+
+/// Takes the values of a metric's own labels, in order, and the number.
+pub type Emit<'a> = dyn FnMut(&[&dyn Display], &dyn Display) + 'a;
+
+/// Where the numbers of a metric are read, and so the labels that stand before its own.
+#[derive(Debug, Clone, Copy)]
+pub enum Source {
+    /// From every edge: `side, source, destination, protocol, route, node`.
+    Edge(fn(&EdgeTotal, &mut Emit<'_>)),
+    /// From every edge: its latencies, as a histogram.
+    Latency,
+    /// From every proxy: `node`.
+    Proxy(fn(&ProxyStatus, &mut Emit<'_>)),
+    /// From the process that is asked: none.
+    Process(fn(&Process<'_>, &mut Emit<'_>)),
+}
+
+/// A metric as Prometheus sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// With the unit last, `_total` on counters.
+    pub name: &'static str,
+    /// What its number means.
+    pub kind: Kind,
+    /// One sentence.
+    pub help: &'static str,
+    /// Its own labels.
+    pub labels: &'static [&'static str],
+    /// Where it is read.
+    pub source: Source,
+}
+
+/// The process that exposes metrics.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Process<'a> {
+    /// Version of its executable.
+    pub build: &'a str,
+    /// Its start, Unix milliseconds.
+    pub started_ms: u64,
+    /// What it uses.
+    pub usage: Usage,
+    /// Edges that found no room for a series.
+    pub series_overflows: u64,
+    /// Access records dropped.
+    pub access_dropped: u64,
+    /// Tasks that panicked.
+    pub panics: u64,
+}
+
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    source: Source,
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind: Kind::Counter, help, labels, source }
+}
+
+const fn gauge(
+    name: &'static str,
+    labels: &'static [&'static str],
+    source: Source,
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind: Kind::Gauge, help, labels, source }
+}
+
+/// Every metric of the program. The golden signals are named as Linkerd's; who calls whom is labelled as Istio does.
+pub const METRICS: &[Metric] = &[
+    counter(
+        "mesh_requests_total",
+        &["status"],
+        Source::Edge(|edge, emit| edge.statuses.iter().for_each(|(status, count)| emit(&[status], count))),
+        "Requests (HTTP, gRPC) and connections (TCP) that ended, by HTTP status; 0 where there was none.",
+    ),
+    counter(
+        "mesh_request_failures_total",
+        &[],
+        Source::Edge(|edge, emit| emit(&[], &edge.failures)),
+        "Of these, the ones that failed: 5xx, a gRPC status that is the server's fault, a reset, a failure of the mesh.",
+    ),
+    counter(
+        "mesh_grpc_responses_total",
+        &["grpc_status"],
+        Source::Edge(|edge, emit| {
+            edge.grpc_statuses.iter().for_each(|(status, count)| emit(&[status], count))
+        }),
+        "gRPC calls that ended, by gRPC status.",
+    ),
+    counter(
+        "mesh_failure_replies_total",
+        &["reason"],
+        Source::Edge(|edge, emit| edge.reasons.iter().for_each(|(reason, count)| emit(&[reason], count))),
+        "Answers that a proxy made because it could not get one, by failure token.",
+    ),
+    counter(
+        "mesh_retries_total",
+        &[],
+        Source::Edge(|edge, emit| emit(&[], &edge.retries)),
+        "Attempts beyond the first.",
+    ),
+    counter(
+        "mesh_denied_total",
+        &[],
+        Source::Edge(|edge, emit| emit(&[], &edge.denied)),
+        "Calls that intentions refused.",
+    ),
+    Metric {
+        name: "mesh_request_duration_seconds",
+        kind: Kind::Histogram,
+        help: "Time to the end of the response head (HTTP, gRPC), of the whole connection (TCP).",
+        labels: &[],
+        source: Source::Latency,
+    },
+    counter(
+        "mesh_connections_opened_total",
+        &[],
+        Source::Edge(|edge, emit| emit(&[], &edge.opened)),
+        "Connections and streams opened.",
+    ),
+    counter(
+        "mesh_connections_closed_total",
+        &[],
+        Source::Edge(|edge, emit| emit(&[], &edge.closed)),
+        "Connections and streams closed.",
+    ),
+    counter(
+        "mesh_bytes_total",
+        &["direction"],
+        Source::Edge(|edge, emit| {
+            emit(&[&"sent"], &edge.bytes_sent);
+            emit(&[&"received"], &edge.bytes_received);
+        }),
+        "Body bytes: sent by the caller, received by the caller.",
+    ),
+    gauge(
+        "mesh_identity_expiry_timestamp_seconds",
+        &["subject"],
+        Source::Proxy(|proxy, emit| {
+            proxy.identities.iter().for_each(|one| emit(&[&one.subject], &seconds(one.not_after_ms)));
+        }),
+        "End of validity of a certificate in use, Unix time.",
+    ),
+    counter(
+        "mesh_identity_renewals_total",
+        &["subject"],
+        Source::Proxy(|proxy, emit| {
+            proxy.identities.iter().for_each(|one| emit(&[&one.subject], &one.renewals));
+        }),
+        "Renewals of a certificate since the proxy started.",
+    ),
+    gauge(
+        "mesh_revision",
+        &[],
+        Source::Proxy(|proxy, emit| emit(&[], &proxy.revision)),
+        "Revision of the configuration in force.",
+    ),
+    gauge(
+        "mesh_endpoint_ejected",
+        &["service", "endpoint"],
+        Source::Proxy(|proxy, emit| {
+            proxy.ejected.iter().for_each(|one| emit(&[&one.service, &one.node], &1));
+        }),
+        "1 for each endpoint that the proxy avoids for failing.",
+    ),
+    gauge(
+        "mesh_build_info",
+        &["version"],
+        Source::Process(|process, emit| emit(&[&process.build], &1)),
+        "1, labelled with the version.",
+    ),
+    counter(
+        "mesh_series_overflows_total",
+        &[],
+        Source::Process(|process, emit| emit(&[], &process.series_overflows)),
+        "Edges that found no room for a series of their own and are counted as other.overflow.",
+    ),
+    counter(
+        "mesh_access_log_dropped_total",
+        &[],
+        Source::Process(|process, emit| emit(&[], &process.access_dropped)),
+        "Access records dropped because the log was too slow.",
+    ),
+    counter(
+        "mesh_task_panics_total",
+        &[],
+        Source::Process(|process, emit| emit(&[], &process.panics)),
+        "Tasks that ended by a bug.",
+    ),
+    gauge(
+        "process_resident_memory_bytes",
+        &[],
+        Source::Process(|process, emit| emit(&[], &process.usage.memory_bytes)),
+        "Resident memory.",
+    ),
+    counter(
+        "process_cpu_seconds_total",
+        &[],
+        Source::Process(|process, emit| emit(&[], &seconds(process.usage.cpu_ms))),
+        "CPU time of user and system.",
+    ),
+    gauge(
+        "process_open_fds",
+        &[],
+        Source::Process(|process, emit| emit(&[], &process.usage.descriptors)),
+        "Open file descriptors.",
+    ),
+    gauge(
+        "process_start_time_seconds",
+        &[],
+        Source::Process(|process, emit| emit(&[], &seconds(process.started_ms))),
+        "Start of the process, Unix time.",
+    ),
+];
+
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1_000.0
 }
