@@ -2,3 +2,4 @@
 
 pub mod clock;
 pub mod task;
+pub mod disk;

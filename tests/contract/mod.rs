@@ -1,1 +1,3 @@
 //! What others see, as snapshots.
+
+mod disk;
