@@ -1,0 +1,221 @@
+//! The proxy's own API, on the loopback address and without authentication: health, metrics, configuration, its view of
+//! the mesh, the filter of its log.
+//!
+//! It belongs on a runtime of its own, so that it answers while the data plane is busy.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::logic::metric::view::ViewInput;
+use crate::model::endpoint::Catalog;
+use crate::model::identity::Subject;
+use crate::model::snapshot::Snapshot;
+use crate::model::view::MeshView;
+use crate::net::{clock, task};
+use crate::proxy::reporter::{Local, Sources};
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::log::{FILTER_BYTES_MAX, LogHandle};
+use crate::telemetry::metric::{Process, Registry};
+use crate::telemetry::process;
+use crate::telemetry::prometheus::{CONTENT_TYPE, Exposition, render};
+
+/// How often a watched view is sent.
+const VIEW_EVERY: Duration = Duration::from_secs(1);
+
+/// A reason why the proxy would not serve traffic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unready {
+    /// What is missing, in one word: `identity`, `configuration`, `listener`, …
+    pub check: String,
+    /// What exactly, and what is being done.
+    pub message: String,
+}
+
+/// What the admin API tells of.
+pub struct AdminHandles {
+    /// What was counted.
+    pub registry: Arc<Registry>,
+    /// The proxy's own status.
+    pub sources: Arc<Sources>,
+    /// The proxy's own view of traffic.
+    pub local: Arc<Local>,
+    /// What gossip knows.
+    pub catalog: watch::Receiver<Arc<Catalog>>,
+    /// The snapshot in force; `None` before the first.
+    pub snapshot: Box<dyn Fn() -> Option<Arc<Snapshot>> + Send + Sync>,
+    /// What is missing before traffic would be served; empty when it is.
+    pub unready: Box<dyn Fn() -> Vec<Unready> + Send + Sync>,
+    /// The tables that requests read, for people. Without keys and tokens.
+    pub tables: Box<dyn Fn() -> Value + Send + Sync>,
+    /// The filter of the log; `None` where the process has no log of its own.
+    pub log: Option<LogHandle>,
+    /// The access log; `None` when it is off.
+    pub access: Option<Arc<AccessLog>>,
+}
+
+impl fmt::Debug for AdminHandles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminHandles").field("sources", &self.sources).finish_non_exhaustive()
+    }
+}
+
+type Handles = State<Arc<AdminHandles>>;
+
+/// Serves until `shutdown`; running answers are cut.
+///
+/// # Errors
+/// When the listener fails for good.
+pub async fn serve(
+    listener: TcpListener,
+    handles: AdminHandles,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    let app = router(Arc::new(handles));
+    tokio::select! {
+        served = async { axum::serve(listener, app).await } => served,
+        () = shutdown => Ok(()),
+    }
+}
+
+fn router(handles: Arc<AdminHandles>) -> Router {
+    Router::new()
+        .route("/", get(index))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/config", get(config))
+        .route("/view", get(view))
+        .route("/log", get(log).put(set_log))
+        .layer(DefaultBodyLimit::max(FILTER_BYTES_MAX))
+        .with_state(handles)
+}
+
+async fn index() -> &'static str {
+    "mesh proxy: GET /healthz /readyz /metrics /config /view /view?watch=true /log, PUT /log\n"
+}
+
+async fn readyz(State(handles): Handles) -> Response {
+    let reasons = (handles.unready)();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
+}
+
+async fn metrics(State(handles): Handles) -> Response {
+    let sources = &handles.sources;
+    let status = sources.status();
+    let text = render(&Exposition {
+        edges: &handles.registry.totals(),
+        process: Process {
+            build: &sources.build,
+            started_ms: sources.started_ms,
+            usage: process::usage(),
+            series_overflows: handles.registry.overflows(),
+            access_dropped: handles.access.as_ref().map_or(0, |access| access.dropped()),
+            panics: task::panics(),
+        },
+        proxies: &[(sources.node.clone(), status)],
+    });
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
+}
+
+async fn config(State(handles): Handles) -> Response {
+    let snapshot = (handles.snapshot)().map(|snapshot| redacted(&snapshot));
+    let catalog = handles.catalog.borrow().clone();
+    let endpoints: std::collections::BTreeMap<_, _> =
+        catalog.by_service().into_iter().map(|(service, at)| (service.to_string(), at)).collect();
+    let body = json!({
+        "node": handles.sources.node,
+        "snapshot": snapshot,
+        "tables": (handles.tables)(),
+        "endpoints": endpoints,
+        "members": catalog.members,
+        "identities": (handles.sources.identities)(),
+        "ejected": (handles.sources.ejected)(),
+    });
+    Json(body).into_response()
+}
+
+/// The snapshot as people may see it: of the gossip keys, the numbers only.
+fn redacted(snapshot: &Snapshot) -> Value {
+    let mut shown = serde_json::to_value(snapshot).unwrap_or(Value::Null);
+    if let Some(ring) = shown.pointer_mut("/gossip/ring") {
+        *ring = snapshot.gossip.ring.iter().map(|(id, _)| json!(id)).collect();
+    }
+    shown
+}
+
+#[derive(Debug, Deserialize)]
+struct ViewQuery {
+    #[serde(default)]
+    watch: bool,
+}
+
+async fn view(State(handles): Handles, Query(query): Query<ViewQuery>) -> Response {
+    let Some(first) = mesh_view(&handles) else {
+        let body = json!({ "ready": false, "reasons": (handles.unready)() });
+        return (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
+    };
+    if !query.watch {
+        return Json(first).into_response();
+    }
+    let mut ticks = tokio::time::interval(VIEW_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let lines = futures_util::stream::unfold((handles, ticks), async |(handles, mut ticks)| {
+        ticks.tick().await;
+        // An empty line is a heartbeat: the reader knows that we are there.
+        let mut line =
+            mesh_view(&handles).and_then(|view| serde_json::to_vec(&view).ok()).unwrap_or_default();
+        line.push(b'\n');
+        Some((Ok::<_, Infallible>(Bytes::from(line)), (handles, ticks)))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+/// Returns this proxy's view; `None` before the first snapshot, when not even the mesh is known.
+fn mesh_view(handles: &AdminHandles) -> Option<MeshView> {
+    let snapshot = (handles.snapshot)()?;
+    let catalog = handles.catalog.borrow().clone();
+    Some(handles.local.view(ViewInput {
+        observer: Subject::Node(handles.sources.node.clone()),
+        mesh: &snapshot.trust_domain,
+        now_ms: clock::wall_ms(),
+        revision: snapshot.revision,
+        catalog: &catalog,
+        fleet: std::collections::BTreeMap::new(),
+        resources: &snapshot.resources,
+        events: Vec::new(),
+    }))
+}
+
+async fn log(State(handles): Handles) -> Response {
+    match &handles.log {
+        Some(log) => format!("{}\n", log.filter()).into_response(),
+        None => (StatusCode::NOT_FOUND, "this process does not own its log\n").into_response(),
+    }
+}
+
+async fn set_log(State(handles): Handles, filter: String) -> Response {
+    let Some(log) = &handles.log else {
+        return (StatusCode::NOT_FOUND, "this process does not own its log\n").into_response();
+    };
+    match log.set_filter(&filter) {
+        Ok(()) => {
+            tracing::info!(filter = log.filter(), "log filter changed");
+            format!("{}\n", log.filter()).into_response()
+        }
+        Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    }
+}
