@@ -10,4 +10,5 @@ pub mod balance;
 pub mod resilience;
 pub mod authorize;
 pub mod compile;
+pub mod validate;
 pub mod state;

@@ -34,6 +34,9 @@ pub struct ParentRef {
     pub namespace: Option<String>,
     /// The service.
     pub name: String,
+    /// Accepted as in the schema. A mesh service is reached whatever its port, so the number is not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
 }
 
 /// One rule: what it matches, what it changes, where it leads.

@@ -25,7 +25,7 @@ pub struct RouteTable {
 /// What happens to the requests that one rule takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// `route/rule`: the route's name and the rule's name, or its index from 0. `namespace/route/rule` outside `default`.
+    /// `route/rule`: the route's name and the rule's name, or its index from 0.
     pub label: Arc<str>,
     /// Applied to every request, in order.
     pub filters: Vec<Filter>,
@@ -62,7 +62,7 @@ impl RouteTable {
     /// timestamp counts as the youngest), then to the first by `namespace/name`, then to the first rule of the route.
     pub fn new<'a>(routes: impl IntoIterator<Item = &'a Object<HttpRouteSpec>>) -> Self {
         let mut routes: Vec<_> = routes.into_iter().collect();
-        routes.sort_by_cached_key(|route| age(&route.metadata));
+        routes.sort_by_cached_key(|route| precedence(&route.metadata));
         let mut table = Self::default();
         for route in routes {
             let default_rule = [HttpRouteRule::default()];
@@ -79,10 +79,11 @@ impl RouteTable {
     fn push(&mut self, route: &Metadata, index: usize, rule: &HttpRouteRule) {
         let any = [HttpRouteMatch::default()];
         let matches = if rule.matches.is_empty() { &any } else { rule.matches.as_slice() };
+        let name = rule.name.clone().unwrap_or_else(|| index.to_string());
         let at = self.rules.len();
         self.entries.extend(matches.iter().filter_map(Matcher::new).map(|matcher| (matcher, at)));
         self.rules.push(Rule {
-            label: label(route, index, rule.name.as_deref()),
+            label: format!("{}/{name}", route.name).into(),
             filters: filters(&rule.filters),
             backends: rule.backend_refs.iter().filter_map(|backend| Backend::new(backend, route)).collect(),
             timeouts: rule.timeouts.as_ref().map(Timeouts::new).unwrap_or_default(),
@@ -127,17 +128,8 @@ fn filters(wanted: &[HttpRouteFilter]) -> Vec<Filter> {
     wanted.iter().filter_map(Filter::new).collect()
 }
 
-/// `(has no timestamp, timestamp, namespace/name)`: the order of routes when nothing else tells them apart.
-fn age(route: &Metadata) -> (bool, Option<jiff::Timestamp>, String) {
+/// Returns what orders routes when nothing else tells them apart: `(has no timestamp, timestamp, namespace/name)`.
+pub fn precedence(route: &Metadata) -> (bool, Option<jiff::Timestamp>, String) {
     let created = route.creation_timestamp.as_deref().and_then(|text| text.parse().ok());
     (created.is_none(), created, format!("{}/{}", route.namespace, route.name))
-}
-
-fn label(route: &Metadata, index: usize, name: Option<&str>) -> Arc<str> {
-    let rule = name.map_or_else(|| index.to_string(), str::to_owned);
-    if route.namespace == crate::model::name::DEFAULT_NAMESPACE {
-        format!("{}/{rule}", route.name).into()
-    } else {
-        format!("{}/{}/{rule}", route.namespace, route.name).into()
-    }
 }

@@ -1,0 +1,84 @@
+//! Resources → problems, each with the field it is about.
+//!
+//! [`object`] looks at one object by itself: what it refuses is never stored, and what it accepts, `logic::compile` can
+//! obey. [`set`] looks at all of them together; it mostly doubts, because objects may be written in any order.
+
+pub mod problem;
+pub mod route;
+pub mod intention;
+pub mod service;
+pub mod set;
+
+use std::collections::BTreeSet;
+
+use crate::logic::validate::problem::{Problem, Problems};
+use crate::model::name::{MESH_DOMAIN, ServiceName, is_label};
+use crate::model::resource::{Kind, Metadata, Resource};
+use crate::model::snapshot::Snapshot;
+
+const NAME_BYTES_MAX: usize = 253;
+
+/// Returns what is wrong or doubtful in an object by itself, in the order of its fields.
+pub fn object(resource: &Resource) -> Vec<Problem> {
+    let mut problems = Problems::new(resource.key());
+    metadata(resource.metadata(), resource.kind(), &mut problems);
+    match resource {
+        Resource::HttpRoute(route) => route::check(route, &mut problems),
+        Resource::Intention(intention) => intention::check(intention, &mut problems),
+        Resource::Service(service) => service::check(&service.spec, &mut problems),
+    }
+    problems.into_vec()
+}
+
+/// Returns what is wrong or doubtful between objects, each of which is valid by itself; `known` are the services that
+/// some node announces.
+pub fn set(resources: &[Resource], known: &BTreeSet<ServiceName>) -> Vec<Problem> {
+    set::check(resources, known)
+}
+
+/// Decides whether a proxy can obey a snapshot, all of it.
+///
+/// # Errors
+/// The first error, as a sentence that names the object and the field: the revision is to be refused.
+pub fn snapshot(snapshot: &Snapshot) -> Result<(), String> {
+    let mut errors = snapshot.resources.iter().flat_map(object).filter(Problem::is_error);
+    errors.next().map_or(Ok(()), |problem| Err(problem.to_string()))
+}
+
+fn metadata(metadata: &Metadata, kind: Kind, problems: &mut Problems) {
+    let name = &metadata.name;
+    let valid = match kind {
+        Kind::HttpRoute | Kind::Intention => is_subdomain(name),
+        Kind::Service => is_label(name),
+    };
+    if !valid {
+        let expected = match kind {
+            Kind::HttpRoute | Kind::Intention => {
+                "labels of a-z, 0-9 and '-' joined by dots, 253 bytes at most"
+            }
+            Kind::Service => "the name of a service: 1 to 63 of a-z, 0-9 and '-'",
+        };
+        problems.error("metadata.name", format!("'{name}' is not a name: expected {expected}"));
+    }
+    let namespace = &metadata.namespace;
+    if !is_label(namespace) {
+        let expected = "1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit";
+        problems
+            .error("metadata.namespace", format!("'{namespace}' is not a namespace: expected {expected}"));
+    } else if namespace == MESH_DOMAIN {
+        problems.error(
+            "metadata.namespace",
+            format!("'{MESH_DOMAIN}' is the mesh's own domain, not a namespace"),
+        );
+    }
+    if let Some(text) = &metadata.creation_timestamp
+        && text.parse::<jiff::Timestamp>().is_err()
+    {
+        problems.error("metadata.creationTimestamp", format!("'{text}' is not a time: expected RFC 3339"));
+    }
+}
+
+/// A DNS subdomain in lower case (RFC 1123): what Kubernetes takes for the name of an object.
+fn is_subdomain(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX && text.split('.').all(is_label)
+}

@@ -1,0 +1,195 @@
+//! Do all objects make sense together: do they name services that exist, does every rule ever apply.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::logic::authorize::{self, Source};
+use crate::logic::compile::parents;
+use crate::logic::route::table::precedence;
+use crate::logic::validate::problem::{Problem, Problems};
+use crate::model::intention::{Action, IntentionSpec, ServicePattern};
+use crate::model::name::ServiceName;
+use crate::model::resource::{Key, Kind, Metadata, Object, Resource};
+use crate::model::route::{HttpRouteMatch, HttpRouteSpec, PathMatchKind};
+
+/// Returns what is wrong or doubtful between objects, each of which is valid by itself; `known` are the services that
+/// some node announces.
+pub fn check(resources: &[Resource], known: &BTreeSet<ServiceName>) -> Vec<Problem> {
+    let known = known_services(resources, known);
+    let mut problems = Vec::new();
+    let mut keys = BTreeSet::new();
+    for resource in resources {
+        let mut found = Problems::new(resource.key());
+        if !keys.insert(resource.key()) {
+            found.error("metadata.name", "there is a second object of this kind, namespace and name");
+        }
+        match resource {
+            Resource::HttpRoute(route) => dangling_route(route, &known, &mut found),
+            Resource::Intention(intention) => dangling_intention(intention, &known, &mut found),
+            Resource::Service(_) => {}
+        }
+        problems.extend(found.into_vec());
+    }
+    problems.extend(shadowed(resources));
+    problems.extend(contradictions(resources));
+    problems
+}
+
+fn known_services(resources: &[Resource], announced: &BTreeSet<ServiceName>) -> BTreeSet<ServiceName> {
+    let mut known = announced.clone();
+    for resource in resources {
+        match resource {
+            Resource::Service(service) => {
+                let Metadata { name, namespace, .. } = &service.metadata;
+                known.extend(ServiceName::new(name, namespace));
+            }
+            Resource::HttpRoute(_) | Resource::Intention(_) => {}
+        }
+    }
+    known
+}
+
+fn dangling_route(route: &Object<HttpRouteSpec>, known: &BTreeSet<ServiceName>, problems: &mut Problems) {
+    let own = &route.metadata.namespace;
+    for (index, parent) in route.spec.parent_refs.iter().enumerate() {
+        let name = ServiceName::new(&parent.name, parent.namespace.as_ref().unwrap_or(own));
+        if let Some(name) = name.ok().filter(|name| !known.contains(name)) {
+            problems.warning(
+                format!("spec.parentRefs[{index}].name"),
+                format!("no node announces service {name} yet"),
+            );
+        }
+    }
+    for (index, rule) in route.spec.rules.iter().enumerate() {
+        for (at, backend) in rule.backend_refs.iter().enumerate() {
+            let name = ServiceName::new(&backend.name, backend.namespace.as_ref().unwrap_or(own));
+            if let Some(name) = name.ok().filter(|name| !known.contains(name)) {
+                problems.warning(
+                    format!("spec.rules[{index}].backendRefs[{at}].name"),
+                    format!(
+                        "no node announces service {name} yet: its share of requests is answered with 500"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn dangling_intention(
+    intention: &Object<IntentionSpec>,
+    known: &BTreeSet<ServiceName>,
+    problems: &mut Problems,
+) {
+    let namespace = &intention.metadata.namespace;
+    let mut check = |name: &ServiceName, path: String| {
+        if !known.contains(name) {
+            problems.warning(path, format!("no node announces service {name} yet"));
+        }
+    };
+    if let Ok(ServicePattern::One(name)) = authorize::destination(&intention.spec.destination, namespace) {
+        check(&name, "spec.destination".to_owned());
+    }
+    for (index, wanted) in intention.spec.sources.iter().enumerate() {
+        if let Ok(Source::Service(ServicePattern::One(name))) = authorize::source(wanted, namespace) {
+            check(&name, format!("spec.sources[{index}].service"));
+        }
+    }
+}
+
+/// Finds rules that never apply, because others with the very same conditions go before.
+///
+/// Only equal matches can shadow: of two different ones, the one that takes less goes first by precedence. (A regular
+/// expression that takes all of a prefix does too; nobody can tell that from its text.)
+fn shadowed(resources: &[Resource]) -> Vec<Problem> {
+    let mut attached: BTreeMap<ServiceName, Vec<&Object<HttpRouteSpec>>> = BTreeMap::new();
+    for resource in resources {
+        match resource {
+            Resource::HttpRoute(route) => {
+                for parent in parents(route) {
+                    attached.entry(parent).or_default().push(route);
+                }
+            }
+            Resource::Intention(_) | Resource::Service(_) => {}
+        }
+    }
+    let mut problems = Vec::new();
+    for (service, mut routes) in attached {
+        routes.sort_by_cached_key(|route| precedence(&route.metadata));
+        let mut first: BTreeMap<String, String> = BTreeMap::new();
+        for route in routes {
+            problems.extend(shadowed_rules(route, &service, &mut first));
+        }
+    }
+    problems
+}
+
+/// `first` has, for each match seen so far, the rule that it belongs to.
+fn shadowed_rules(
+    route: &Object<HttpRouteSpec>,
+    service: &ServiceName,
+    first: &mut BTreeMap<String, String>,
+) -> Vec<Problem> {
+    let Metadata { name, namespace, .. } = &route.metadata;
+    let key = Key { kind: Kind::HttpRoute, namespace: namespace.clone(), name: name.clone() };
+    let mut problems = Problems::new(key);
+    let any = [HttpRouteMatch::default()];
+    for (index, rule) in route.spec.rules.iter().enumerate() {
+        let matches = if rule.matches.is_empty() { &any } else { rule.matches.as_slice() };
+        let conditions: Vec<_> = matches.iter().map(conditions).collect();
+        let before: Option<Vec<_>> = conditions.iter().map(|wanted| first.get(wanted)).collect();
+        if let Some(rule) = before.as_ref().and_then(|before| before.first()) {
+            problems.warning(
+                format!("spec.rules[{index}]"),
+                format!("this rule never applies to requests to {service}: {rule} has the same matches and goes before"),
+            );
+        }
+        for wanted in conditions {
+            first.entry(wanted).or_insert_with(|| format!("rule {index} of {name}"));
+        }
+    }
+    problems.into_vec()
+}
+
+/// A text that is the same for two matches exactly when they take the same requests for the same reasons.
+fn conditions(wanted: &HttpRouteMatch) -> String {
+    let (kind, path) = match &wanted.path {
+        None => (PathMatchKind::PathPrefix, ""),
+        Some(path) => match path.kind {
+            PathMatchKind::PathPrefix => (path.kind, path.value.trim_end_matches('/')),
+            PathMatchKind::Exact | PathMatchKind::RegularExpression => (path.kind, path.value.as_str()),
+        },
+    };
+    let mut headers = BTreeMap::new();
+    for header in &wanted.headers {
+        let name = header.name.to_ascii_lowercase();
+        headers.entry(name).or_insert_with(|| (format!("{:?}", header.kind), &header.value));
+    }
+    format!("{kind:?} {path:?} {:?} {headers:?}", wanted.method)
+}
+
+/// Finds callers that one intention allows and another denies.
+fn contradictions(resources: &[Resource]) -> Vec<Problem> {
+    let mut said: BTreeMap<(String, String), BTreeMap<bool, Key>> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for resource in resources {
+        let Resource::Intention(intention) = resource else { continue };
+        let namespace = &intention.metadata.namespace;
+        let Ok(destination) = authorize::destination(&intention.spec.destination, namespace) else {
+            continue;
+        };
+        let mut found = Problems::new(resource.key());
+        let allows = intention.spec.action == Action::Allow;
+        for (index, wanted) in intention.spec.sources.iter().enumerate() {
+            let Ok(source) = authorize::source(wanted, namespace) else { continue };
+            let by = said.entry((format!("{destination:?}"), format!("{source:?}"))).or_default();
+            if let Some(other) = by.get(&!allows) {
+                found.warning(
+                    format!("spec.sources[{index}]"),
+                    format!("{other} says the opposite of the same caller: the one that denies wins"),
+                );
+            }
+            by.entry(allows).or_insert_with(|| resource.key());
+        }
+        problems.extend(found.into_vec());
+    }
+    problems
+}
