@@ -1,0 +1,139 @@
+//! `mesh edges`: who calls whom, how well, and whether by mutual TLS.
+
+use clap::Args;
+use futures_util::Stream;
+use serde::Serialize;
+
+use crate::cli::output::{Cell, Format, Table, Tone};
+use crate::cli::traffic::{self, Listing, Percentiles};
+use crate::model::identity::Subject;
+use crate::model::name::ServiceName;
+use crate::model::view::{EdgeProtocol, EdgeView, MeshView, TrafficView};
+
+/// Flags of `mesh edges`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct EdgesArgs {
+    /// Only edges from or to this service
+    #[arg(value_name = "SERVICE")]
+    pub(crate) service: Option<ServiceName>,
+    /// Only edges from or to this namespace
+    #[arg(short, long)]
+    pub(crate) namespace: Option<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub(crate) output: Format,
+    /// Print again every second
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+}
+
+/// An edge, as scripts read it: these keys and no others.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    source: Subject,
+    destination: ServiceName,
+    protocol: EdgeProtocol,
+    requests_per_second: f64,
+    success_rate: f64,
+    latency_ms: Percentiles,
+    connections_open: i64,
+    mtls: bool,
+    requests_total: u64,
+    failures_total: u64,
+    #[serde(skip)]
+    traffic: TrafficView,
+}
+
+const LISTING: Listing<Row> =
+    Listing { rows, table, name: |row| format!("{} -> {}", row.source, row.destination) };
+
+/// Prints the edges of the first view, or of every one.
+///
+/// # Errors
+/// Those of the stream and of standard output.
+pub(crate) async fn run<E: Into<anyhow::Error>>(
+    args: &EdgesArgs,
+    views: impl Stream<Item = Result<MeshView, E>>,
+) -> anyhow::Result<()> {
+    let touches = |row: &Row, wanted: &dyn Fn(&ServiceName) -> bool| {
+        wanted(&row.destination) || row.source.service().is_some_and(wanted)
+    };
+    let keep = |mut rows: Vec<Row>| {
+        if let Some(service) = &args.service {
+            rows.retain(|row| touches(row, &|name| name == service));
+        }
+        if let Some(namespace) = &args.namespace {
+            rows.retain(|row| touches(row, &|name| name.namespace() == namespace));
+        }
+        Ok(rows)
+    };
+    traffic::print(&LISTING, (args.output, args.watch), views, keep).await
+}
+
+fn rows(view: &MeshView) -> Vec<Row> {
+    view.edges.iter().map(row).collect()
+}
+
+fn row(edge: &EdgeView) -> Row {
+    let traffic = &edge.traffic;
+    Row {
+        source: edge.source.clone(),
+        destination: edge.destination.clone(),
+        protocol: edge.protocol,
+        requests_per_second: traffic.requests_per_second,
+        success_rate: traffic.success_rate,
+        latency_ms: traffic.latency_ms.into(),
+        connections_open: traffic.connections_open,
+        mtls: edge.mtls,
+        requests_total: traffic.requests_total,
+        failures_total: traffic.failures_total,
+        traffic: traffic.clone(),
+    }
+}
+
+fn table(rows: &[Row], wide: bool) -> Table {
+    let mut headers = vec![
+        "source",
+        "destination",
+        "protocol",
+        "secured",
+        ">success",
+        ">rps",
+        ">latency_p50",
+        ">latency_p95",
+        ">latency_p99",
+        ">tcp_conn",
+    ];
+    if wide {
+        headers.extend([">bytes/sec", ">denied/sec", ">retries/sec", ">requests", ">failures"]);
+    }
+    let mut table = Table::new(&headers);
+    for row in rows {
+        let protocol = match row.protocol {
+            EdgeProtocol::Http => "http",
+            EdgeProtocol::Grpc => "grpc",
+            EdgeProtocol::Tcp => "tcp",
+        };
+        let secured = if row.mtls { Cell::new("√", Tone::Good) } else { Cell::new("×", Tone::Bad) };
+        let mut cells: Vec<Cell> = vec![
+            row.source.to_string().into(),
+            row.destination.to_string().into(),
+            protocol.into(),
+            secured,
+            traffic::success(&row.traffic),
+            traffic::rate(row.requests_per_second).into(),
+        ];
+        cells.extend(traffic::latency(row.traffic.latency_ms));
+        cells.push(row.connections_open.to_string().into());
+        if wide {
+            cells.push(traffic::bytes(row.traffic.bytes_per_second).into());
+            cells.push(traffic::rate(row.traffic.denied_per_second).into());
+            cells.push(traffic::rate(row.traffic.retries_per_second).into());
+            cells.push(row.requests_total.to_string().into());
+            cells.push(row.failures_total.to_string().into());
+        }
+        table.row(cells);
+    }
+    table
+}

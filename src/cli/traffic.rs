@@ -1,0 +1,130 @@
+//! How numbers of traffic are printed, and how a live view is printed again and again.
+
+use std::io::{self, IsTerminal as _};
+
+use futures_util::{Stream, StreamExt as _};
+use serde::Serialize;
+
+use crate::cli::output::{self, Cell, Format, Table, Tone};
+use crate::model::view::{LatencyView, MeshView, TrafficView};
+
+/// Below this share of success a row is shown as broken, below the next as worth a look.
+const SUCCESS_BAD: f64 = 0.98;
+const SUCCESS_WARNING: f64 = 0.993;
+/// Moves to the upper left corner and erases what is below.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Percentiles as scripts read them; `null` without a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Percentiles {
+    p50: Option<f64>,
+    p95: Option<f64>,
+    p99: Option<f64>,
+}
+
+impl From<LatencyView> for Percentiles {
+    fn from(latency: LatencyView) -> Self {
+        Self { p50: latency.p50, p95: latency.p95, p99: latency.p99 }
+    }
+}
+
+/// Returns the share of success; nothing where no request ended.
+pub(crate) fn success(traffic: &TrafficView) -> Cell {
+    if traffic.requests_per_second <= 0.0 {
+        return Cell::default();
+    }
+    let tone = match traffic.success_rate {
+        rate if rate < SUCCESS_BAD => Tone::Bad,
+        rate if rate < SUCCESS_WARNING => Tone::Warning,
+        _ => Tone::Good,
+    };
+    Cell::new(format!("{:.2}%", traffic.success_rate * 100.0), tone)
+}
+
+/// Returns a rate in as few digits as say something.
+pub(crate) fn rate(per_second: f64) -> String {
+    match per_second {
+        rate if rate >= 100.0 => format!("{rate:.0}"),
+        rate => format!("{rate:.1}"),
+    }
+}
+
+/// Returns the three percentiles; nothing without a sample.
+pub(crate) fn latency(latency: LatencyView) -> [Cell; 3] {
+    [latency.p50, latency.p95, latency.p99].map(|ms| ms.map(duration).unwrap_or_default().into())
+}
+
+/// Returns milliseconds in three digits or so.
+fn duration(ms: f64) -> String {
+    match ms {
+        ms if ms < 1.0 => format!("{ms:.2}ms"),
+        ms if ms < 10.0 => format!("{ms:.1}ms"),
+        ms if ms < 1_000.0 => format!("{ms:.0}ms"),
+        ms => format!("{:.1}s", ms / 1_000.0),
+    }
+}
+
+/// Returns bytes per second with a decimal unit.
+pub(crate) fn bytes(per_second: f64) -> String {
+    let units = ["B/s", "kB/s", "MB/s", "GB/s", "TB/s"];
+    let mut value = per_second;
+    let mut unit = units[0];
+    for next in &units[1..] {
+        if value < 1_000.0 {
+            break;
+        }
+        value /= 1_000.0;
+        unit = next;
+    }
+    if unit == units[0] { format!("{value:.0}{unit}") } else { format!("{value:.1}{unit}") }
+}
+
+/// What a command shows of a view: its rows, and how they look.
+pub(crate) struct Listing<R> {
+    /// The rows of a view.
+    pub(crate) rows: fn(&MeshView) -> Vec<R>,
+    /// Their table; `true` for all columns.
+    pub(crate) table: fn(&[R], bool) -> Table,
+    /// The one name of a row.
+    pub(crate) name: fn(&R) -> String,
+}
+
+/// Prints the first view, or with `watch` every one: as one line of JSON each, else as a table that replaces the last one
+/// on a terminal and follows it elsewhere. `keep` says which rows are wanted.
+///
+/// # Errors
+/// Those of the stream, of `keep`, and of standard output.
+pub(crate) async fn print<R, E>(
+    listing: &Listing<R>,
+    (format, watch): (Format, bool),
+    views: impl Stream<Item = Result<MeshView, E>>,
+    keep: impl Fn(Vec<R>) -> anyhow::Result<Vec<R>>,
+) -> anyhow::Result<()>
+where
+    R: Serialize,
+    E: Into<anyhow::Error>,
+{
+    tokio::pin!(views);
+    let replace = watch && io::stdout().is_terminal();
+    while let Some(view) = views.next().await {
+        let rows = keep((listing.rows)(&view.map_err(Into::into)?))?;
+        match format {
+            Format::Json if watch => output::line(&serde_json::to_string(&rows)?)?,
+            Format::Table | Format::Wide if replace => {
+                let table = (listing.table)(&rows, format == Format::Wide);
+                output::write(&format!(
+                    "{CLEAR}{}",
+                    table.render(output::width(), output::colour(&io::stdout()))
+                ))?;
+            }
+            Format::Table | Format::Wide | Format::Json | Format::Yaml | Format::Name => {
+                output::list(format, &rows, |wide| (listing.table)(&rows, wide), listing.name)?;
+            }
+        }
+        if !watch {
+            return Ok(());
+        }
+    }
+    anyhow::ensure!(watch, "the control plane ended the stream before it sent a view");
+    Ok(())
+}
