@@ -5,3 +5,4 @@ pub(crate) mod traffic;
 pub(crate) mod stat;
 pub(crate) mod edges;
 pub(crate) mod events;
+pub mod manifest;

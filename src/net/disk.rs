@@ -34,10 +34,14 @@ const MARK_FILE: &str = "initialised";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another process has it open.
-    #[error("{0} is in use by another process: stop that one first, or give this one a --data-dir of its own")]
+    #[error(
+        "{0} is in use by another process: stop that one first, or give this one a --data-dir of its own"
+    )]
     Locked(PathBuf),
     /// It may not be written by this user.
-    #[error("{dir} cannot be written ({source}): check its owner and mode, and that the file system is not read-only, or choose another --data-dir")]
+    #[error(
+        "{dir} cannot be written ({source}): check its owner and mode, and that the file system is not read-only, or choose another --data-dir"
+    )]
     Denied {
         /// The directory.
         dir: PathBuf,
@@ -45,7 +49,9 @@ pub enum Error {
         source: io::Error,
     },
     /// It was written by a newer mesh.
-    #[error("{dir} was written by a newer mesh (format {found}, this one knows {known}): run that version, or restore a snapshot made by this one")]
+    #[error(
+        "{dir} was written by a newer mesh (format {found}, this one knows {known}): run that version, or restore a snapshot made by this one"
+    )]
     Newer {
         /// The directory.
         dir: PathBuf,
@@ -55,7 +61,9 @@ pub enum Error {
         known: u32,
     },
     /// It is damaged.
-    #[error("{dir} is damaged ({reason}): move it aside and put a copy of it in its place; without one, start anew with an empty directory")]
+    #[error(
+        "{dir} is damaged ({reason}): move it aside and put a copy of it in its place; without one, start anew with an empty directory"
+    )]
     Corrupt {
         /// The directory.
         dir: PathBuf,
@@ -206,7 +214,8 @@ impl Db {
     }
 
     fn unseal(&self, key: &[u8], row: &[u8]) -> Result<Vec<u8>, Error> {
-        let damaged = || self.corrupt(&format!("the row {:?} has a wrong checksum", String::from_utf8_lossy(key)));
+        let damaged =
+            || self.corrupt(&format!("the row {:?} has a wrong checksum", String::from_utf8_lossy(key)));
         let (checksum, value) = row.split_at_checked(CHECKSUM_BYTES).ok_or_else(damaged)?;
         if checksum == crc32fast::hash(value).to_be_bytes() { Ok(value.to_vec()) } else { Err(damaged()) }
     }
@@ -274,10 +283,8 @@ fn set_snapshots_aside(dir: &Path) -> Result<bool, Error> {
 fn open_map(dir: &Path) -> Result<sled::Db, Error> {
     let mut waited = Duration::ZERO;
     loop {
-        let config = sled::Config::new()
-            .path(dir)
-            .cache_capacity(CACHE_BYTES)
-            .flush_every_ms(Some(FLUSH_EVERY_MS));
+        let config =
+            sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(Some(FLUSH_EVERY_MS));
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         let Ok(opened) = opened else {
             let reason = "its log is cut short or overwritten".to_owned();

@@ -91,7 +91,9 @@ fn a_truncated_log_is_told_as_damage_and_never_taken_for_a_new_map() {
     filled(&original);
     let length = fs::metadata(original.join("db")).unwrap().len();
     let mut refused = 0;
-    for (index, cut) in [0, 1, length / 4, length / 3, length / 2, length - length / 8].into_iter().enumerate() {
+    for (index, cut) in
+        [0, 1, length / 4, length / 3, length / 2, length - length / 8].into_iter().enumerate()
+    {
         let copy = dir.path().join(format!("copy{index}"));
         fs::create_dir(&copy).unwrap();
         for name in ["conf", "db", "initialised"] {

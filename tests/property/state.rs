@@ -82,14 +82,18 @@ fn change() -> impl Strategy<Value = Change> {
         (0u8..3, 0u8..3).prop_map(|(name, key)| Change::Rekey { node: node(name), key: format!("key{key}") }),
         (0u8..3, 0u8..20, 0u64..2_000).prop_map(|(name, serial, not_after_ms)| {
             let subject = Subject::Node(node(name));
-            Change::Issue(vec![Issuance { serial: serial.to_string(), subject, node: node(name), not_after_ms }])
+            Change::Issue(vec![Issuance {
+                serial: serial.to_string(),
+                subject,
+                node: node(name),
+                not_after_ms,
+            }])
         }),
         (0u8..3).prop_map(|name| Change::Ban(node(name))),
         (0u8..3).prop_map(|name| Change::Unban(node(name))),
         (0u8..3).prop_map(|name| Change::Forget(node(name))),
-        any::<bool>().prop_map(|deny| {
-            Change::SetDefaultAction(if deny { Action::Deny } else { Action::Allow })
-        }),
+        any::<bool>()
+            .prop_map(|deny| { Change::SetDefaultAction(if deny { Action::Deny } else { Action::Allow }) }),
         (0u8..5).prop_map(|id| Change::InstallGossipKey { id, key: format!("secret{id}") }),
         (0u8..5).prop_map(|id| Change::PromoteGossipKey { id }),
         (0u8..5).prop_map(|id| Change::RetireGossipKey { id }),

@@ -167,26 +167,64 @@ pub enum Written {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "named for what they say; the fields say which")]
 pub enum Event {
-    Founded { trust_domain: TrustDomain },
+    Founded {
+        trust_domain: TrustDomain,
+    },
     /// The object as it is, or was before it was deleted.
-    Object { written: Written, object: Arc<Resource> },
-    DefaultActionSet { action: Action },
-    TokenCreated { id: String },
-    TokenRevoked { id: String },
-    TokenUsed { id: String, uses_left: u32 },
-    Joined { node: NodeName, role: Role },
+    Object {
+        written: Written,
+        object: Arc<Resource>,
+    },
+    DefaultActionSet {
+        action: Action,
+    },
+    TokenCreated {
+        id: String,
+    },
+    TokenRevoked {
+        id: String,
+    },
+    TokenUsed {
+        id: String,
+        uses_left: u32,
+    },
+    Joined {
+        node: NodeName,
+        role: Role,
+    },
     /// A node with another key took the name over.
-    Replaced { node: NodeName, role: Role },
+    Replaced {
+        node: NodeName,
+        role: Role,
+    },
     /// The same node came once more, with a token.
-    Rejoined { node: NodeName },
-    Rekeyed { node: NodeName },
-    Issued { certificates: Vec<Issuance> },
-    Banned { node: NodeName },
-    Unbanned { node: NodeName },
-    Forgotten { node: NodeName },
-    GossipKeyInstalled { id: u8 },
-    GossipKeyPromoted { id: u8 },
-    GossipKeyRetired { id: u8 },
+    Rejoined {
+        node: NodeName,
+    },
+    Rekeyed {
+        node: NodeName,
+    },
+    Issued {
+        certificates: Vec<Issuance>,
+    },
+    Banned {
+        node: NodeName,
+    },
+    Unbanned {
+        node: NodeName,
+    },
+    Forgotten {
+        node: NodeName,
+    },
+    GossipKeyInstalled {
+        id: u8,
+    },
+    GossipKeyPromoted {
+        id: u8,
+    },
+    GossipKeyRetired {
+        id: u8,
+    },
 }
 
 impl Event {
@@ -248,7 +286,9 @@ pub enum Refusal {
         max: usize,
     },
     /// No such token, or not its secret: the two are not told apart.
-    #[error("the token is not valid here: it was revoked, it has expired, or it belongs to another mesh; make a new one with 'mesh token create'")]
+    #[error(
+        "the token is not valid here: it was revoked, it has expired, or it belongs to another mesh; make a new one with 'mesh token create'"
+    )]
     UnknownToken,
     /// Its time has passed.
     #[error("the token {0} has expired; make a new one with 'mesh token create'")]
@@ -267,7 +307,9 @@ pub enum Refusal {
         wanted: &'static str,
     },
     /// The token, or the node's record, does not allow a service.
-    #[error("{node} may not run {service}: allowed are {allowed}; make a token with 'mesh token create --service {service}'")]
+    #[error(
+        "{node} may not run {service}: allowed are {allowed}; make a token with 'mesh token create --service {service}'"
+    )]
     Service {
         /// Who asked.
         node: NodeName,
@@ -291,7 +333,9 @@ pub enum Refusal {
     #[error("node {0} is banned; 'mesh ban --undo {0}' on the control plane takes it back")]
     Banned(NodeName),
     /// Another key bears the name, and is there.
-    #[error("a node called {0} is in the mesh with another key; choose another name with --node, or, if that host is gone for good or was set up anew, wait until the mesh has noticed, or run 'mesh leave {0}' on the control plane")]
+    #[error(
+        "a node called {0} is in the mesh with another key; choose another name with --node, or, if that host is gone for good or was set up anew, wait until the mesh has noticed, or run 'mesh leave {0}' on the control plane"
+    )]
     NameTaken(NodeName),
     /// It never joined, or was forgotten.
     #[error("there is no node {0} in this mesh: join with a token")]

@@ -55,7 +55,9 @@ impl State {
             return Err(Refusal::NotFounded);
         }
         let events = match change {
-            Change::Found { trust_domain, default_action } => self.found(trust_domain, default_action, at_ms)?,
+            Change::Found { trust_domain, default_action } => {
+                self.found(trust_domain, default_action, at_ms)?
+            }
             Change::Put { resource, expected } => self.put(*resource, expected, at_ms)?,
             Change::Delete { key, expected } => self.delete(&key, expected)?,
             Change::SetDefaultAction(action) => self.set_default_action(action),
@@ -85,7 +87,12 @@ impl State {
 
     // --- the mesh -----------------------------------------------------------------------------------------------
 
-    fn found(&mut self, trust_domain: TrustDomain, action: Action, at_ms: u64) -> Result<Vec<Event>, Refusal> {
+    fn found(
+        &mut self,
+        trust_domain: TrustDomain,
+        action: Action,
+        at_ms: u64,
+    ) -> Result<Vec<Event>, Refusal> {
         if let Some(mesh) = &self.mesh {
             return Err(Refusal::Founded(mesh.trust_domain.clone()));
         }
@@ -155,8 +162,7 @@ impl State {
         if self.tokens.contains_key(&id) {
             return Err(Refusal::TokenExists(id));
         }
-        let remembered =
-            |token: &JoinToken| token.expires_ms.saturating_add(REMEMBER_MS) > at_ms;
+        let remembered = |token: &JoinToken| token.expires_ms.saturating_add(REMEMBER_MS) > at_ms;
         if self.tokens.values().filter(|token| remembered(token)).count() >= TOKENS_MAX {
             return Err(Refusal::TooMany { what: "tokens", max: TOKENS_MAX });
         }
@@ -173,12 +179,15 @@ impl State {
         }
         let known = self.nodes.get(&node);
         let same = known.is_some_and(|known| known.keys.contains(&key) && known.role == role);
-        let repeated = same && known.is_some_and(|known| known.token == token.as_ref().map(|token| token.id.clone()));
+        let repeated =
+            same && known.is_some_and(|known| known.token == token.as_ref().map(|token| token.id.clone()));
         let allowed = match &token {
             Some(shown) => self.check_token(shown, role, repeated, at_ms)?.services.clone(),
             None => Vec::new(),
         };
-        if let Some(service) = services.iter().find(|service| !allowed.is_empty() && !allowed.contains(service)) {
+        if let Some(service) =
+            services.iter().find(|service| !allowed.is_empty() && !allowed.contains(service))
+        {
             return Err(Refusal::Service { node, service: service.clone(), allowed: list(&allowed) });
         }
         if known.is_some() && !same && !replace {
@@ -216,7 +225,13 @@ impl State {
         Ok(events)
     }
 
-    fn check_token(&self, shown: &TokenUse, role: Role, repeated: bool, at_ms: u64) -> Result<&JoinToken, Refusal> {
+    fn check_token(
+        &self,
+        shown: &TokenUse,
+        role: Role,
+        repeated: bool,
+        at_ms: u64,
+    ) -> Result<&JoinToken, Refusal> {
         let token = self.tokens.get(&shown.id).ok_or(Refusal::UnknownToken)?;
         if !equal(token.secret_hash.as_bytes(), shown.secret_hash.as_bytes()) {
             return Err(Refusal::UnknownToken);

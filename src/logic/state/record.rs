@@ -82,7 +82,10 @@ pub struct GossipKey {
 impl fmt::Debug for GossipKey {
     /// Leaves the key out: keys are never logged.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GossipKey").field("id", &self.id).field("since_ms", &self.since_ms).finish_non_exhaustive()
+        f.debug_struct("GossipKey")
+            .field("id", &self.id)
+            .field("since_ms", &self.since_ms)
+            .finish_non_exhaustive()
     }
 }
 

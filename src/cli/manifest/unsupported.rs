@@ -1,0 +1,57 @@
+//! What people may well write, and mesh does not know: a sentence for each on what to do instead.
+
+const NOT_YET: &str = "known in the Gateway API, not supported yet";
+
+/// Returns what to say about a kind that is none of ours, by `apiVersion` and `kind`; `None` for one never heard of.
+pub fn kind(api_version: &str, kind: &str) -> Option<String> {
+    let say = |text: &str| Some(format!("{kind}: {text}"));
+    match kind {
+        "GRPCRoute" | "TCPRoute" | "TLSRoute" | "UDPRoute" => say("not supported yet"),
+        "ReferenceGrant" => say(
+            "not needed: routes may name services of any namespace; who may call a service is said by an Intention",
+        ),
+        "Gateway" | "GatewayClass" | "Ingress" | "IngressClass" => say(
+            "a mesh has no gateways: attach an HTTPRoute to a service with 'parentRefs: [{kind: Service, name: …}]'",
+        ),
+        "Deployment" | "Pod" | "StatefulSet" | "DaemonSet" | "Endpoints" | "EndpointSlice" => {
+            say("services are announced by the nodes that run them: mesh proxy --service NAME=PORT")
+        }
+        "Namespace" => say("not needed: a namespace exists once something is in it"),
+        "Service" if api_version == "v1" => say(
+            "this is a Service of Kubernetes: here services are announced with mesh proxy --service NAME=PORT, and 'apiVersion: mesh/v1' says more about one",
+        ),
+        "AuthorizationPolicy" | "ServiceIntentions" | "NetworkPolicy" | "MeshTrafficPermission" => {
+            say("who may call a service is said by an Intention ('apiVersion: mesh/v1')")
+        }
+        "VirtualService" | "TrafficSplit" | "HTTPRouteGroup" => {
+            say("requests are routed by an HTTPRoute ('apiVersion: gateway.networking.k8s.io/v1')")
+        }
+        "TrafficPolicy" | "DestinationRule" | "BackendTrafficPolicy" => say("not supported yet"),
+        "List" => say("write its items as documents of their own, with '---' between them"),
+        _ => None,
+    }
+}
+
+/// Returns what to say about a field that a schema does not have; `None` for one never heard of.
+pub fn field(field: &str) -> Option<&'static str> {
+    match field {
+        "retry" | "sessionPersistence" | "queryParams" | "urlRewrite" | "requestRedirect"
+        | "requestMirror" | "extensionRef" | "cors" | "externalAuth" | "sectionName"
+        | "useDefaultGateways" => Some(NOT_YET),
+        "status" => Some("the mesh itself says how an object fares: leave this field out"),
+        "uid" | "managedFields" | "selfLink" | "ownerReferences" | "finalizers" | "generateName" => {
+            Some("a field of Kubernetes that has no meaning here: leave it out")
+        }
+        _ => None,
+    }
+}
+
+/// Returns what to say about a value that a list of choices does not have; `None` for one never heard of.
+pub fn choice(value: &str) -> Option<&'static str> {
+    match value {
+        "URLRewrite" | "RequestRedirect" | "RequestMirror" | "ExtensionRef" | "CORS" | "ExternalAuth" => {
+            Some(NOT_YET)
+        }
+        _ => None,
+    }
+}
