@@ -1,4 +1,5 @@
 //! The control plane: certificate authority, configuration, API, and the merged view of all traffic.
 
 pub mod bootstrap;
+pub mod store;
 pub mod collector;

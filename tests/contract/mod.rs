@@ -1,3 +1,4 @@
 //! What others see, as snapshots.
 
 mod disk;
+mod store;
