@@ -2,4 +2,5 @@
 
 pub mod bootstrap;
 pub mod store;
+pub mod authority;
 pub mod collector;

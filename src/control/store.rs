@@ -135,13 +135,7 @@ impl Store {
         let history = Arc::new(Mutex::new(history));
         let (wishes, inbox) = mpsc::channel(COMMANDS_MAX);
         let (published, seen) = watch::channel(Arc::new(state.clone()));
-        let writer = Writer {
-            db: Arc::clone(&db),
-            state,
-            pending,
-            published,
-            history: Arc::clone(&history),
-        };
+        let writer = Writer { db: Arc::clone(&db), state, pending, published, history: Arc::clone(&history) };
         thread::Builder::new()
             .name("mesh-store".to_owned())
             .spawn(move || writer.run(inbox))
@@ -207,7 +201,9 @@ fn replay(db: &Db, dir: &Path, history: &mut History) -> Result<(State, u64), Er
     let damaged = |reason: String| Error::Damaged { dir: dir.to_owned(), reason };
     let mut state = match db.get(SNAPSHOT_ROW)? {
         None => State::default(),
-        Some(row) => serde_json::from_slice(&row).map_err(|error| damaged(format!("its snapshot: {error}")))?,
+        Some(row) => {
+            serde_json::from_slice(&row).map_err(|error| damaged(format!("its snapshot: {error}")))?
+        }
     };
     history.floor = state.revision();
     let log = db.scan(LOG_PREFIX)?;
@@ -274,7 +270,10 @@ impl Writer {
     }
 
     /// Applies, appends, syncs, publishes, answers. Returns false when it is unknown what is on disk.
-    fn carry_out(&mut self, commands: Vec<(Command, oneshot::Sender<Result<Committed, SubmitError>>)>) -> bool {
+    fn carry_out(
+        &mut self,
+        commands: Vec<(Command, oneshot::Sender<Result<Committed, SubmitError>>)>,
+    ) -> bool {
         let mut batch = Batch::default();
         let mut applied: Vec<Applied> = Vec::new();
         let mut notes = Vec::new();

@@ -40,7 +40,8 @@ fn write_until_killed(dir: &Path) {
         let store = Store::open(dir).unwrap();
         let _ = store.submit(found()).await;
         for round in 0u64.. {
-            let committed = store.submit(put(&format!("i{}", round % 50), &format!("s{round}"))).await.unwrap();
+            let committed =
+                store.submit(put(&format!("i{}", round % 50), &format!("s{round}"))).await.unwrap();
             println!("\nacknowledged {}", committed.state.revision());
         }
     });
@@ -77,7 +78,10 @@ fn acknowledged_commands_survive_kill_9() {
         let store = Store::open(dir.path()).unwrap();
         let revision = store.state().revision();
         assert!(acknowledged > before, "round {round} wrote nothing");
-        assert!(revision >= acknowledged, "round {round}: {acknowledged} was acknowledged, {revision} is left");
+        assert!(
+            revision >= acknowledged,
+            "round {round}: {acknowledged} was acknowledged, {revision} is left"
+        );
         assert!(opened.elapsed() < Duration::from_secs(1));
         before = revision;
         block_on(store.close());

@@ -1,0 +1,552 @@
+//! The certificate authority: a root that stays cold, an intermediate that signs, and leaves that last a day.
+//!
+//! The root (P-256, ten years) has its key in a file of its own, `root/root.key`, apart from the store; it is read only
+//! to sign an intermediate. The intermediate (one year, renewed at half its life) is a row of the store. A root brought
+//! along signs the first intermediate; its key is not kept, so that it must be brought again for the next one.
+//!
+//! Leaves are X.509-SVIDs (SPIFFE X509-SVID §§2–5): one URI SAN, cA=false, digitalSignature, server and client
+//! authentication. Of a signing request only the public key is taken, once its signature proves possession. The common
+//! name is the node's: what bans are about.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::digest;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use data_encoding::{BASE64, HEXLOWER};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Serialize};
+
+use crate::model::identity::{SpiffeId, Subject, TrustDomain};
+use crate::model::name::NodeName;
+use crate::model::snapshot::GossipPass;
+use crate::net::disk::{self, Db};
+
+/// The folder of the root, in the data directory.
+pub const ROOT_DIR: &str = "root";
+const ROOT_KEY_FILE: &str = "root.key";
+const ROOT_CERT_FILE: &str = "root.pem";
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const ROOT_MS: u64 = 3653 * DAY_MS;
+const INTERMEDIATE_MS: u64 = 365 * DAY_MS;
+const LEAF_MS: u64 = DAY_MS;
+/// Validity begins so much before now, for hosts whose clock is behind.
+const BACKDATE_MS: u64 = 10 * 60 * 1000;
+const INTERMEDIATE_ROW: &[u8] = b"authority/intermediate";
+const SERVING_KEY_ROW: &[u8] = b"authority/serving-key";
+const SERIAL_BYTES: usize = 16;
+
+/// Why the authority cannot start or sign.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The rows it keeps in the store.
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
+    /// A file of the root.
+    #[error("cannot use {path}: {source}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A key or certificate that is not one, or does not fit its counterpart.
+    #[error("{what}: {reason}")]
+    Material {
+        /// Which file or row.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A root brought along to a mesh that has one.
+    #[error(
+        "this mesh has a root already, another one: --root-cert and --root-key are for the first start, in an empty --data-dir"
+    )]
+    OtherRoot,
+    /// The intermediate must be renewed, and the root's key is elsewhere.
+    #[error("the intermediate certificate must be renewed: start once with --root-cert and --root-key")]
+    RootElsewhere,
+    /// The signing request is not one. Nothing was signed.
+    #[error("the signing request for {subject} is not valid: {reason}")]
+    Request {
+        /// For whom it was.
+        subject: Subject,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Nothing was signed.
+    #[error("cannot sign: {0}")]
+    Signing(String),
+}
+
+/// A root brought along, PEM.
+#[derive(Debug, Clone)]
+pub struct Brought {
+    /// Its certificate.
+    pub certificate: PathBuf,
+    /// Its key; read, used, and forgotten.
+    pub key: PathBuf,
+}
+
+/// A certificate to sign.
+#[derive(Debug, Clone)]
+pub struct Wish<'a> {
+    /// The node that will hold it.
+    pub node: &'a NodeName,
+    /// Whose it is.
+    pub subject: &'a Subject,
+    /// Host names and IP addresses it is also good for; only control's own has any.
+    pub hosts: &'a [String],
+    /// Now, Unix milliseconds.
+    pub now_ms: u64,
+}
+
+/// A signed certificate. Its serial number must be recorded before it leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// Leaf, then intermediate: DER.
+    pub chain: Vec<Vec<u8>>,
+    /// Its serial number, hexadecimal.
+    pub serial: String,
+    /// End of its validity, Unix milliseconds.
+    pub not_after_ms: u64,
+}
+
+/// The public key of a signing request whose signature was checked.
+#[derive(Debug, Clone)]
+pub struct Proven {
+    key: rcgen::PublicKey,
+}
+
+/// What signs.
+struct Intermediate {
+    certificate: Vec<u8>,
+    issuer: Issuer<'static, KeyPair>,
+    /// The same key, for signatures of fixed form.
+    fixed: EcdsaKeyPair,
+    not_before_ms: u64,
+    not_after_ms: u64,
+}
+
+/// The row of an intermediate.
+#[derive(Serialize, Deserialize)]
+struct IntermediateRow {
+    certificate: String,
+    key: String,
+    not_before_ms: u64,
+    not_after_ms: u64,
+}
+
+/// The authority of one mesh.
+pub struct Authority {
+    trust_domain: TrustDomain,
+    root: Vec<u8>,
+    root_not_after_ms: u64,
+    root_key: PathBuf,
+    intermediate: ArcSwap<Intermediate>,
+    serving: KeyPair,
+    db: Arc<Db>,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("trust_domain", &self.trust_domain).finish_non_exhaustive()
+    }
+}
+
+/// Returns the SHA-256 of a SubjectPublicKeyInfo, hexadecimal: how keys are remembered.
+pub fn fingerprint(spki: &[u8]) -> String {
+    HEXLOWER.encode(&sha256(spki))
+}
+
+/// Returns the SHA-256 of `bytes`.
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
+    hash
+}
+
+/// Returns the public key (SubjectPublicKeyInfo, DER) and the end of validity (Unix milliseconds) of a certificate;
+/// `None` when it is not one.
+pub fn read_certificate(der: &[u8]) -> Option<(Vec<u8>, u64)> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    let not_after_ms = u64::try_from(certificate.validity().not_after.timestamp()).ok()?.checked_mul(1000)?;
+    Some((certificate.public_key().raw.to_vec(), not_after_ms))
+}
+
+/// Checks a signing request: its own signature, and that its key is of a kind we sign.
+pub fn prove(subject: &Subject, csr: &[u8]) -> Result<Proven, Error> {
+    let refused = |reason: String| Error::Request { subject: subject.clone(), reason };
+    let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
+        .map_err(|error| refused(error.to_string()))?;
+    let kinds = [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519];
+    if kinds.iter().all(|kind| request.public_key.algorithm() != *kind) {
+        return Err(refused("its key is none of P-256, P-384 and Ed25519".to_owned()));
+    }
+    Ok(Proven { key: request.public_key })
+}
+
+impl Proven {
+    /// Returns the key's fingerprint.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.key.subject_public_key_info())
+    }
+}
+
+impl Authority {
+    /// Opens the authority below `data_dir`, or makes it: root, intermediate and serving key. Blocks.
+    pub fn open(
+        data_dir: &Path,
+        db: &Arc<Db>,
+        trust_domain: &TrustDomain,
+        brought: Option<&Brought>,
+        now_ms: u64,
+    ) -> Result<Self, Error> {
+        let dir = data_dir.join(ROOT_DIR);
+        let root = match (read_root(&dir)?, brought) {
+            (Some(root), None) => root,
+            (None, None) if db.get(INTERMEDIATE_ROW)?.is_some() => {
+                let reason = "is missing, though the mesh was founded with one: put it back".to_owned();
+                return Err(Error::Material { what: dir.join(ROOT_CERT_FILE).display().to_string(), reason });
+            }
+            (None, None) => make_root(&dir, trust_domain, now_ms)?,
+            (Some(root), Some(brought)) if root == read_certificate_file(&brought.certificate)? => root,
+            (Some(_), Some(_)) => return Err(Error::OtherRoot),
+            (None, Some(brought)) => {
+                let root = read_certificate_file(&brought.certificate)?;
+                read_key_file(&brought.key, &root)?;
+                write_file(&dir, ROOT_CERT_FILE, pem("CERTIFICATE", &root).as_bytes(), 0o644)?;
+                root
+            }
+        };
+        let what = || dir.join(ROOT_CERT_FILE).display().to_string();
+        let (_, root_not_after_ms) = read_certificate(&root)
+            .ok_or_else(|| Error::Material { what: what(), reason: "is not a certificate".to_owned() })?;
+        let key_file = brought.map_or_else(|| dir.join(ROOT_KEY_FILE), |brought| brought.key.clone());
+        let intermediate = match db.get(INTERMEDIATE_ROW)? {
+            Some(row) => load_intermediate(&row, &root)?,
+            None if !key_file.exists() => return Err(Error::RootElsewhere),
+            None => make_intermediate(db, trust_domain, &root, &key_file, now_ms)?,
+        };
+        let serving = match db.get(SERVING_KEY_ROW)? {
+            Some(row) => key_pair(&row).map_err(|reason| row_error(SERVING_KEY_ROW, reason))?,
+            None => {
+                let key = generate()?;
+                db.put(SERVING_KEY_ROW, key.serialized_der())?;
+                key
+            }
+        };
+        let authority = Self {
+            trust_domain: trust_domain.clone(),
+            root,
+            root_not_after_ms,
+            root_key: key_file,
+            intermediate: ArcSwap::from_pointee(intermediate),
+            serving,
+            db: Arc::clone(db),
+        };
+        authority.renew_intermediate(now_ms).or_else(|error| authority.outlive(error, now_ms))?;
+        Ok(authority)
+    }
+
+    /// A renewal that fails is fatal only once the old intermediate no longer serves.
+    fn outlive(&self, error: Error, now_ms: u64) -> Result<bool, Error> {
+        if self.intermediate_not_after_ms() < now_ms + LEAF_MS {
+            return Err(error);
+        }
+        tracing::warn!(%error, "cannot renew the intermediate certificate yet");
+        Ok(false)
+    }
+
+    /// Makes a new intermediate when half the life of the current one has passed; returns whether it did. Blocks.
+    pub fn renew_intermediate(&self, now_ms: u64) -> Result<bool, Error> {
+        let current = self.intermediate.load();
+        if now_ms < current.not_before_ms + (current.not_after_ms - current.not_before_ms) / 2 {
+            return Ok(false);
+        }
+        if !self.root_key.exists() {
+            return Err(Error::RootElsewhere);
+        }
+        let next = make_intermediate(&self.db, &self.trust_domain, &self.root, &self.root_key, now_ms)?;
+        self.intermediate.store(Arc::new(next));
+        tracing::info!("intermediate certificate renewed");
+        Ok(true)
+    }
+
+    /// Returns the root certificates to trust: DER.
+    pub fn bundle(&self) -> Vec<Vec<u8>> {
+        vec![self.root.clone()]
+    }
+
+    /// Returns the SHA-256 of the root's public key: what join tokens carry.
+    pub fn pin(&self) -> [u8; 32] {
+        read_certificate(&self.root).map_or([0; 32], |(spki, _)| sha256(&spki))
+    }
+
+    /// Returns the end of the root's validity, Unix milliseconds.
+    pub fn root_not_after_ms(&self) -> u64 {
+        self.root_not_after_ms
+    }
+
+    /// Returns the end of the intermediate's validity, Unix milliseconds.
+    pub fn intermediate_not_after_ms(&self) -> u64 {
+        self.intermediate.load().not_after_ms
+    }
+
+    /// Returns the key that control serves with, PKCS#8: the same over renewals and restarts, as installers pin it.
+    pub fn serving_key(&self) -> Vec<u8> {
+        self.serving.serialize_der()
+    }
+
+    /// Returns the SHA-256 of the serving key's SubjectPublicKeyInfo, in base64: what `curl --pinnedpubkey` takes.
+    pub fn serving_pin(&self) -> String {
+        BASE64.encode(&sha256(&self.serving.subject_public_key_info()))
+    }
+
+    /// Returns the fingerprint of the serving key.
+    pub fn serving_fingerprint(&self) -> String {
+        fingerprint(&self.serving.subject_public_key_info())
+    }
+
+    /// Signs control's own certificate, for the serving key.
+    pub fn sign_serving(&self, wish: &Wish<'_>) -> Result<Leaf, Error> {
+        self.sign_key(wish, &self.serving)
+    }
+
+    /// Signs a certificate for the key of a request. Whether the node may have it is the caller's business.
+    pub fn sign(&self, wish: &Wish<'_>, proven: &Proven) -> Result<Leaf, Error> {
+        self.sign_key(wish, &proven.key)
+    }
+
+    fn sign_key(&self, wish: &Wish<'_>, key: &impl PublicKeyData) -> Result<Leaf, Error> {
+        let intermediate = self.intermediate.load();
+        let id = SpiffeId::new(self.trust_domain.clone(), wish.subject.clone());
+        let serial = draw_serial();
+        let not_after_ms = (wish.now_ms + LEAF_MS).min(intermediate.not_after_ms);
+        let mut params = params(wish.now_ms.saturating_sub(BACKDATE_MS), not_after_ms, wish.node.as_str());
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
+        params.subject_alt_names = vec![uri(&id.to_string())?];
+        for host in wish.hosts {
+            params.subject_alt_names.push(match host.parse::<IpAddr>() {
+                Ok(ip) => SanType::IpAddress(ip),
+                Err(_) => SanType::DnsName(host.as_str().try_into().map_err(signing)?),
+            });
+        }
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(key, &intermediate.issuer).map_err(signing)?;
+        let chain = vec![certificate.der().to_vec(), intermediate.certificate.clone()];
+        Ok(Leaf { chain, serial: HEXLOWER.encode(&serial), not_after_ms })
+    }
+
+    /// Signs the word that `node` speaks gossip with the Ed25519 key `key` (32 bytes); it lasts as long as a leaf.
+    pub fn pass(&self, node: &NodeName, key: &[u8; 32], now_ms: u64) -> Result<GossipPass, Error> {
+        let intermediate = self.intermediate.load();
+        let not_after_ms = (now_ms + LEAF_MS).min(intermediate.not_after_ms);
+        let mut message = b"mesh gossip pass v1\0".to_vec();
+        message.extend_from_slice(node.as_str().as_bytes());
+        message.push(0);
+        message.extend_from_slice(key);
+        message.extend_from_slice(&not_after_ms.to_be_bytes());
+        let signature = intermediate.fixed.sign(&SystemRandom::new(), &message);
+        let signature = signature.map_err(|error| Error::Signing(error.to_string()))?;
+        Ok(GossipPass {
+            node: node.clone(),
+            key: BASE64.encode(key),
+            not_after_ms,
+            signature: BASE64.encode(signature.as_ref()),
+            issuer: BASE64.encode(&intermediate.certificate),
+        })
+    }
+}
+
+// --- making ---------------------------------------------------------------------------------------------------------
+
+fn make_root(dir: &Path, trust_domain: &TrustDomain, now_ms: u64) -> Result<Vec<u8>, Error> {
+    let key = generate()?;
+    let mut params =
+        params(now_ms.saturating_sub(BACKDATE_MS), now_ms + ROOT_MS, &format!("mesh root {trust_domain}"));
+    params.serial_number = Some(SerialNumber::from_slice(&draw_serial()));
+    params.subject_alt_names = vec![uri(&format!("spiffe://{trust_domain}"))?];
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = params.self_signed(&key).map_err(signing)?;
+    // The key first: a certificate without its key would be taken for a root brought along.
+    write_file(dir, ROOT_KEY_FILE, key.serialize_pem().as_bytes(), 0o600)?;
+    write_file(dir, ROOT_CERT_FILE, certificate.pem().as_bytes(), 0o644)?;
+    Ok(certificate.der().to_vec())
+}
+
+fn make_intermediate(
+    db: &Db,
+    trust_domain: &TrustDomain,
+    root: &[u8],
+    root_key: &Path,
+    now_ms: u64,
+) -> Result<Intermediate, Error> {
+    let root_issuer = Issuer::from_ca_cert_der(&CertificateDer::from(root), read_key_file(root_key, root)?);
+    let root_end_ms = read_certificate(root).map_or(u64::MAX, |(_, end_ms)| end_ms);
+    let key = generate()?;
+    let not_before_ms = now_ms.saturating_sub(BACKDATE_MS);
+    let not_after_ms = (now_ms + INTERMEDIATE_MS).min(root_end_ms);
+    let serial = draw_serial();
+    let name = format!("mesh intermediate {}", HEXLOWER.encode(&serial).get(..8).unwrap_or_default());
+    let mut params = params(not_before_ms, not_after_ms, &name);
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.subject_alt_names = vec![uri(&format!("spiffe://{trust_domain}"))?];
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let certificate = params.signed_by(&key, &root_issuer.map_err(signing)?).map_err(signing)?;
+    let row = IntermediateRow {
+        certificate: BASE64.encode(certificate.der()),
+        key: BASE64.encode(key.serialized_der()),
+        not_before_ms,
+        not_after_ms,
+    };
+    let row = serde_json::to_vec(&row).map_err(|error| Error::Signing(error.to_string()))?;
+    let intermediate = load_intermediate(&row, root)?;
+    db.put(INTERMEDIATE_ROW, &row)?;
+    Ok(intermediate)
+}
+
+fn load_intermediate(row: &[u8], root: &[u8]) -> Result<Intermediate, Error> {
+    let wrong = |reason: String| row_error(INTERMEDIATE_ROW, reason);
+    let row: IntermediateRow = serde_json::from_slice(row).map_err(|error| wrong(error.to_string()))?;
+    let certificate = BASE64.decode(row.certificate.as_bytes()).map_err(|error| wrong(error.to_string()))?;
+    let key = BASE64.decode(row.key.as_bytes()).map_err(|error| wrong(error.to_string()))?;
+    let signed_by_root = || {
+        let (_, root) = x509_parser::parse_x509_certificate(root).ok()?;
+        let (_, leaf) = x509_parser::parse_x509_certificate(&certificate).ok()?;
+        leaf.verify_signature(Some(root.public_key())).ok()
+    };
+    if signed_by_root().is_none() {
+        return Err(wrong(format!("was not signed by the root in {ROOT_DIR}/{ROOT_CERT_FILE}")));
+    }
+    let fixed = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key)
+        .map_err(|error| wrong(error.to_string()))?;
+    let pair = key_pair(&key).map_err(wrong)?;
+    let issuer =
+        Issuer::from_ca_cert_der(&CertificateDer::from(certificate.as_slice()), pair).map_err(signing)?;
+    Ok(Intermediate {
+        issuer,
+        fixed,
+        not_before_ms: row.not_before_ms,
+        not_after_ms: row.not_after_ms,
+        certificate,
+    })
+}
+
+fn params(not_before_ms: u64, not_after_ms: u64, name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    params.not_before = epoch + Duration::from_secs(not_before_ms / 1000);
+    params.not_after = epoch + Duration::from_secs(not_after_ms / 1000);
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+fn generate() -> Result<KeyPair, Error> {
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).map_err(signing)
+}
+
+fn uri(text: &str) -> Result<SanType, Error> {
+    Ok(SanType::URI(text.try_into().map_err(signing)?))
+}
+
+/// Draws a positive number of exactly 16 bytes.
+fn draw_serial() -> [u8; SERIAL_BYTES] {
+    let mut serial: [u8; SERIAL_BYTES] = rand::random();
+    serial[0] = serial[0] & 0x7f | 0x40;
+    serial
+}
+
+fn key_pair(pkcs8: &[u8]) -> Result<KeyPair, String> {
+    KeyPair::from_pkcs8_der_and_sign_algo(&PrivatePkcs8KeyDer::from(pkcs8), &rcgen::PKCS_ECDSA_P256_SHA256)
+        .map_err(|error| error.to_string())
+}
+
+fn signing(error: rcgen::Error) -> Error {
+    Error::Signing(error.to_string())
+}
+
+fn row_error(row: &[u8], reason: String) -> Error {
+    Error::Material { what: format!("the row {} of the store", String::from_utf8_lossy(row)), reason }
+}
+
+// --- files ----------------------------------------------------------------------------------------------------------
+
+/// Returns the root's certificate; `None` when there is no root yet.
+fn read_root(dir: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let path = dir.join(ROOT_CERT_FILE);
+    match fs::exists(&path) {
+        Ok(true) => read_certificate_file(&path).map(Some),
+        Ok(false) => Ok(None),
+        Err(source) => Err(Error::File { path, source }),
+    }
+}
+
+fn read_certificate_file(path: &Path) -> Result<Vec<u8>, Error> {
+    let wrong =
+        |reason: &str| Error::Material { what: path.display().to_string(), reason: reason.to_owned() };
+    let text = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    let der = CertificateDer::from_pem_slice(&text).map_err(|error| wrong(&error.to_string()))?;
+    let (_, certificate) =
+        x509_parser::parse_x509_certificate(&der).map_err(|error| wrong(&error.to_string()))?;
+    if !certificate.is_ca() {
+        return Err(wrong("is not the certificate of an authority (cA is not set)"));
+    }
+    Ok(der.to_vec())
+}
+
+/// Reads a key and checks that it belongs to `certificate`.
+fn read_key_file(path: &Path, certificate: &[u8]) -> Result<KeyPair, Error> {
+    let wrong =
+        |reason: &str| Error::Material { what: path.display().to_string(), reason: reason.to_owned() };
+    let text = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
+    let der = PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(&error.to_string()))?;
+    let key = KeyPair::try_from(&der).map_err(|error| wrong(&error.to_string()))?;
+    let spki = read_certificate(certificate).map(|(spki, _)| spki);
+    if spki.as_deref() == Some(key.subject_public_key_info().as_slice()) {
+        Ok(key)
+    } else {
+        Err(wrong("is not the key of the root certificate"))
+    }
+}
+
+/// Writes a file whole or not at all, in a directory for its owner alone.
+fn write_file(dir: &Path, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
+    let path = dir.join(name);
+    let partial = dir.join(format!("{name}.partial"));
+    let write = || {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&partial)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&partial, &path)?;
+        File::open(dir)?.sync_all()
+    };
+    write().map_err(|source| Error::File { path: path.clone(), source })
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = BASE64.encode(der);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
