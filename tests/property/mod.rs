@@ -1,3 +1,6 @@
 //! One file for each decider.
 
 mod state;
+mod histogram;
+mod rollup;
+mod metric;
