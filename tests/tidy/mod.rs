@@ -42,7 +42,7 @@ const OWNERS: [(&[&str], &[&str]); 9] = [
         &["identity/", "control/authority", "gossip/pass"],
     ),
     (&["hyper", "hyper_util"], &["net/", "proxy/http", "proxy/upstream", "api/", "control/http"]),
-    (&["axum", "tower"], &["control/http"]),
+    (&["axum", "tower"], &["control/http", "proxy/admin"]),
     (&["ratatui", "crossterm"], &["top/"]),
     (&["clap", "clap_complete", "anyhow"], &["cli/"]),
     (&["foca"], &["logic/gossip"]),
