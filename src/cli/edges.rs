@@ -137,3 +137,82 @@ fn table(rows: &[Row], wide: bool) -> Table {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::edges::{row, table};
+    use crate::model::view::{EdgeProtocol, EdgeView, LatencyView, TrafficView};
+
+    fn edge(latency_ms: LatencyView) -> EdgeView {
+        let traffic = TrafficView {
+            requests_per_second: 12.5,
+            success_rate: 0.5,
+            latency_ms,
+            connections_open: 3,
+            requests_total: 125,
+            failures_total: 62,
+            ..TrafficView::default()
+        };
+        EdgeView {
+            source: "node/host-1".parse().unwrap(),
+            destination: "web".parse().unwrap(),
+            protocol: EdgeProtocol::Grpc,
+            traffic,
+            server: None,
+            mtls: true,
+        }
+    }
+
+    #[test]
+    fn scripts_read_these_keys_and_no_others() {
+        let latency = LatencyView { p50: Some(1.5), p95: Some(20.0), p99: None, samples: 125 };
+
+        let json = serde_json::to_string(&row(&edge(latency))).unwrap();
+
+        assert_eq!(
+            json,
+            concat!(
+                r#"{"source":"node/host-1","destination":"web.default","protocol":"grpc","requestsPerSecond":12.5,"#,
+                r#""successRate":0.5,"latencyMs":{"p50":1.5,"p95":20.0,"p99":null},"connectionsOpen":3,"mtls":true,"#,
+                r#""requestsTotal":125,"failuresTotal":62}"#
+            )
+        );
+    }
+
+    #[test]
+    fn people_read_aligned_columns() {
+        let latency = LatencyView { p50: Some(0.25), p95: Some(20.4), p99: Some(1_500.0), samples: 125 };
+
+        let text = table(&[row(&edge(latency))], false).render(None, false);
+
+        assert_eq!(
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect::<Vec<_>>(),
+            [
+                vec![
+                    "SOURCE",
+                    "DESTINATION",
+                    "PROTOCOL",
+                    "SECURED",
+                    "SUCCESS",
+                    "RPS",
+                    "LATENCY_P50",
+                    "LATENCY_P95",
+                    "LATENCY_P99",
+                    "TCP_CONN",
+                ],
+                vec![
+                    "node/host-1",
+                    "web.default",
+                    "grpc",
+                    "√",
+                    "50.00%",
+                    "12.5",
+                    "0.25ms",
+                    "20ms",
+                    "1.5s",
+                    "3"
+                ],
+            ]
+        );
+    }
+}

@@ -3,3 +3,7 @@
 mod disk;
 mod store;
 mod authority;
+mod metrics;
+mod access;
+mod reporter;
+mod admin;

@@ -67,7 +67,10 @@ fn view_at(rollup: &Rollup, now_ms: u64, catalog: &Catalog) -> MeshView {
         now_ms,
         revision: 3,
         catalog,
-        fleet: BTreeMap::from([(node("host-2"), FleetEntry { acked: Some(2), refused: Some("no".to_owned()) })]),
+        fleet: BTreeMap::from([(
+            node("host-2"),
+            FleetEntry { acked: Some(2), refused: Some("no".to_owned()) },
+        )]),
         resources: &[],
         events: Vec::new(),
     })
@@ -261,14 +264,18 @@ fn ejections_and_refusals_make_events_once() {
     let mut rollup = Rollup::new();
     let denied = EdgeCounts { denied: 2, ..EdgeCounts::default() };
     let delta = || EdgeDelta { key: key(Side::Inbound, "web", "api", None), counts: denied.clone() };
-    let ejected =
-        EjectedEndpoint { service: "db".parse().unwrap(), node: node("host-3"), reason: "5 failures".to_owned() };
+    let ejected = EjectedEndpoint {
+        service: "db".parse().unwrap(),
+        node: node("host-3"),
+        reason: "5 failures".to_owned(),
+    };
     rollup.add(&node("host-2"), &report(1, vec![]), START_MS);
     let mut out = report(2, vec![delta()]);
     out.proxy.ejected = vec![ejected];
     let again = Report { sequence: 3, ..out.clone() };
 
-    let first: Vec<_> = rollup.add(&node("host-2"), &out, START_MS).into_iter().map(|event| event.kind).collect();
+    let first: Vec<_> =
+        rollup.add(&node("host-2"), &out, START_MS).into_iter().map(|event| event.kind).collect();
     let second = rollup.add(&node("host-2"), &again, START_MS + 1_000);
     let third = rollup.add(&node("host-2"), &report(4, vec![]), START_MS + 2_000);
 
@@ -285,7 +292,9 @@ fn series_are_bounded_and_idle_ones_are_forgotten() {
             let service = format!("s{number}");
             EdgeDelta { key: key(Side::Outbound, "web", &service, None), counts: counts(&[], 0) }
         });
-        edges.map(|edge| EdgeDelta { counts: EdgeCounts { requests: 1, ..edge.counts }, ..edge }).collect::<Vec<_>>()
+        edges
+            .map(|edge| EdgeDelta { counts: EdgeCounts { requests: 1, ..edge.counts }, ..edge })
+            .collect::<Vec<_>>()
     };
 
     rollup.add(&node("host-1"), &report(1, many(0, SERIES_MAX)), START_MS);

@@ -1,0 +1,134 @@
+//! The proxy's admin API, over a real socket.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mesh::model::endpoint::Catalog;
+use mesh::model::intention::Action;
+use mesh::model::snapshot::{GossipKeys, Snapshot};
+use mesh::model::view::MeshView;
+use mesh::proxy::admin::{AdminHandles, Unready, serve};
+use mesh::proxy::reporter::Sources;
+use mesh::telemetry::metric::Registry;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+const SECRET: &str = "c2VjcmV0c2VjcmV0";
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        revision: 3,
+        trust_domain: "mesh.test".parse().unwrap(),
+        bundle: Vec::new(),
+        resources: Vec::new(),
+        default_action: Action::Allow,
+        gossip: GossipKeys { ring: vec![(4, SECRET.to_owned())], seeds: Vec::new() },
+        banned: Vec::new(),
+        controls: Vec::new(),
+    }
+}
+
+/// Serves; before `ready` is set, nothing is there.
+async fn start(ready: Arc<AtomicBool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let known = ready.clone();
+    let handles = AdminHandles {
+        registry: Registry::new(),
+        sources: Arc::new(Sources {
+            node: "host-1".parse().unwrap(),
+            build: "1.0".to_owned(),
+            started_ms: 1_700_000_000_000,
+            revision: Box::new(|| 3),
+            identities: Box::new(Vec::new),
+            ejected: Box::new(Vec::new),
+        }),
+        local: Arc::default(),
+        catalog: watch::channel(Arc::new(Catalog::default())).1,
+        snapshot: Box::new(move || known.load(Ordering::Relaxed).then(|| Arc::new(snapshot()))),
+        unready: Box::new(move || {
+            let missing = Unready { check: "identity".to_owned(), message: "no certificate yet".to_owned() };
+            if ready.load(Ordering::Relaxed) { Vec::new() } else { vec![missing] }
+        }),
+        tables: Box::new(|| serde_json::json!({ "services": 0 })),
+        log: None,
+        access: None,
+    };
+    tokio::task::spawn(serve(listener, handles, std::future::pending()));
+    address
+}
+
+/// Returns status line and body.
+async fn get(address: SocketAddr, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.lines().next().unwrap().to_owned(), body.to_owned())
+}
+
+#[tokio::test]
+async fn readiness_tells_why_not() {
+    let ready = Arc::new(AtomicBool::new(false));
+    let address = start(ready.clone()).await;
+
+    let before = get(address, "/readyz").await;
+    let view = get(address, "/view").await;
+    ready.store(true, Ordering::Relaxed);
+    let after = get(address, "/readyz").await;
+
+    assert_eq!(before.0, "HTTP/1.1 503 Service Unavailable");
+    assert!(before.1.contains("no certificate yet"), "{}", before.1);
+    assert_eq!(view.0, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(after, ("HTTP/1.1 200 OK".to_owned(), r#"{"ready":true,"reasons":[]}"#.to_owned()));
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_without_keys() {
+    let address = start(Arc::new(AtomicBool::new(true))).await;
+
+    let (status, body) = get(address, "/config").await;
+
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(body.contains(r#""ring":[4]"#), "{body}");
+    assert!(!body.contains(SECRET), "{body}");
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text() {
+    let address = start(Arc::new(AtomicBool::new(true))).await;
+
+    let (status, body) = get(address, "/metrics").await;
+
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(body.contains("\nmesh_build_info{version=\"1.0\"} 1\n"), "{body}");
+}
+
+#[tokio::test]
+async fn a_watched_view_comes_line_by_line() {
+    let address = start(Arc::new(AtomicBool::new(true))).await;
+    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+    stream.write_all(b"GET /view?watch=true HTTP/1.0\r\n\r\n").await.unwrap();
+
+    let mut lines = stream.lines();
+    let mut views = Vec::new();
+    while views.len() < 2 {
+        let line = lines.next_line().await.unwrap().unwrap();
+        views.extend(serde_json::from_str::<MeshView>(&line).ok());
+    }
+
+    assert_eq!(views[0].observer.to_string(), "node/host-1");
+    assert_eq!(views[0].revision, 3);
+    assert!(views[1].at_ms > views[0].at_ms);
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_not_found() {
+    let address = start(Arc::new(AtomicBool::new(true))).await;
+
+    assert_eq!(get(address, "/secrets").await.0, "HTTP/1.1 404 Not Found");
+}
