@@ -52,7 +52,9 @@ impl Collector {
     /// Takes a report of `node`, as its certificate names it. Repeats are harmless.
     pub fn report(&self, node: &NodeName, report: &Report) {
         let events = lock(&self.rollup).add(node, report, clock::wall_ms());
-        events.into_iter().for_each(|event| self.events.push(event));
+        for event in events {
+            self.events.push(event);
+        }
     }
 
     /// Returns the mesh as it is now; the collector's events are shown after those of `input`.

@@ -194,7 +194,9 @@ pub async fn run(mut config: Config, shutdown: impl Future<Output = ()>) {
         config.follow_controls(&mut targets);
         let now = clock::now();
         let deltas = config.registry.take_deltas();
-        targets.values_mut().for_each(|target| target.add(&deltas));
+        for target in targets.values_mut() {
+            target.add(&deltas);
+        }
         local_sequence += 1;
         let report = config.report(local_sequence, now.duration_since(taken), deltas);
         config.local.add(&config.sources.node, &report, clock::wall_ms());

@@ -193,7 +193,7 @@ impl Shared {
             for buffer in buffers {
                 std::mem::swap(&mut taken, &mut *lock(&buffer.0));
                 if sink.write_all(&taken).is_err() {
-                    let lines = taken.iter().filter(|byte| **byte == b'\n').count();
+                    let lines = taken.split(|byte| *byte == b'\n').count() - 1;
                     self.dropped.fetch_add(lines as u64, Ordering::Relaxed);
                 }
                 taken.clear();

@@ -131,7 +131,9 @@ impl Registry {
             shards.retain(|shard| shard.strong_count() > 0);
             shards.iter().filter_map(Weak::upgrade).collect()
         };
-        shards.iter().for_each(|shard| shard.collect());
+        for shard in shards {
+            shard.collect();
+        }
     }
 }
 
@@ -324,7 +326,7 @@ pub const METRICS: &[Metric] = &[
         "mesh_grpc_responses_total",
         &["grpc_status"],
         Source::Edge(|edge, emit| {
-            edge.grpc_statuses.iter().for_each(|(status, count)| emit(&[status], count))
+            edge.grpc_statuses.iter().for_each(|(status, count)| emit(&[status], count));
         }),
         "gRPC calls that ended, by gRPC status.",
     ),

@@ -36,7 +36,9 @@ pub fn render(exposition: &Exposition<'_>) -> String {
                 }
             }
             Source::Latency => {
-                edges.iter().for_each(|(labels, total)| latency(&mut out, metric, labels, total));
+                for (labels, total) in &edges {
+                    latency(&mut out, metric, labels, total);
+                }
             }
             Source::Proxy(read) => {
                 for (node, status) in exposition.proxies {

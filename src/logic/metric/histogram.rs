@@ -1,4 +1,4 @@
-//! Latency histogram whose merge loses nothing: log-linear buckets, as in HdrHistogram (Tene), here with 64 buckets to
+//! Latency histogram whose merge loses nothing: log-linear buckets, as in `HdrHistogram` (Tene), here with 64 buckets to
 //! the octave, so a quantile is off by at most 0.8 %.
 
 use serde::{Deserialize, Serialize};

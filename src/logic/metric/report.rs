@@ -50,6 +50,7 @@ const OVERFLOW: (&str, &str) = ("other", "overflow");
 impl EdgeKey {
     /// Returns the key to count this edge under when there is no room for a series of its own: one for each side and
     /// protocol, from and to the service `other.overflow`.
+    #[must_use]
     pub fn overflow(&self) -> Self {
         let other = ServiceName::new(OVERFLOW.0, OVERFLOW.1).expect("both are labels");
         Self {

@@ -1,7 +1,7 @@
 //! The reports of all proxies, merged: totals, recent counts, and how each proxy is.
 //!
 //! Every report counts once, however often and however late it comes: `(node, epoch, sequence)` tells, with a bitmap of
-//! the last sequences as in IPsec's anti-replay window (RFC 4303 §3.4.3). Memory is bounded by [`SERIES_MAX`] and by the
+//! the last sequences as in the anti-replay window of ESP (RFC 4303 §3.4.3). Memory is bounded by [`SERIES_MAX`] and by the
 //! number of nodes; what is silent for [`IDLE_MS_MAX`] is forgotten.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::logic::metric::histogram::Histogram;
 use crate::logic::metric::report::{EdgeKey, EjectedEndpoint};
-use crate::logic::metric::rollup::{Rollup, Series, TICK_MS};
+use crate::logic::metric::rollup::{Reporter, Rollup, Series, TICK_MS};
 use crate::logic::metric::window::{CLASSES, Sum, WINDOW_TICKS};
 use crate::model::endpoint::{Catalog, Endpoint};
 use crate::model::identity::{SpiffeId, Subject, TrustDomain};
@@ -187,7 +187,7 @@ impl Rollup {
                 refused: fleet.and_then(|entry| entry.refused.clone()),
                 reported_ms: reporter.map(|reporter| reporter.at_ms),
                 memory_bytes: reporter.map(|reporter| reporter.status.memory_bytes),
-                cpu: reporter.and_then(|reporter| reporter.cpu()),
+                cpu: reporter.and_then(Reporter::cpu),
                 descriptors: reporter.map(|reporter| reporter.status.descriptors),
                 instances: record.services.len(),
             })
