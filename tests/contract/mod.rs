@@ -7,3 +7,5 @@ mod metrics;
 mod access;
 mod reporter;
 mod admin;
+mod examples;
+mod manifest;

@@ -1,0 +1,192 @@
+//! What is said about manifests that cannot be accepted, and where.
+
+use mesh::cli::manifest::{self, Manifests, fault::Fault};
+
+const ROUTE: &str = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: web
+spec:
+  parentRefs:
+    - name: web
+  rules:
+";
+
+fn parse(text: &str) -> Result<Manifests, Vec<Fault>> {
+    manifest::parse(text, "web.yaml")
+}
+
+/// The faults as `(line, column, message)`.
+fn faults(text: &str) -> Vec<(usize, usize, String)> {
+    let faults = parse(text).expect_err("the manifest is wrong");
+    faults.into_iter().map(|fault| (fault.origin.line, fault.origin.column, fault.message)).collect()
+}
+
+#[track_caller]
+fn assert_fault(text: &str, line: usize, column: usize, part: &str) {
+    let found = faults(text);
+    let hit = found.iter().any(|(l, c, message)| (*l, *c) == (line, column) && message.contains(part));
+    assert!(hit, "expected {line}:{column} with '{part}' in {found:#?}\n{text}");
+}
+
+#[test]
+fn the_place_of_an_object_is_where_its_document_begins() {
+    let second = ROUTE.replace("  name: web\n", "  name: api\n") + "    - {backendRefs: [{name: web}]}\n";
+    let text = format!("# a comment\n---\n{ROUTE}    - backendRefs: [{{name: web}}]\n---\n# another\n\n{second}");
+
+    let read = parse(&text).unwrap();
+
+    let places: Vec<_> =
+        read.objects.iter().map(|(object, origin)| (object.metadata().name.as_str(), origin.to_string())).collect();
+    assert_eq!(places, [("web", "web.yaml:3:1".to_owned()), ("api", "web.yaml:15:1".to_owned())]);
+}
+
+#[test]
+fn empty_documents_are_passed_over() {
+    let text = format!("---\n---\n# nothing\n---\n{ROUTE}    - backendRefs: [{{name: web}}]\n---\n");
+
+    assert_eq!(parse(&text).unwrap().objects.len(), 1);
+    assert!(parse("").unwrap().objects.is_empty());
+    assert!(parse("# only a comment\n").unwrap().objects.is_empty());
+}
+
+#[test]
+fn an_unknown_field_is_named_at_its_line_and_column() {
+    assert_fault(&format!("{ROUTE}    - backendRef: [{{name: web}}]\n"), 9, 7, "unknown field 'backendRef'");
+    assert_fault(&format!("{ROUTE}    - backendRef: [{{name: web}}]\n"), 9, 7, "backendRefs");
+    let in_filter = format!(
+        "{ROUTE}    - filters:\n        - type: RequestHeaderModifier\n          requestHeaderModifier:\n            put: []\n"
+    );
+    assert_fault(&in_filter, 12, 13, "unknown field 'put': expected set, add, remove");
+}
+
+#[test]
+fn fields_of_the_gateway_api_that_cannot_be_obeyed_are_told_apart_from_typing_errors() {
+    let known = "known in the Gateway API, not supported yet";
+    assert_fault(&format!("{ROUTE}    - retry: {{attempts: 3}}\n"), 9, 7, known);
+    assert_fault(&format!("{ROUTE}    - matches:\n        - queryParams: []\n"), 10, 11, known);
+    let rewrite = format!("{ROUTE}    - filters:\n        - type: URLRewrite\n          urlRewrite: {{}}\n");
+    assert_fault(&rewrite, 10, 17, known);
+    let body = format!("{ROUTE}    - filters:\n        - urlRewrite: {{}}\n          type: RequestHeaderModifier\n");
+    assert_fault(&body, 10, 11, known);
+}
+
+#[test]
+fn unknown_kinds_are_refused_with_what_to_use_instead() {
+    let of = |api: &str, kind: &str| format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {{}}\n");
+    let gateway = "gateway.networking.k8s.io/v1";
+    assert_fault(&of(gateway, "GRPCRoute"), 2, 7, "not supported yet");
+    assert_fault(&of("gateway.networking.k8s.io/v1beta1", "ReferenceGrant"), 2, 7, "Intention");
+    assert_fault(&of(gateway, "Gateway"), 2, 7, "attach an HTTPRoute to a service");
+    assert_fault(&of("v1", "Service"), 2, 7, "mesh/v1");
+    assert_fault(&of("mesh/v1", "Intnetion"), 2, 7, "expected HTTPRoute, Intention, Service");
+    assert_fault(&of("mesh/v2", "Intention"), 1, 13, "expected 'mesh/v1'");
+    assert_fault("kind: Intention\n", 1, 1, "'apiVersion' is missing");
+}
+
+#[test]
+fn wrong_types_and_missing_fields_are_placed() {
+    let weight = format!("{ROUTE}    - backendRefs:\n        - name: web\n          weight: much\n");
+    assert_fault(&weight, 11, 19, "");
+    let list = format!("{ROUTE}    - backendRefs: web\n");
+    assert_fault(&list, 9, 20, "expected");
+    let missing = "apiVersion: mesh/v1\nkind: Intention\nmetadata: {name: x}\nspec:\n  destination: web\n  action: deny\n";
+    let found = faults(missing);
+    assert!(found[0].2.contains("the field 'sources' is missing"), "{found:?}");
+    assert!((4..=7).contains(&found[0].0), "{found:?}");
+    assert_fault("a: [1, 2\nb: c\n", 2, 2, "this is not YAML");
+}
+
+#[test]
+fn what_validation_finds_is_put_back_to_its_line() {
+    let text = format!(
+        "---\n{ROUTE}    - name: first
+      matches:
+        - method: GET
+        - path:
+            type: Exact
+            value: no-slash
+        - headers:
+            - name: 'a b'
+              value: x
+      timeouts: {{request: 1s, backendRequest: 2s}}
+      filters:
+        - type: RequestHeaderModifier
+          requestHeaderModifier:
+            set: [{{name: x, value: y}}]
+            remove:
+              - X
+        - type: ResponseHeaderModifier
+    - name: first
+      backendRefs:
+        - {{name: web, kind: Deployment}}
+"
+    );
+    assert_fault(&text, 15, 20, "spec.rules[0].matches[1].path.value: 'no-slash' should begin with '/'");
+    assert_fault(&text, 17, 21, "'a b' is not the name of a header field");
+    assert_fault(&text, 19, 47, "at most 'request'");
+    assert_fault(&text, 25, 17, "'X' is already in this filter");
+    assert_fault(&text, 26, 11, "needs the field 'responseHeaderModifier'");
+    assert_fault(&text, 27, 13, "there is already a rule 'first'");
+    assert_fault(&text, 29, 29, "expected 'Service'");
+}
+
+#[test]
+fn every_fault_of_every_document_is_reported() {
+    let wrong = "apiVersion: mesh/v1\nkind: Intention\nmetadata: {name: X_}\nspec: {destination: '', sources: [], action: deny}\n";
+    let lines: Vec<_> = faults(&format!("{wrong}---\n{wrong}")).into_iter().map(|(line, ..)| line).collect();
+
+    assert_eq!(lines, [3, 4, 4, 8, 9, 9]);
+}
+
+#[test]
+fn doubts_are_warnings_with_a_place() {
+    let read = parse(&format!("{ROUTE}    - backendRefs: []\n")).unwrap();
+
+    assert_eq!(read.warnings.len(), 1);
+    assert_eq!((read.warnings[0].origin.line, read.warnings[0].origin.column), (9, 7));
+}
+
+#[test]
+fn a_fault_shows_its_line_with_a_caret() {
+    let faults = parse(&format!("{ROUTE}    - näme: é\n      retry: {{}}\n")).expect_err("two unknown fields");
+
+    let shown = faults[0].to_string();
+    assert_eq!(
+        shown,
+        "web.yaml:9:7: unknown field 'näme': expected name, matches, filters, backendRefs, timeouts\n  9 |     - näme: é\n    |       ^"
+    );
+}
+
+#[test]
+fn json_is_read_as_the_yaml_that_it_is() {
+    let text = r#"{"apiVersion": "mesh/v1", "kind": "Intention", "metadata": {"name": "x"},
+  "spec": {"destination": "web", "sources": [{"service": "*"}], "action": "deny"}}"#;
+
+    assert_eq!(parse(text).unwrap().objects.len(), 1);
+}
+
+#[test]
+fn files_directories_and_their_limits() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = format!("{ROUTE}    - backendRefs: [{{name: web}}]\n");
+    std::fs::write(directory.path().join("b.yaml"), &good).unwrap();
+    std::fs::write(directory.path().join("a.yml"), good.replace("name: web\nspec", "name: api\nspec")).unwrap();
+    std::fs::write(directory.path().join("notes.txt"), "not: [yaml").unwrap();
+
+    let read = manifest::read(&[directory.path().to_owned()]).unwrap();
+    let names: Vec<_> = read.objects.iter().map(|(object, _)| object.metadata().name.as_str()).collect();
+    assert_eq!(names, ["api", "web"]);
+
+    let large = directory.path().join("large.yaml");
+    std::fs::write(&large, "#".repeat(manifest::FILE_BYTES_MAX as usize + 1)).unwrap();
+    assert!(matches!(manifest::read(&[large]), Err(manifest::Error::TooLarge { .. })));
+    assert!(matches!(manifest::read(&[directory.path().join("none.yaml")]), Err(manifest::Error::Read { .. })));
+    std::fs::write(directory.path().join("bytes.yaml"), [b'a', 0xff]).unwrap();
+    let bytes = manifest::read(&[directory.path().join("bytes.yaml")]);
+    assert!(matches!(bytes, Err(manifest::Error::NotText { at: 1, .. })));
+    std::fs::write(directory.path().join("empty.yaml"), "# nothing\n").unwrap();
+    let empty = manifest::read(&[directory.path().join("empty.yaml")]);
+    assert!(matches!(empty, Err(manifest::Error::Empty(_))));
+}
