@@ -33,12 +33,16 @@ fn assert_fault(text: &str, line: usize, column: usize, part: &str) {
 #[test]
 fn the_place_of_an_object_is_where_its_document_begins() {
     let second = ROUTE.replace("  name: web\n", "  name: api\n") + "    - {backendRefs: [{name: web}]}\n";
-    let text = format!("# a comment\n---\n{ROUTE}    - backendRefs: [{{name: web}}]\n---\n# another\n\n{second}");
+    let text =
+        format!("# a comment\n---\n{ROUTE}    - backendRefs: [{{name: web}}]\n---\n# another\n\n{second}");
 
     let read = parse(&text).unwrap();
 
-    let places: Vec<_> =
-        read.objects.iter().map(|(object, origin)| (object.metadata().name.as_str(), origin.to_string())).collect();
+    let places: Vec<_> = read
+        .objects
+        .iter()
+        .map(|(object, origin)| (object.metadata().name.as_str(), origin.to_string()))
+        .collect();
     assert_eq!(places, [("web", "web.yaml:3:1".to_owned()), ("api", "web.yaml:15:1".to_owned())]);
 }
 
@@ -68,13 +72,16 @@ fn fields_of_the_gateway_api_that_cannot_be_obeyed_are_told_apart_from_typing_er
     assert_fault(&format!("{ROUTE}    - matches:\n        - queryParams: []\n"), 10, 11, known);
     let rewrite = format!("{ROUTE}    - filters:\n        - type: URLRewrite\n          urlRewrite: {{}}\n");
     assert_fault(&rewrite, 10, 17, known);
-    let body = format!("{ROUTE}    - filters:\n        - urlRewrite: {{}}\n          type: RequestHeaderModifier\n");
+    let body =
+        format!("{ROUTE}    - filters:\n        - urlRewrite: {{}}\n          type: RequestHeaderModifier\n");
     assert_fault(&body, 10, 11, known);
 }
 
 #[test]
 fn unknown_kinds_are_refused_with_what_to_use_instead() {
-    let of = |api: &str, kind: &str| format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {{}}\n");
+    let of = |api: &str, kind: &str| {
+        format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {{}}\n")
+    };
     let gateway = "gateway.networking.k8s.io/v1";
     assert_fault(&of(gateway, "GRPCRoute"), 2, 7, "not supported yet");
     assert_fault(&of("gateway.networking.k8s.io/v1beta1", "ReferenceGrant"), 2, 7, "Intention");
@@ -150,7 +157,8 @@ fn doubts_are_warnings_with_a_place() {
 
 #[test]
 fn a_fault_shows_its_line_with_a_caret() {
-    let faults = parse(&format!("{ROUTE}    - näme: é\n      retry: {{}}\n")).expect_err("two unknown fields");
+    let faults =
+        parse(&format!("{ROUTE}    - näme: é\n      retry: {{}}\n")).expect_err("two unknown fields");
 
     let shown = faults[0].to_string();
     assert_eq!(
@@ -172,7 +180,8 @@ fn files_directories_and_their_limits() {
     let directory = tempfile::tempdir().unwrap();
     let good = format!("{ROUTE}    - backendRefs: [{{name: web}}]\n");
     std::fs::write(directory.path().join("b.yaml"), &good).unwrap();
-    std::fs::write(directory.path().join("a.yml"), good.replace("name: web\nspec", "name: api\nspec")).unwrap();
+    std::fs::write(directory.path().join("a.yml"), good.replace("name: web\nspec", "name: api\nspec"))
+        .unwrap();
     std::fs::write(directory.path().join("notes.txt"), "not: [yaml").unwrap();
 
     let read = manifest::read(&[directory.path().to_owned()]).unwrap();
@@ -182,7 +191,10 @@ fn files_directories_and_their_limits() {
     let large = directory.path().join("large.yaml");
     std::fs::write(&large, "#".repeat(manifest::FILE_BYTES_MAX as usize + 1)).unwrap();
     assert!(matches!(manifest::read(&[large]), Err(manifest::Error::TooLarge { .. })));
-    assert!(matches!(manifest::read(&[directory.path().join("none.yaml")]), Err(manifest::Error::Read { .. })));
+    assert!(matches!(
+        manifest::read(&[directory.path().join("none.yaml")]),
+        Err(manifest::Error::Read { .. })
+    ));
     std::fs::write(directory.path().join("bytes.yaml"), [b'a', 0xff]).unwrap();
     let bytes = manifest::read(&[directory.path().join("bytes.yaml")]);
     assert!(matches!(bytes, Err(manifest::Error::NotText { at: 1, .. })));

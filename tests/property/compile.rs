@@ -1,0 +1,242 @@
+//! Compiling: deterministic, and every service stands for itself.
+
+use std::collections::BTreeMap;
+
+use mesh::logic::compile::{Policy, compile};
+use mesh::logic::request::Head;
+use mesh::model::endpoint::{Announcement, Catalog, Member, MemberState, NodeRecord, Role, Standing};
+use mesh::model::intention::Action;
+use mesh::model::name::{NodeName, ServiceName};
+use mesh::model::resource::{Object, Resource};
+use mesh::model::route::{HttpBackendRef, HttpRouteRule, HttpRouteSpec, ParentRef};
+use mesh::model::service::Protocol;
+use mesh::model::service_spec::{HealthCheck, ServiceSpec, TcpProbe};
+use mesh::model::snapshot::{GossipKeys, Snapshot};
+use proptest::prelude::*;
+
+use crate::property::route::metadata;
+
+fn snapshot(resources: Vec<Resource>) -> Snapshot {
+    Snapshot {
+        revision: 7,
+        trust_domain: "test".parse().unwrap(),
+        bundle: vec![],
+        resources,
+        default_action: Action::Allow,
+        gossip: GossipKeys { ring: vec![], seeds: vec![] },
+        banned: vec![],
+        controls: vec![],
+    }
+}
+
+fn announcement(service: &str, port: u16, protocol: Protocol) -> Announcement {
+    Announcement { service: name(service), port, protocol, weight: 100, healthy: true }
+}
+
+fn member(node: &str, state: MemberState, services: Vec<Announcement>) -> (NodeName, Member) {
+    let node: NodeName = node.parse().unwrap();
+    let record = NodeRecord {
+        node: node.clone(),
+        epoch: 1,
+        version: 1,
+        role: Role::Proxy,
+        addr: "192.0.2.1:15008".parse().unwrap(),
+        zone: Some("east".parse().unwrap()),
+        build: "0.1.0".to_owned(),
+        draining: false,
+        services,
+    };
+    let gossip = "192.0.2.1:7946".parse().unwrap();
+    (node, Member { record: Some(record), state, gossip, since_ms: 0, rtt_us: None })
+}
+
+fn catalog(members: impl IntoIterator<Item = (NodeName, Member)>) -> Catalog {
+    Catalog { members: members.into_iter().collect() }
+}
+
+fn name(text: &str) -> ServiceName {
+    text.parse().unwrap()
+}
+
+fn me() -> NodeName {
+    "host-1".parse().unwrap()
+}
+
+fn route(route: &str, namespace: Option<&str>, parent: &str, backend: &str) -> Resource {
+    let parent = ParentRef {
+        group: None,
+        kind: None,
+        namespace: namespace.map(str::to_owned),
+        name: parent.to_owned(),
+        port: None,
+    };
+    let backend = HttpBackendRef {
+        group: None,
+        kind: None,
+        namespace: None,
+        name: backend.to_owned(),
+        port: None,
+        weight: 1,
+        filters: vec![],
+    };
+    let rule = HttpRouteRule { backend_refs: vec![backend], ..HttpRouteRule::default() };
+    let spec = HttpRouteSpec { parent_refs: vec![parent], hostnames: vec![], rules: vec![rule] };
+    Resource::HttpRoute(Object { metadata: metadata(route, None), spec })
+}
+
+fn service(service: &str, protocol: Option<Protocol>, health_check: Option<HealthCheck>) -> Resource {
+    Resource::Service(Object {
+        metadata: metadata(service, None),
+        spec: ServiceSpec { protocol, health_check },
+    })
+}
+
+fn first_backend(policy: &Policy, service: &str) -> Option<String> {
+    let headers = http::HeaderMap::new();
+    let head = Head { method: &http::Method::GET, path: "/", query: None, headers: &headers };
+    let rule = policy.service(&name(service))?.routes.as_ref()?.find(&head)?;
+    rule.backends.first().map(|backend| backend.service.to_string())
+}
+
+#[test]
+fn a_service_is_known_once_announced_or_spoken_of() {
+    let gone = member("host-2", MemberState::Dead, vec![announcement("gone", 1, Protocol::Http)]);
+    let resources = vec![route("r", None, "front", "nowhere"), service("declared", None, None)];
+    let policy = compile(&snapshot(resources), &catalog([gone]), &me());
+
+    for known in ["gone", "front", "declared"] {
+        assert!(policy.service(&name(known)).is_some_and(|service| service.endpoints.is_empty()), "{known}");
+    }
+    for unknown in ["nowhere", "front.shop"] {
+        assert!(policy.service(&name(unknown)).is_none(), "{unknown}");
+    }
+    assert_eq!(first_backend(&policy, "front").as_deref(), Some("nowhere.default"));
+    assert!(policy.service(&name("declared")).unwrap().routes.is_none());
+}
+
+#[test]
+fn endpoints_come_sorted_with_their_standing_and_without_banned_nodes() {
+    let services = || vec![announcement("web", 9, Protocol::Http), announcement("web", 8, Protocol::Http)];
+    let catalog = catalog([
+        member("host-3", MemberState::Suspect, services()),
+        member("host-2", MemberState::Alive, services()),
+        member("host-4", MemberState::Alive, services()),
+    ]);
+    let snapshot = Snapshot { banned: vec!["host-4".parse().unwrap()], ..snapshot(vec![]) };
+
+    let policy = compile(&snapshot, &catalog, &"host-2".parse().unwrap());
+
+    let web = policy.service(&name("web")).unwrap();
+    let places: Vec<_> = web.endpoints.iter().map(|at| (at.node.as_str(), at.port, at.standing)).collect();
+    let expected = [
+        ("host-2", 8, Standing::Ready),
+        ("host-2", 9, Standing::Ready),
+        ("host-3", 8, Standing::Suspect),
+        ("host-3", 9, Standing::Suspect),
+    ];
+    assert_eq!(places, expected);
+    assert!(web.weights.uniform && web.weights.heaviest == 100);
+    assert_eq!(policy.zone().map(|zone| zone.as_str()), Some("east"));
+}
+
+#[test]
+fn the_protocol_is_what_the_object_says_else_what_all_nodes_say() {
+    let catalog = catalog([
+        member(
+            "host-2",
+            MemberState::Alive,
+            vec![announcement("a", 1, Protocol::Grpc), announcement("b", 2, Protocol::Http)],
+        ),
+        member(
+            "host-3",
+            MemberState::Alive,
+            vec![announcement("a", 1, Protocol::Grpc), announcement("b", 2, Protocol::Tcp)],
+        ),
+    ]);
+    let protocol = |resources, service| {
+        let policy = compile(&snapshot(resources), &catalog, &me());
+        policy.service(&name(service)).unwrap().protocol
+    };
+
+    assert_eq!(protocol(vec![], "a"), Protocol::Grpc);
+    assert_eq!(protocol(vec![], "b"), Protocol::Detect);
+    assert_eq!(protocol(vec![service("b", Some(Protocol::H2c), None)], "b"), Protocol::H2c);
+    let policy = compile(&snapshot(vec![service("b", Some(Protocol::H2c), None)]), &catalog, &me());
+    let web = policy.service(&name("b")).unwrap();
+    assert!(web.endpoints.iter().all(|endpoint| endpoint.protocol == Protocol::H2c));
+}
+
+#[test]
+fn health_checks_reach_the_nodes() {
+    let check: HealthCheck = serde_json::from_str(r#"{"tcp": {}}"#).unwrap();
+    let policy = compile(&snapshot(vec![service("db", None, Some(check))]), &catalog([]), &me());
+
+    let check = policy.health_check(&name("db")).unwrap();
+    assert_eq!(
+        (check.tcp, check.interval().as_secs(), check.timeout().as_secs()),
+        (Some(TcpProbe {}), 10, 2)
+    );
+    assert_eq!((check.healthy_threshold, check.unhealthy_threshold), (2, 3));
+    assert!(policy.health_check(&name("web")).is_none());
+}
+
+#[test]
+fn a_route_of_another_namespace_attaches_to_nothing() {
+    let policy = compile(&snapshot(vec![route("r", Some("shop"), "web", "api")]), &catalog([]), &me());
+
+    assert_eq!(policy.services().count(), 0);
+}
+
+fn any_catalog() -> impl Strategy<Value = Catalog> {
+    let state = prop_oneof![Just(MemberState::Alive), Just(MemberState::Suspect), Just(MemberState::Dead)];
+    let said = proptest::collection::vec(("[a-d]", 1u16..4), 0..4);
+    proptest::collection::btree_map("host-[1-4]", (state, said), 0..4).prop_map(|nodes| {
+        catalog(nodes.into_iter().map(|(node, (state, said))| {
+            let services: BTreeMap<_, _> = said.into_iter().collect();
+            let services =
+                services.iter().map(|(name, port)| announcement(name, *port, Protocol::Http)).collect();
+            member(&node, state, services)
+        }))
+    })
+}
+
+fn any_resources() -> impl Strategy<Value = Vec<Resource>> {
+    let routes = proptest::collection::btree_map("r[0-9]", ("[a-d]", "[a-e]"), 0..4);
+    routes.prop_map(|routes| {
+        routes.iter().map(|(name, (parent, backend))| route(name, None, parent, backend)).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn equal_arguments_make_equal_policies(
+        catalog in any_catalog(),
+        (one, other) in any_resources().prop_flat_map(|list| (Just(list.clone()), Just(list).prop_shuffle())),
+    ) {
+        let one = compile(&snapshot(one), &catalog, &me());
+        let other = compile(&snapshot(other), &catalog, &me());
+        prop_assert_eq!(format!("{one:?}"), format!("{other:?}"));
+    }
+
+    #[test]
+    fn a_resource_of_another_service_changes_nothing(catalog in any_catalog(), resources in any_resources()) {
+        let before = compile(&snapshot(resources.clone()), &catalog, &me());
+        let mut more = resources;
+        more.extend([route("extra", None, "other", "a"), service("other", Some(Protocol::Tcp), None)]);
+        let after = compile(&snapshot(more), &catalog, &me());
+        for (name, service) in before.services() {
+            let now = after.service(name);
+            prop_assert_eq!(now.map(|now| format!("{now:?}")), Some(format!("{service:?}")));
+        }
+        prop_assert_eq!(after.services().count(), before.services().count() + 1);
+    }
+
+    #[test]
+    fn every_endpoint_that_may_be_called_is_there(catalog in any_catalog()) {
+        let policy = compile(&snapshot(vec![]), &catalog, &me());
+        for (name, service) in policy.services() {
+            prop_assert_eq!(service.endpoints.len(), catalog.endpoints(name).len());
+            prop_assert!(service.endpoints.is_sorted_by_key(|at| (at.node.clone(), at.port)));
+        }
+    }
+}

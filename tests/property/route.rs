@@ -1,0 +1,267 @@
+//! Routing: equal to a naive reference, and stable against what does not matter.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use mesh::logic::duration;
+use mesh::logic::request::Head;
+use mesh::logic::route::table::RouteTable;
+use mesh::model::resource::{Metadata, Object};
+use mesh::model::route::{
+    HeaderMatchKind, HttpHeaderMatch, HttpMethod, HttpPathMatch, HttpRouteMatch, HttpRouteRule,
+    HttpRouteSpec, PathMatchKind,
+};
+use proptest::prelude::*;
+
+pub(crate) fn metadata(name: &str, created: Option<u8>) -> Metadata {
+    Metadata {
+        name: name.to_owned(),
+        namespace: "default".to_owned(),
+        labels: Default::default(),
+        annotations: Default::default(),
+        resource_version: None,
+        generation: None,
+        creation_timestamp: created.map(|second| format!("2026-01-01T00:00:{second:02}Z")),
+    }
+}
+
+fn route(name: &str, created: Option<u8>, rules: Vec<HttpRouteRule>) -> Object<HttpRouteSpec> {
+    let spec = HttpRouteSpec { parent_refs: vec![], hostnames: vec![], rules };
+    Object { metadata: metadata(name, created), spec }
+}
+
+fn rule(matches: Vec<HttpRouteMatch>) -> HttpRouteRule {
+    HttpRouteRule { matches, ..HttpRouteRule::default() }
+}
+
+fn path(kind: PathMatchKind, value: &str) -> HttpRouteMatch {
+    HttpRouteMatch {
+        path: Some(HttpPathMatch { kind, value: value.to_owned() }),
+        ..HttpRouteMatch::default()
+    }
+}
+
+fn header(name: &str, value: &str, kind: HeaderMatchKind) -> HttpHeaderMatch {
+    HttpHeaderMatch { kind, name: name.to_owned(), value: value.to_owned() }
+}
+
+fn found(
+    routes: &[Object<HttpRouteSpec>],
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+) -> Option<String> {
+    let table = RouteTable::new(routes);
+    table.find(&Head { method, path, query: None, headers }).map(|rule| rule.label.to_string())
+}
+
+fn get(routes: &[Object<HttpRouteSpec>], path: &str) -> Option<String> {
+    found(routes, &Method::GET, path, &HeaderMap::new())
+}
+
+#[test]
+fn a_prefix_matches_whole_elements_only() {
+    let routes = [route("r", None, vec![rule(vec![path(PathMatchKind::PathPrefix, "/abc/")])])];
+
+    for hit in ["/abc", "/abc/", "/abc/def", "/abc//x"] {
+        assert_eq!(get(&routes, hit).as_deref(), Some("r/0"), "{hit}");
+    }
+    for miss in ["/abcd", "/ab", "/", "", "*", "/x/abc", "/ABC"] {
+        assert_eq!(get(&routes, miss), None, "{miss}");
+    }
+}
+
+#[test]
+fn the_root_prefix_and_a_rule_without_matches_take_everything() {
+    for rules in [vec![rule(vec![path(PathMatchKind::PathPrefix, "/")])], vec![rule(vec![])], vec![]] {
+        let routes = [route("r", None, rules)];
+        for any in ["/", "/a/b", "", "*"] {
+            assert_eq!(get(&routes, any).as_deref(), Some("r/0"), "{any}");
+        }
+    }
+}
+
+#[test]
+fn precedence_is_that_of_the_specification() {
+    use PathMatchKind::{Exact, PathPrefix, RegularExpression};
+    let with_method = HttpRouteMatch { method: Some(HttpMethod::Get), ..path(PathPrefix, "/a/b") };
+    let two = vec![header("x", "1", HeaderMatchKind::Exact), header("y", "2", HeaderMatchKind::Exact)];
+    let two_headers = HttpRouteMatch { headers: two, ..path(PathPrefix, "/a/b") };
+    let one_header =
+        HttpRouteMatch { headers: two_headers.headers[..1].to_vec(), ..path(PathPrefix, "/a/b") };
+    // Best first; rotated so that the order of the manifest never helps.
+    let mut order = vec![
+        ("exact", path(Exact, "/a/b")),
+        ("regex", path(RegularExpression, "/a/.*")),
+        ("method", with_method),
+        ("two-headers", two_headers),
+        ("one-header", one_header),
+        ("long-prefix", path(PathPrefix, "/a/b")),
+        ("short-prefix", path(PathPrefix, "/a")),
+        ("any", HttpRouteMatch::default()),
+    ];
+    let mut headers = HeaderMap::new();
+    headers.insert("x", HeaderValue::from_static("1"));
+    headers.insert("y", HeaderValue::from_static("2"));
+
+    while let Some((best, _)) = order.first().cloned() {
+        let rules = order.iter().rev().map(|(name, wanted)| HttpRouteRule {
+            name: Some((*name).to_owned()),
+            ..rule(vec![wanted.clone()])
+        });
+        let routes = [route("r", None, rules.collect())];
+        assert_eq!(found(&routes, &Method::GET, "/a/b", &headers), Some(format!("r/{best}")));
+        order.remove(0);
+    }
+}
+
+#[test]
+fn ties_go_to_the_oldest_route_then_to_its_name_then_to_the_first_rule() {
+    let any = || vec![rule(vec![]), rule(vec![])];
+    let routes = [route("c", Some(9), any()), route("b", Some(9), any()), route("a", None, any())];
+
+    assert_eq!(get(&routes, "/").as_deref(), Some("b/0"));
+    assert_eq!(get(&routes[..1], "/").as_deref(), Some("c/0"));
+    assert_eq!(get(&[routes[2].clone(), route("z", Some(30), any())], "/").as_deref(), Some("z/0"));
+}
+
+#[test]
+fn header_names_have_no_case_and_repeated_fields_are_joined() {
+    let of = |name, value, kind| {
+        let wanted = HttpRouteMatch { headers: vec![header(name, value, kind)], ..HttpRouteMatch::default() };
+        [route("r", None, vec![rule(vec![wanted])])]
+    };
+    let mut headers = HeaderMap::new();
+    headers.append("x-flag", HeaderValue::from_static("a"));
+    let hit = |routes: &[_], headers: &HeaderMap| found(routes, &Method::GET, "/", headers).is_some();
+
+    assert!(hit(&of("X-Flag", "a", HeaderMatchKind::Exact), &headers));
+    assert!(!hit(&of("X-Flag", "A", HeaderMatchKind::Exact), &headers));
+    assert!(hit(&of("x-flag", "[a-c]", HeaderMatchKind::RegularExpression), &headers));
+    headers.append("x-flag", HeaderValue::from_static("b"));
+    assert!(!hit(&of("x-flag", "a", HeaderMatchKind::Exact), &headers));
+    assert!(hit(&of("x-flag", "a,b", HeaderMatchKind::Exact), &headers));
+    assert!(!hit(&of("x-flag", "[a-c]", HeaderMatchKind::RegularExpression), &headers));
+    assert!(!hit(&of("x-none", ".*", HeaderMatchKind::RegularExpression), &headers));
+}
+
+#[test]
+fn durations_are_those_of_gep_2257() {
+    let millis = |text| duration::parse(text).map(|parsed| parsed.as_millis());
+
+    assert_eq!(millis("1h30m"), Some(5_400_000));
+    assert_eq!(millis("1m2s3ms"), Some(62_003));
+    assert_eq!(millis("0s"), Some(0));
+    assert_eq!(millis("99999h"), Some(359_996_400_000));
+    for wrong in ["", "1", "s", "1.5s", "-1s", "1 s", "100000s", "1s1s1s1s1s", "1us", "1d", "1S", "+1s", "١s"]
+    {
+        assert_eq!(millis(wrong), None, "{wrong}");
+    }
+}
+
+fn any_path() -> impl Strategy<Value = String> {
+    proptest::collection::vec(prop_oneof!["a", "b", "ab"], 0..4)
+        .prop_map(|parts| format!("/{}", parts.join("/")))
+}
+
+fn any_match() -> impl Strategy<Value = HttpRouteMatch> {
+    let kinds = prop_oneof![
+        Just(PathMatchKind::Exact),
+        Just(PathMatchKind::PathPrefix),
+        Just(PathMatchKind::RegularExpression)
+    ];
+    let paths =
+        proptest::option::of((kinds, any_path()).prop_map(|(kind, value)| HttpPathMatch { kind, value }));
+    let methods = proptest::option::of(prop_oneof![Just(HttpMethod::Get), Just(HttpMethod::Post)]);
+    let headers = proptest::collection::btree_map("[xy]", "[12]", 0..3).prop_map(|headers| {
+        headers.iter().map(|(name, value)| header(name, value, HeaderMatchKind::Exact)).collect()
+    });
+    (paths, headers, methods).prop_map(|(path, headers, method)| HttpRouteMatch { path, headers, method })
+}
+
+fn any_routes() -> impl Strategy<Value = Vec<Object<HttpRouteSpec>>> {
+    let rules = proptest::collection::vec(proptest::collection::vec(any_match(), 0..3).prop_map(rule), 1..4);
+    proptest::collection::btree_map("[a-d]", (proptest::option::of(0u8..3), rules), 1..4).prop_map(|routes| {
+        routes.into_iter().map(|(name, (created, rules))| route(&name, created, rules)).collect()
+    })
+}
+
+fn any_request() -> impl Strategy<Value = (Method, String, HeaderMap)> {
+    let headers = proptest::collection::btree_map("[xy]", "[12]", 0..3).prop_map(|headers| {
+        let pair = |(name, value): (String, String)| -> (HeaderName, HeaderValue) {
+            (name.parse().unwrap(), value.parse().unwrap())
+        };
+        headers.into_iter().map(pair).collect()
+    });
+    (prop_oneof![Just(Method::GET), Just(Method::POST)], any_path(), headers)
+}
+
+/// The specification, word by word: every match that applies, then the best by each criterion in turn.
+fn reference(routes: &[Object<HttpRouteSpec>], request: &(Method, String, HeaderMap)) -> Option<String> {
+    let (method, path, headers) = request;
+    let applies = |wanted: &HttpRouteMatch| {
+        let elements = |text: &str| -> Vec<String> {
+            text.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        };
+        let path = wanted.path.as_ref().is_none_or(|wanted| match wanted.kind {
+            PathMatchKind::PathPrefix => elements(path).starts_with(&elements(&wanted.value)),
+            PathMatchKind::Exact | PathMatchKind::RegularExpression => wanted.value == *path,
+        });
+        let header = |wanted: &HttpHeaderMatch| headers.get(&wanted.name).is_some_and(|v| v == &wanted.value);
+        path && wanted.headers.iter().all(header)
+            && wanted.method.is_none_or(|wanted| format!("{wanted:?}").eq_ignore_ascii_case(method.as_str()))
+    };
+    let rank = |wanted: &HttpRouteMatch| {
+        let path = wanted.path.as_ref().map_or((0, 0), |path| match path.kind {
+            PathMatchKind::Exact => (2, 0),
+            PathMatchKind::RegularExpression => (1, path.value.len()),
+            PathMatchKind::PathPrefix => (0, path.value.trim_end_matches('/').len()),
+        });
+        (path, wanted.method.is_some(), wanted.headers.len())
+    };
+    let mut hits = Vec::new();
+    for route in routes {
+        for (index, rule) in route.spec.rules.iter().enumerate() {
+            let any = [HttpRouteMatch::default()];
+            let matches = if rule.matches.is_empty() { &any[..] } else { &rule.matches };
+            for wanted in matches.iter().filter(|wanted| applies(wanted)) {
+                let created = route.metadata.creation_timestamp.clone();
+                let tie = (created.is_none(), created, route.metadata.name.clone(), index);
+                hits.push((std::cmp::Reverse(rank(wanted)), tie, format!("{}/{index}", route.metadata.name)));
+            }
+        }
+    }
+    hits.into_iter().min().map(|(_, _, label)| label)
+}
+
+proptest! {
+    #[test]
+    fn the_table_finds_what_a_naive_reference_finds(routes in any_routes(), request in any_request()) {
+        let (method, path, headers) = &request;
+        prop_assert_eq!(found(&routes, method, path, headers), reference(&routes, &request));
+    }
+
+    #[test]
+    fn the_order_in_which_routes_come_does_not_matter(
+        routes in any_routes().prop_flat_map(|routes| (Just(routes.clone()), Just(routes).prop_shuffle())),
+        (method, path, headers) in any_request(),
+    ) {
+        let (one, other) = routes;
+        prop_assert_eq!(found(&one, &method, &path, &headers), found(&other, &method, &path, &headers));
+    }
+
+    #[test]
+    fn a_rule_that_does_not_match_changes_nothing(
+        routes in any_routes(),
+        (method, request, headers) in any_request(),
+        kind in prop_oneof![Just(PathMatchKind::Exact), Just(PathMatchKind::PathPrefix)],
+    ) {
+        let before = found(&routes, &method, &request, &headers);
+        let mut more = routes;
+        more.push(route("0", Some(0), vec![rule(vec![path(kind, "/elsewhere")])]));
+        prop_assert_eq!(found(&more, &method, &request, &headers), before);
+    }
+
+    #[test]
+    fn durations_never_panic(text in ".{0,24}") {
+        let _ = duration::parse(&text);
+    }
+}
