@@ -8,10 +8,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
+use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::logic::metric::report::{EdgeCounts, EdgeDelta, EdgeKey, ProxyStatus};
+use foldhash::fast::RandomState;
+
+use crate::logic::metric::report::{EdgeCounts, EdgeDelta, EdgeKey, EdgeRef, ProxyStatus};
 use crate::logic::metric::total::EdgeTotal;
 use crate::telemetry::process::Usage;
 
@@ -69,8 +72,12 @@ struct Series {
 #[derive(Debug)]
 pub struct Shard {
     shared: Arc<Shared>,
-    cells: Mutex<HashMap<EdgeKey, Arc<EdgeCell>, foldhash::fast::RandomState>>,
+    hasher: RandomState,
+    cells: Mutex<Cells>,
 }
+
+/// By the hash of the key, so that a borrowed key finds its cell.
+type Cells = HashMap<u64, Vec<(EdgeKey, Arc<EdgeCell>)>, RandomState>;
 
 /// One worker's counts for one edge. May be kept for as long as the shard lives: nothing recorded here is lost.
 #[derive(Debug, Default)]
@@ -89,7 +96,11 @@ impl Registry {
 
     /// Makes the shard of one more worker. What was counted there outlives it.
     pub fn shard(&self) -> Arc<Shard> {
-        let shard = Arc::new(Shard { shared: self.shared.clone(), cells: Mutex::default() });
+        let shard = Arc::new(Shard {
+            shared: self.shared.clone(),
+            hasher: RandomState::default(),
+            cells: Mutex::default(),
+        });
         lock(&self.shards).push(Arc::downgrade(&shard));
         shard
     }
@@ -155,19 +166,35 @@ impl Shared {
 impl Shard {
     /// Returns where to count calls on the edge `key`.
     pub fn edge(&self, key: &EdgeKey) -> Arc<EdgeCell> {
+        self.edge_ref(key.as_ref())
+    }
+
+    /// Returns where to count calls on the edge `key`; copies it the first time only.
+    pub fn edge_ref(&self, key: EdgeRef<'_>) -> Arc<EdgeCell> {
+        let find = |cells: &Cells, hash, key| {
+            let same: &Vec<_> = cells.get(&hash)?;
+            same.iter()
+                .find(|(other, _): &&(EdgeKey, _)| other.as_ref() == key)
+                .map(|(_, cell)| Arc::clone(cell))
+        };
         let mut cells = lock(&self.cells);
-        if let Some(cell) = cells.get(key) {
-            return cell.clone();
+        if let Some(cell) = find(&cells, self.hasher.hash_one(key), key) {
+            return cell;
         }
-        let key = self.shared.admit(key);
-        cells.entry(key).or_default().clone()
+        let admitted = self.shared.admit(&key.to_key());
+        let hash = self.hasher.hash_one(admitted.as_ref());
+        find(&cells, hash, admitted.as_ref()).unwrap_or_else(|| {
+            let cell = Arc::<EdgeCell>::default();
+            cells.entry(hash).or_default().push((admitted, cell.clone()));
+            cell
+        })
     }
 
     /// Moves what was counted into the series.
     fn collect(&self) {
         let mut cells = lock(&self.cells);
         let mut series = lock(&self.shared.series);
-        cells.retain(|key, cell| {
+        let mut collect = |key: &EdgeKey, cell: &Arc<EdgeCell>| {
             let counts = std::mem::take(&mut *lock(&cell.0));
             // Nobody can take a new hold of it while the shard is locked.
             let held = Arc::strong_count(cell) > 1;
@@ -178,6 +205,10 @@ impl Shard {
             series.total.add(&counts);
             series.pending.merge(&counts);
             true
+        };
+        cells.retain(|_, same| {
+            same.retain(|(key, cell)| collect(key, cell));
+            !same.is_empty()
         });
     }
 }

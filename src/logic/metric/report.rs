@@ -44,10 +44,48 @@ pub struct EdgeKey {
     pub node: Option<NodeName>,
 }
 
+/// An [`EdgeKey`] that borrows: what a request looks its counts up with, without copying a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the fields of EdgeKey")]
+pub struct EdgeRef<'a> {
+    pub side: Side,
+    pub source: &'a Subject,
+    pub destination: &'a ServiceName,
+    pub protocol: EdgeProtocol,
+    pub route: &'a str,
+    pub node: Option<&'a NodeName>,
+}
+
+impl EdgeRef<'_> {
+    /// Copies it.
+    pub fn to_key(self) -> EdgeKey {
+        EdgeKey {
+            side: self.side,
+            source: self.source.clone(),
+            destination: self.destination.clone(),
+            protocol: self.protocol,
+            route: self.route.to_owned(),
+            node: self.node.cloned(),
+        }
+    }
+}
+
 /// Source and destination, as name and namespace, of all series that found no room.
 const OVERFLOW: (&str, &str) = ("other", "overflow");
 
 impl EdgeKey {
+    /// Returns it borrowed.
+    pub fn as_ref(&self) -> EdgeRef<'_> {
+        EdgeRef {
+            side: self.side,
+            source: &self.source,
+            destination: &self.destination,
+            protocol: self.protocol,
+            route: &self.route,
+            node: self.node.as_ref(),
+        }
+    }
+
     /// Returns the key to count this edge under when there is no room for a series of its own: one for each side and
     /// protocol, from and to the service `other.overflow`.
     #[must_use]
