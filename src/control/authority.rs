@@ -29,6 +29,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 
+use crate::gossip::pass::pass_message;
 use crate::model::identity::{SpiffeId, Subject, TrustDomain};
 use crate::model::name::NodeName;
 use crate::model::snapshot::GossipPass;
@@ -357,11 +358,7 @@ impl Authority {
     pub fn pass(&self, node: &NodeName, key: &[u8; 32], now_ms: u64) -> Result<GossipPass, Error> {
         let intermediate = self.intermediate.load();
         let not_after_ms = (now_ms + LEAF_MS).min(intermediate.not_after_ms);
-        let mut message = b"mesh gossip pass v1\0".to_vec();
-        message.extend_from_slice(node.as_str().as_bytes());
-        message.push(0);
-        message.extend_from_slice(key);
-        message.extend_from_slice(&not_after_ms.to_be_bytes());
+        let message = pass_message(node, key, not_after_ms);
         let signature = intermediate.fixed.sign(&SystemRandom::new(), &message);
         let signature = signature.map_err(|error| Error::Signing(error.to_string()))?;
         Ok(GossipPass {

@@ -4,3 +4,8 @@ pub mod bootstrap;
 pub mod store;
 pub mod authority;
 pub mod collector;
+pub mod fleet;
+pub mod timeline;
+pub mod publisher;
+pub mod plane;
+pub mod enrollment;

@@ -232,10 +232,7 @@ impl State {
         repeated: bool,
         at_ms: u64,
     ) -> Result<&JoinToken, Refusal> {
-        let token = self.tokens.get(&shown.id).ok_or(Refusal::UnknownToken)?;
-        if !equal(token.secret_hash.as_bytes(), shown.secret_hash.as_bytes()) {
-            return Err(Refusal::UnknownToken);
-        }
+        let token = self.token(shown).ok_or(Refusal::UnknownToken)?;
         if token.expires_ms <= at_ms {
             return Err(Refusal::TokenExpired(shown.id.clone()));
         }
@@ -396,6 +393,14 @@ impl State {
     /// Returns every token that is not forgotten, by id: used-up and recently expired ones included.
     pub fn tokens(&self) -> &BTreeMap<String, JoinToken> {
         &self.tokens
+    }
+
+    /// Returns the token that is shown; `None` when there is none of that id and secret. It may be expired or used up.
+    ///
+    /// Takes a time that tells nothing about how much of the secret was right.
+    pub fn token(&self, shown: &TokenUse) -> Option<&JoinToken> {
+        let same = |token: &&JoinToken| equal(token.secret_hash.as_bytes(), shown.secret_hash.as_bytes());
+        self.tokens.get(&shown.id).filter(same)
     }
 
     /// Returns every node that was let in and not forgotten.

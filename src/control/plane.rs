@@ -1,0 +1,79 @@
+//! All parts of a running control plane, as its tasks and handlers share them.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::control::authority::Authority;
+use crate::control::collector::Collector;
+use crate::control::fleet::Fleet;
+use crate::control::publisher::Publisher;
+use crate::control::store::{Committed, Store, SubmitError};
+use crate::control::timeline;
+use crate::logic::metric::view::ViewInput;
+use crate::logic::state::Change;
+use crate::model::endpoint::{Catalog, MemberState};
+use crate::model::identity::{Subject, TrustDomain};
+use crate::model::name::NodeName;
+use crate::model::view::MeshView;
+use crate::net::clock;
+
+/// The parts.
+#[derive(Debug)]
+pub struct Plane {
+    /// This node.
+    pub node: NodeName,
+    /// The mesh.
+    pub trust_domain: TrustDomain,
+    /// `host:port` under which other hosts reach the API.
+    pub advertised: String,
+    /// When this process started, Unix milliseconds.
+    pub started_ms: u64,
+    /// What is remembered.
+    pub store: Store,
+    /// Who signs.
+    pub authority: Authority,
+    /// What proxies are given.
+    pub publisher: Publisher,
+    /// Which proxies are here.
+    pub fleet: Arc<Fleet>,
+    /// What proxies told.
+    pub collector: Collector,
+    /// Who and what is where.
+    pub catalog: watch::Receiver<Arc<Catalog>>,
+}
+
+impl Plane {
+    /// Carries out a command and puts what it did on the timeline; it is on disk, and in the newest snapshot, when this
+    /// returns.
+    pub async fn submit(&self, change: Change) -> Result<Committed, SubmitError> {
+        let committed = self.store.submit(change).await?;
+        timeline::tell(&self.collector.events, &committed.events);
+        self.publisher.update(&self.store.state());
+        Ok(committed)
+    }
+
+    /// Returns whether nothing has been heard of a node for long enough that another host may take its name.
+    pub fn is_gone(&self, node: &NodeName) -> bool {
+        let catalog = self.catalog.borrow();
+        let state = catalog.members.get(node).map(|member| member.state);
+        let silent = matches!(state, None | Some(MemberState::Dead | MemberState::Left));
+        silent && !self.fleet.is_present(node)
+    }
+
+    /// Computes the mesh as it is now.
+    pub fn view(&self) -> MeshView {
+        let snapshot = Arc::clone(&self.publisher.newest());
+        let catalog = Arc::clone(&self.catalog.borrow());
+        self.collector.view(ViewInput {
+            observer: Subject::Control(self.node.clone()),
+            mesh: &self.trust_domain,
+            now_ms: clock::wall_ms(),
+            revision: snapshot.revision(),
+            catalog: &catalog,
+            fleet: self.fleet.entries(),
+            resources: &snapshot.snapshot.resources,
+            events: Vec::new(),
+        })
+    }
+}

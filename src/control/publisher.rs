@@ -1,0 +1,121 @@
+//! The snapshot that every proxy is given: made once for each revision that concerns them, the newest wins.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use data_encoding::BASE64;
+use tokio::sync::watch;
+
+use crate::logic::state::State;
+use crate::model::identity::TrustDomain;
+use crate::model::resource::Revision;
+use crate::model::snapshot::{GossipKeys, Snapshot};
+
+/// A snapshot and its one serialisation.
+#[derive(Debug)]
+pub struct Published {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// Its JSON and a line feed.
+    pub line: Bytes,
+}
+
+impl Published {
+    /// Returns its revision.
+    pub fn revision(&self) -> Revision {
+        self.snapshot.revision
+    }
+}
+
+/// What a snapshot says besides the state.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The mesh.
+    pub trust_domain: TrustDomain,
+    /// Root certificates to trust: DER.
+    pub bundle: Vec<Vec<u8>>,
+    /// `host:port` of this control plane's API.
+    pub advertised: String,
+    /// This control plane's gossip.
+    pub gossip: SocketAddr,
+}
+
+/// Makes the snapshot of a state.
+pub fn snapshot(state: &State, around: &Surroundings) -> Snapshot {
+    let default_action = state.mesh().map(|mesh| mesh.default_action).unwrap_or_default();
+    Snapshot {
+        revision: state.policy_revision(),
+        trust_domain: around.trust_domain.clone(),
+        bundle: around.bundle.iter().map(|der| BASE64.encode(der)).collect(),
+        resources: state.resources().values().map(|resource| resource.as_ref().clone()).collect(),
+        default_action,
+        gossip: GossipKeys {
+            ring: state.gossip().iter().map(|key| (key.id, key.key.clone())).collect(),
+            seeds: vec![around.gossip],
+        },
+        banned: state.banned().keys().cloned().collect(),
+        controls: vec![around.advertised.clone()],
+    }
+}
+
+/// Publishes the newest snapshot.
+#[derive(Debug)]
+pub struct Publisher {
+    around: Surroundings,
+    newest: watch::Sender<Arc<Published>>,
+}
+
+impl Publisher {
+    /// Begins with the snapshot of `state`.
+    pub fn new(around: Surroundings, state: &State) -> Self {
+        let newest = watch::Sender::new(Arc::new(publish(snapshot(state, &around))));
+        Self { around, newest }
+    }
+
+    /// Returns the newest snapshot.
+    pub fn newest(&self) -> Arc<Published> {
+        Arc::clone(&self.newest.borrow())
+    }
+
+    /// Follows the snapshots: the newest wins, those between may be skipped.
+    pub fn watch(&self) -> watch::Receiver<Arc<Published>> {
+        self.newest.subscribe()
+    }
+
+    /// Publishes the snapshot of `state`, unless proxies have nothing to hear.
+    pub fn update(&self, state: &State) {
+        if self.newest.borrow().revision() >= state.policy_revision() {
+            return;
+        }
+        let next = Arc::new(publish(snapshot(state, &self.around)));
+        // Somebody else may have published a newer one meanwhile.
+        let newer = self.newest.send_if_modified(|newest| {
+            let newer = newest.revision() < next.revision();
+            if newer {
+                *newest = Arc::clone(&next);
+            }
+            newer
+        });
+        if newer {
+            tracing::info!(revision = next.revision(), bytes = next.line.len(), "snapshot published");
+        }
+    }
+
+    /// Follows the store until it ends.
+    pub async fn run(&self, mut states: watch::Receiver<Arc<State>>) {
+        loop {
+            let state = Arc::clone(&states.borrow_and_update());
+            self.update(&state);
+            if states.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn publish(snapshot: Snapshot) -> Published {
+    let mut line = serde_json::to_vec(&snapshot).expect("a snapshot has text keys and no foreign serialiser");
+    line.push(b'\n');
+    Published { snapshot, line: line.into() }
+}
