@@ -1,2 +1,22 @@
-//! Real processes of the real binary over real sockets.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
+//! Real processes of the real binary over real sockets: on port 0 of this host, or on hosts of their own, which are
+//! network namespaces made and removed by the test (so these tests run as root).
+//!
+//! `tests/e2e/peers.sh` installs the services and clients that the scenarios use.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
+mod stage;
+mod program;
+mod install;
+mod hosts;
+mod calls;
+mod transfer;
+mod failure;
+mod joining;
+mod authority;
+mod policy;

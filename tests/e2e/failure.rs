@@ -1,0 +1,220 @@
+//! What dies, and what its neighbours' clients see.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mesh::net::clock;
+
+use crate::stage::mesh::{Mesh, Proxy};
+use crate::stage::peer::{self, Peer};
+use crate::stage::place::Network;
+use crate::stage::wait::{seconds, until};
+
+/// Control and the caller on the first host; the same service on the second and the third.
+struct Hosts {
+    caller: Proxy,
+    servers: Vec<(Proxy, Peer)>,
+    mesh: Mesh,
+    network: Network,
+}
+
+impl Hosts {
+    fn new(copies: u8) -> Self {
+        let network = Network::new(copies + 1);
+        let mesh = Mesh::start(&network.host(1));
+        let token = mesh.token(&["--uses", "10"]);
+        let servers: Vec<_> = (0..copies)
+            .map(|copy| {
+                let place = network.host(copy + 2);
+                let name = format!("copy-{copy}");
+                let nginx = peer::nginx(&place, mesh.folder(), &name);
+                let proxy =
+                    mesh.proxy(&place, &name).join(&token).service(&format!("web={}", nginx.port)).start();
+                (proxy, nginx)
+            })
+            .collect();
+        let caller = mesh.proxy(&network.host(1), "caller").join(&token).start();
+        let hosts = Self { caller, servers, mesh, network };
+        for copy in 0..copies {
+            hosts.answered_by(copy);
+        }
+        hosts
+    }
+
+    /// Waits until requests reach this copy.
+    fn answered_by(&self, copy: u8) {
+        until(&format!("copy {copy} answers"), seconds(15), || {
+            (self.caller.get("web", "/", &[]).out == format!("copy-{copy}\n")).then_some(())
+        });
+    }
+
+    /// Sends requests one after another while `work` runs; returns when each was sent, how long it took and its status.
+    fn watch(&self, work: impl FnOnce()) -> Vec<(Instant, Duration, u16)> {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watching = scope.spawn(|| {
+                let mut seen = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    let sent = clock::now();
+                    let status = self.caller.status("web", "/", &["--max-time", "8"]);
+                    seen.push((sent, sent.elapsed(), status));
+                }
+                seen
+            });
+            work();
+            over.store(true, Ordering::Relaxed);
+            watching.join().unwrap()
+        })
+    }
+
+    fn node_state(&self, node: &str) -> Option<String> {
+        let view = self.mesh.json(&["top", "--once", "-o", "json"]);
+        let nodes = view["nodes"].as_array()?.clone();
+        nodes.iter().find(|found| found["name"] == node)?["state"].as_str().map(str::to_owned)
+    }
+}
+
+fn pause(duration: Duration) {
+    // Time in which clients go on: what is tested is how long something may take.
+    std::thread::sleep(duration);
+}
+
+#[test]
+fn when_a_host_of_a_service_dies_its_callers_hardly_notice() {
+    let mut hosts = Hosts::new(2);
+    let (mut proxy, mut nginx) = hosts.servers.pop().unwrap();
+    let mut died = None;
+
+    let seen = hosts.watch(|| {
+        pause(seconds(1));
+        died = Some(clock::now());
+        proxy.process.kill();
+        nginx.process.kill();
+        pause(seconds(3));
+    });
+
+    let died = died.unwrap();
+    let failed: Vec<_> = seen.iter().filter(|(_, _, status)| *status != 200).collect();
+    let late: Vec<_> = failed.iter().filter(|(sent, ..)| *sent > died + seconds(1)).collect();
+    assert!(seen.len() > 50, "{} requests", seen.len());
+    assert!(late.is_empty(), "failures a second later: {late:?}");
+    assert!(failed.len() <= 2, "{} of {}: {failed:?}", failed.len(), seen.len());
+    assert!(seen.iter().all(|(_, took, _)| *took < seconds(3)), "{:?}", seen.iter().map(|seen| seen.1).max());
+    until("gossip has noticed", seconds(20), || {
+        hosts.node_state("copy-1").is_none_or(|state| state != "alive").then_some(())
+    });
+}
+
+#[test]
+fn a_host_whose_cable_is_pulled_is_left_out_and_comes_back() {
+    let hosts = Hosts::new(2);
+    let mut pulled = None;
+
+    let seen = hosts.watch(|| {
+        pause(seconds(1));
+        pulled = Some(clock::now());
+        hosts.network.plug(3, "down");
+        pause(seconds(8));
+    });
+
+    // Nobody said that the host is gone: a connection attempt has to time out first.
+    let pulled = pulled.unwrap();
+    let late: Vec<_> =
+        seen.iter().filter(|(sent, _, status)| *status != 200 && *sent > pulled + seconds(5)).collect();
+    assert!(late.is_empty(), "failures five seconds later: {late:?}");
+    assert!(
+        seen.iter().filter(|(sent, ..)| *sent > pulled + seconds(5)).count() > 20,
+        "{} requests",
+        seen.len()
+    );
+
+    hosts.network.plug(3, "up");
+    until("the host is back", seconds(60), || {
+        (hosts.caller.get("web", "/", &[]).out == "copy-1\n").then_some(())
+    });
+}
+
+#[test]
+fn without_a_control_plane_traffic_goes_on_and_proxies_restart() {
+    let mut hosts = Hosts::new(2);
+
+    let seen = hosts.watch(|| {
+        hosts_pause_around(|| kill(hosts.mesh.control.pid()));
+    });
+
+    assert!(seen.len() > 50 && seen.iter().all(|(_, _, status)| *status == 200), "{seen:?}");
+    hosts.mesh.control.kill();
+
+    // Both ends start again from what they have on disk, and find each other by what they remember.
+    let mut servers = std::mem::take(&mut hosts.servers);
+    servers[0].0.restart();
+    hosts.caller.restart();
+    hosts.caller.reaches("web");
+    hosts.servers = servers;
+    hosts.answered_by(0);
+
+    // Discovery does not need control either: the other copy dies and is left out.
+    hosts.servers[1].0.process.kill();
+    let seen = hosts.watch(|| pause(seconds(2)));
+    let failed = seen.iter().filter(|(_, _, status)| *status != 200).count();
+    assert!(failed <= 2, "{failed} of {}", seen.len());
+
+    hosts.mesh.restart_control();
+    let edge = hosts.mesh.edge("node/caller", "web.default");
+    assert_eq!(edge["mtls"], true, "{edge}");
+}
+
+fn kill(pid: rustix::process::Pid) {
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+fn hosts_pause_around(event: impl FnOnce()) {
+    pause(seconds(1));
+    event();
+    pause(seconds(2));
+}
+
+#[test]
+fn the_only_copy_gone_is_said_at_once_and_its_return_is_noticed() {
+    let mut hosts = Hosts::new(1);
+
+    hosts.servers[0].0.process.kill();
+    let sent = clock::now();
+    let refused = hosts.caller.get("web", "/", &["-i"]).out;
+    let took = sent.elapsed();
+
+    assert!(refused.starts_with("HTTP/1.1 503"), "{refused}");
+    assert!(took < seconds(2), "{took:?}");
+    hosts.servers[0].0.restart();
+    hosts.caller.reaches("web");
+}
+
+#[test]
+fn a_dead_application_is_503_with_a_reason_until_it_is_back() {
+    let hosts = Hosts::new(1);
+    let pid = hosts.servers[0].1.process.pid();
+
+    kill(pid);
+    let refused = hosts.caller.get("web", "/", &["-i"]).out;
+
+    assert!(refused.starts_with("HTTP/1.1 503") || refused.starts_with("HTTP/1.1 502"), "{refused}");
+    assert!(refused.to_lowercase().contains("mesh-failure:"), "the reason is missing:\n{refused}");
+}
+
+#[test]
+fn a_proxy_that_is_asked_to_stop_finishes_what_it_began_and_leaves() {
+    let mut hosts = Hosts::new(2);
+    let (mut proxy, _nginx) = hosts.servers.pop().unwrap();
+
+    let seen = hosts.watch(|| {
+        pause(seconds(1));
+        assert!(proxy.process.terminate().success(), "{}", proxy.process.log());
+        pause(seconds(1));
+    });
+
+    let failed: Vec<_> = seen.iter().filter(|(_, _, status)| *status != 200).collect();
+    assert!(seen.len() > 30 && failed.is_empty(), "{failed:?}");
+    until("it has left, which is not failure", seconds(10), || {
+        hosts.node_state("copy-1").is_none_or(|state| state == "left").then_some(())
+    });
+}

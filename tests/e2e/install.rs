@@ -1,0 +1,277 @@
+//! The installer, in each small shell that a host may have as `sh`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use crate::stage::mesh::Mesh;
+use crate::stage::place::Place;
+use crate::stage::process::{Done, run};
+use crate::stage::program;
+use crate::stage::wait::seconds;
+
+const SHELLS: [&[&str]; 2] = [&["dash"], &["busybox", "sh"]];
+const TOKEN: &str = "mesh1.a.b.c@10.0.0.1:7443";
+
+fn installer() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("install.sh")
+}
+
+/// A release directory with a program of a few bytes, and an empty root to install it in.
+struct Sandbox {
+    folder: TempDir,
+}
+
+impl Sandbox {
+    fn new() -> Self {
+        let sandbox = Self { folder: tempfile::tempdir().unwrap() };
+        fs::create_dir(sandbox.release()).unwrap();
+        sandbox.publish("mesh 0.0.1");
+        sandbox
+    }
+
+    fn release(&self) -> PathBuf {
+        self.folder.path().join("release")
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    fn publish(&self, version: &str) {
+        fs::write(self.release().join("mesh"), format!("#!/bin/sh\necho {version}\n")).unwrap();
+        let sums = Command::new("sha256sum").arg("mesh").current_dir(self.release()).output().unwrap();
+        fs::write(self.release().join("SHA256SUMS"), sums.stdout).unwrap();
+    }
+
+    fn install(&self, shell: &[&str], arguments: &[&str]) -> Done {
+        let (release, root, installer) = (self.release(), self.root(), installer());
+        let from = ["--from", release.to_str().unwrap(), "--prefix", root.to_str().unwrap()];
+        let words = [&shell[1..], &[installer.to_str().unwrap()], &from, arguments].concat();
+        run(&Place::here(), seconds(20), shell[0], &words)
+    }
+
+    /// Every file in the root with its content and mode.
+    fn files(&self) -> Vec<(String, String, u32)> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mut found = Vec::new();
+        let mut folders = vec![self.root()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.path().is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+                    let name = entry.path().strip_prefix(self.root()).unwrap().to_str().unwrap().to_owned();
+                    found.push((name, fs::read_to_string(entry.path()).unwrap(), mode));
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+#[test]
+fn shellcheck_has_nothing_to_say() {
+    let here = Place::here();
+    let installer = installer();
+
+    for dialect in ["sh", "dash"] {
+        run(&here, seconds(60), "shellcheck", &["-s", dialect, installer.to_str().unwrap()]).ok();
+    }
+    run(&here, seconds(60), "shellcheck", &[program::script("peers.sh").to_str().unwrap()]).ok();
+}
+
+#[test]
+fn it_installs_a_proxy_from_a_release_and_again_without_a_change() {
+    for shell in SHELLS {
+        let sandbox = Sandbox::new();
+        let arguments =
+            ["--join", TOKEN, "--service", "web=8080", "--upstream=db=127.0.0.1:5432", "--node", "n1"];
+
+        sandbox.install(shell, &arguments).ok();
+        let first = sandbox.files();
+        let again = sandbox.install(shell, &arguments);
+
+        let names: Vec<_> = first.iter().map(|(name, _, mode)| (name.as_str(), *mode)).collect();
+        assert_eq!(names, [("etc/mesh/proxy.env", 0o600), ("usr/local/bin/mesh", 0o755)]);
+        assert!(first[0].1.contains(TOKEN));
+        assert!(
+            first[0].1.contains("--service web=8080 --upstream db=127.0.0.1:5432 --node n1"),
+            "{}",
+            first[0].1
+        );
+        assert!(again.err.contains("already this version"), "{}", again.err);
+        assert_eq!(again.code, Some(0));
+        assert_eq!(sandbox.files(), first);
+    }
+}
+
+#[test]
+fn a_newer_release_replaces_the_program_and_keeps_the_settings() {
+    let sandbox = Sandbox::new();
+    sandbox.install(SHELLS[0], &["--control", "--node", "c1"]).ok();
+
+    sandbox.publish("mesh 0.0.2");
+    sandbox.install(SHELLS[0], &[]).ok();
+
+    let files = sandbox.files();
+    assert_eq!(files.len(), 2, "{files:?}");
+    assert!(files[0].1.contains("--name c1"), "{files:?}");
+    assert!(files[1].1.contains("0.0.2"), "{files:?}");
+}
+
+#[test]
+fn what_is_not_what_was_meant_is_not_installed() {
+    for shell in SHELLS {
+        let sandbox = Sandbox::new();
+        fs::write(sandbox.release().join("mesh"), "#!/bin/sh\necho evil\n").unwrap();
+
+        let refused = sandbox.install(shell, &["--control"]).failed(1);
+
+        assert!(refused.contains("SHA-256") && refused.contains("nothing was installed"), "{refused}");
+        assert_eq!(sandbox.files(), []);
+    }
+}
+
+#[test]
+fn a_program_that_does_not_run_here_is_not_installed() {
+    let sandbox = Sandbox::new();
+    sandbox.install(SHELLS[0], &[]).ok();
+    let before = sandbox.files();
+    sandbox.publish("x; exit 1 #");
+
+    let refused = sandbox.install(SHELLS[0], &[]).failed(1);
+
+    assert!(refused.contains("does not run here"), "{refused}");
+    assert_eq!(sandbox.files(), before);
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_says_what_it_would_do() {
+    let sandbox = Sandbox::new();
+
+    let said = sandbox.install(SHELLS[0], &["--dry-run", "--join", TOKEN]);
+
+    assert!(said.err.contains("would install") && said.err.contains("would write"), "{}", said.err);
+    assert!(!said.err.contains(TOKEN), "the token is a secret");
+    assert_eq!((said.code, sandbox.files()), (Some(0), Vec::new()));
+}
+
+#[test]
+fn uninstalling_leaves_nothing_behind_but_the_authority_until_it_is_purged() {
+    for shell in SHELLS {
+        let sandbox = Sandbox::new();
+        sandbox.install(shell, &["--control"]).ok();
+        sandbox.install(shell, &["--join", TOKEN]).ok();
+        for role in ["control", "proxy"] {
+            let state = sandbox.root().join("var/lib/mesh").join(role);
+            fs::create_dir_all(&state).unwrap();
+            fs::write(state.join("state"), role).unwrap();
+        }
+
+        let kept = sandbox.install(shell, &["--uninstall"]);
+        let left = sandbox.files();
+        sandbox.install(shell, &["--uninstall", "--purge"]).ok();
+
+        assert!(kept.err.contains("certificate authority"), "{}", kept.err);
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(left[0].0, "var/lib/mesh/control/state");
+        assert_eq!(sandbox.files(), []);
+        assert!(!sandbox.root().join("var/lib/mesh").exists() && !sandbox.root().join("etc/mesh").exists());
+    }
+}
+
+#[test]
+fn misuse_is_status_2_and_dangerous_values_are_refused() {
+    let sandbox = Sandbox::new();
+    for misuse in [
+        &["--bogus"][..],
+        &["--join"],
+        &["--service", "web=1"],
+        &["--join", TOKEN, "--control"],
+        &["--purge"],
+    ] {
+        sandbox.install(SHELLS[0], misuse).failed(2);
+    }
+
+    for value in ["web=80 --x", "a'b", "$(id)", "a\nb"] {
+        let refused = sandbox.install(SHELLS[0], &["--join", TOKEN, "--service", value]).failed(1);
+
+        assert!(refused.contains("--service"), "{refused}");
+    }
+    assert!(sandbox.install(SHELLS[0], &["--join", "nonsense"]).failed(1).contains("mesh token create"));
+    assert_eq!(sandbox.files(), []);
+}
+
+#[test]
+fn a_script_cut_off_on_its_way_does_nothing() {
+    let sandbox = Sandbox::new();
+    let whole = fs::read_to_string(installer()).unwrap();
+    let cut = sandbox.folder.path().join("cut.sh");
+
+    for share in [3, 5, 8] {
+        let mut end = whole.len() * share / 10;
+        while !whole.is_char_boundary(end) {
+            end -= 1;
+        }
+        fs::write(&cut, &whole[..end]).unwrap();
+        let root = sandbox.root();
+        run(
+            &Place::here(),
+            seconds(10),
+            "dash",
+            &[cut.to_str().unwrap(), "--prefix", root.to_str().unwrap()],
+        );
+
+        assert_eq!(sandbox.files(), []);
+    }
+}
+
+#[test]
+fn the_units_in_assets_are_the_ones_that_it_writes() {
+    let text = fs::read_to_string(installer()).unwrap();
+    let function = text.split("\nunit() {").nth(1).unwrap().split("\n}\n").next().unwrap();
+
+    for role in ["proxy", "control"] {
+        let script = format!("unit() {{{function}\n}}\nunit {role}");
+        let written = run(&Place::here(), seconds(10), "dash", &["-c", &script]).ok();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("assets/systemd/mesh-{role}.service"));
+
+        assert_eq!(written, fs::read_to_string(path).unwrap());
+    }
+}
+
+#[test]
+fn the_line_that_a_control_plane_prints_installs_its_own_program_from_it() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let root = mesh.folder().join("root");
+    let line = mesh.cli(&["token", "create", "--install"]).ok();
+    let line = format!("{} --service web=8080 --prefix {}", line.trim(), root.display());
+
+    let installed = run(&here, seconds(60), "dash", &["-c", &line]);
+
+    assert_eq!(installed.code, Some(0), "{line}\n{}", installed.err);
+    assert!(fs::read(root.join("usr/local/bin/mesh")).unwrap() == fs::read(program::mesh()).unwrap());
+    assert!(fs::read_to_string(root.join("etc/mesh/proxy.env")).unwrap().contains("MESH_JOIN='mesh1."));
+}
+
+#[test]
+fn a_download_from_a_host_with_another_key_is_refused() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let root = mesh.folder().join("root");
+    let line = mesh.cli(&["token", "create", "--install"]).ok();
+    let pin = line.split("sha256//").nth(1).unwrap().split(['\'', '"', ' ']).next().unwrap().to_owned();
+    let wrong = line.replace(&pin, &format!("{}=", "A".repeat(43)));
+    let wrong = format!("{} --prefix {}", wrong.trim(), root.display());
+
+    let refused = run(&here, seconds(60), "dash", &["-c", &wrong]);
+
+    assert!(refused.err.contains("public key does not match"), "{}", refused.err);
+    assert!(!root.exists());
+}

@@ -1,0 +1,148 @@
+//! Who may become a member, and what the inbound port does with those who are none.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use crate::stage::mesh::Mesh;
+use crate::stage::peer;
+use crate::stage::place::Place;
+use crate::stage::process::{curl, run};
+use crate::stage::wait::{seconds, until};
+
+/// Replaces one of the parts of `mesh1.PIN.ID.SECRET@HOST`.
+fn forge(token: &str, part: usize, with: &str) -> String {
+    let (parts, host) = token.split_once('@').unwrap();
+    let mut parts: Vec<_> = parts.split('.').collect();
+    parts[part] = with;
+    format!("{}@{host}", parts.join("."))
+}
+
+fn part(token: &str, part: usize) -> String {
+    token.split('@').next().unwrap().split('.').nth(part).unwrap().to_owned()
+}
+
+#[test]
+fn a_token_with_a_wrong_pin_keeps_its_secret() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let token = mesh.token(&[]);
+    let other = Mesh::start(&here).token(&[]);
+
+    let (code, said) = mesh.proxy(&here, "a").join(&forge(&token, 1, &part(&other, 1))).refused();
+
+    assert_ne!(code, Some(0));
+    assert!(said.to_lowercase().contains("pin"), "{said}");
+    assert!(!said.contains(&part(&token, 3)), "the secret is in the log:\n{said}");
+    // The token was not used up, so its secret never arrived.
+    mesh.proxy(&here, "b").join(&token).start();
+}
+
+#[test]
+fn used_up_expired_foreign_and_forged_tokens_are_refused_by_name() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let once = mesh.token(&["--uses", "1"]);
+    let _member = mesh.proxy(&here, "first").join(&once).start();
+    let short = mesh.token(&["--ttl", "1s"]);
+    let foreign = forge(&Mesh::start(&here).token(&[]), 1, &part(&once, 1));
+    let foreign = format!("{}@{}", foreign.split('@').next().unwrap(), once.split('@').nth(1).unwrap());
+    let forged = forge(&mesh.token(&[]), 3, &"a".repeat(26));
+    std::thread::sleep(seconds(2));
+
+    for (name, token, reason) in
+        [("used", once, "used"), ("late", short, "expired"), ("foreign", foreign, ""), ("forged", forged, "")]
+    {
+        let secret = part(&token, 3);
+        let (code, said) = mesh.proxy(&here, name).join(&token).refused();
+
+        assert_ne!(code, Some(0), "{name}");
+        assert!(said.to_lowercase().contains(reason), "{name}:\n{said}");
+        assert!(said.contains("mesh token create"), "{name}: what to do is missing:\n{said}");
+        assert!(!said.contains(&secret), "{name}: the secret is in the log");
+    }
+}
+
+#[test]
+fn a_token_for_one_service_serves_no_other() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let token = mesh.token(&["--service", "web", "--uses", "3"]);
+
+    let (code, said) = mesh.proxy(&here, "a").join(&token).service("db=5432").refused();
+    let allowed = mesh.proxy(&here, "b").join(&token).service("web=8080");
+
+    assert_ne!(code, Some(0));
+    assert!(said.contains("db"), "{said}");
+    allowed.start();
+}
+
+#[test]
+fn a_token_is_needed_once() {
+    let here = Place::here();
+    let mut mesh = Mesh::start(&here);
+    let token = mesh.token(&["--uses", "1"]);
+    let nginx = peer::nginx(&here, mesh.folder(), "again");
+    let mut proxy = mesh.proxy(&here, "a").join(&token).service(&format!("web={}", nginx.port)).start();
+    proxy.reaches("web");
+
+    proxy.restart();
+    mesh.restart_control();
+
+    proxy.reaches("web");
+}
+
+#[test]
+fn the_inbound_port_takes_mutual_tls_of_this_mesh_only() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let nginx = peer::nginx(&here, mesh.folder(), "secret");
+    let proxy = mesh.proxy(&here, "a").join(&mesh.token(&[])).service(&format!("web={}", nginx.port)).start();
+    proxy.reaches("web");
+    let inbound = proxy.address("inbound");
+
+    let mut plain = TcpStream::connect(inbound).unwrap();
+    plain.set_read_timeout(Some(seconds(15))).unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: web.mesh\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer);
+    assert!(!String::from_utf8_lossy(&answer).contains("secret"), "{answer:?}");
+
+    let url = format!("https://{inbound}/");
+    let without = curl(&here, &["-k", &url]);
+    assert_ne!(without.code, Some(0), "without a certificate: {}", without.out);
+    assert!(!without.out.contains("secret"));
+
+    let (key, certificate) = (mesh.folder().join("foreign.key"), mesh.folder().join("foreign.pem"));
+    let san = "subjectAltName=critical,URI:spiffe://another.mesh/ns/default/svc/web";
+    let (key, certificate) = (key.to_str().unwrap(), certificate.to_str().unwrap());
+    let make = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=a";
+    let make: Vec<_> = make.split(' ').chain(["-addext", san, "-keyout", key, "-out", certificate]).collect();
+    run(&here, seconds(20), "openssl", &make).ok();
+    let tls = format!(
+        "printf 'GET / HTTP/1.1\\r\\nHost: web.mesh\\r\\n\\r\\n' | timeout 5 openssl s_client -connect {inbound} \
+         -servername {}.web.default.mesh -alpn mesh-h2/1 -cert {certificate} -key {key} -quiet 2>&1",
+        nginx.port
+    );
+    let foreign = run(&here, seconds(10), "sh", &["-c", &tls]);
+    assert!(!foreign.out.contains("secret"), "{}", foreign.out);
+    assert!(foreign.out.contains("alert"), "the handshake was not refused:\n{}", foreign.out);
+
+    assert_eq!(proxy.status("web", "/", &[]), 200);
+}
+
+#[test]
+fn a_thousand_silent_connections_do_not_keep_members_out() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let token = mesh.token(&["--uses", "2"]);
+    let nginx = peer::nginx(&here, mesh.folder(), "open");
+    let server = mesh.proxy(&here, "a").join(&token).service(&format!("web={}", nginx.port)).start();
+    let caller = mesh.proxy(&here, "b").join(&token).start();
+    caller.reaches("web");
+
+    let inbound = server.address("inbound");
+    let silent: Vec<_> = (0..400).map(|_| TcpStream::connect(inbound).unwrap()).collect();
+
+    until("members are served", seconds(5), || (caller.status("web", "/", &[]) == 200).then_some(()));
+    drop(silent);
+}

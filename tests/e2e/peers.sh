@@ -1,0 +1,28 @@
+#!/bin/sh
+# Installs what the end-to-end tests talk to and with, on Debian and its relatives: run as root. Starts no service.
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+
+PACKAGES="ca-certificates curl file iproute2 openssl procps util-linux
+          nginx-light redis-server postgresql
+          python3 python3-grpcio python3-websockets
+          shellcheck dash busybox"
+
+missing=''
+for package in $PACKAGES; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
+done
+# nginx in any of its packages will do.
+! command -v nginx >/dev/null 2>&1 || missing=$(printf '%s' "$missing" | sed 's/ nginx-light//')
+[ -n "$missing" ] || exit 0
+
+# The packages would start their services; the tests start their own, on free ports.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+    trap 'rm -f $policy' EXIT
+fi
+apt-get update -q
+# shellcheck disable=SC2086 # one word for each package
+apt-get install -y -q --no-install-recommends $missing

@@ -1,0 +1,280 @@
+//! A mesh: one control plane and the proxies that join it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::stage::place::Place;
+use crate::stage::process::{Done, Process, curl, run_with, status_of};
+use crate::stage::program;
+use crate::stage::wait::{seconds, until};
+
+/// A running control plane with its folder. Proxies keep theirs in the same one.
+pub(crate) struct Mesh {
+    pub(crate) control: Process,
+    place: Place,
+    folder: TempDir,
+    listen: Option<SocketAddr>,
+    gossip: Option<SocketAddr>,
+}
+
+impl Mesh {
+    /// Starts a control plane on a host and waits until it serves.
+    pub(crate) fn start(place: &Place) -> Self {
+        Self::start_with(place, &[])
+    }
+
+    /// As [`Mesh::start`], with more flags.
+    pub(crate) fn start_with(place: &Place, flags: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("mesh-e2e-").tempdir().unwrap();
+        let control = start_control(place, folder.path(), None, None, flags);
+        let mut mesh = Self { control, place: place.clone(), folder, listen: None, gossip: None };
+        mesh.wait_for_control();
+        mesh
+    }
+
+    fn wait_for_control(&mut self) {
+        let data = self.data();
+        wait_until_ready(&self.place, &data, &mut self.control);
+        self.listen = Some(address(&data, "listen"));
+        self.gossip = Some(address(&data, "gossip"));
+    }
+
+    /// Starts the control plane again, on its data and its ports. It must not be running.
+    pub(crate) fn restart_control(&mut self) {
+        self.control.kill();
+        let _ = fs::remove_file(self.data().join("addresses.json"));
+        self.control = start_control(&self.place, self.folder.path(), self.listen, self.gossip, &[]);
+        self.wait_for_control();
+    }
+
+    /// The folder that everything of this mesh is in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The control plane's data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("control")
+    }
+
+    /// Where the API listens.
+    pub(crate) fn listen(&self) -> SocketAddr {
+        address(&self.data(), "listen")
+    }
+
+    /// Where control's health and metrics answer.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        address(&self.data(), "admin")
+    }
+
+    /// Runs a client command as the administrator.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> Done {
+        let control = format!("unix://{}", self.data().join("control.sock").display());
+        run_with(&self.place, seconds(30), program::mesh(), arguments, |command| {
+            command.env("MESH_CONTROL", control).env("HOME", self.folder());
+        })
+    }
+
+    /// Runs a client command that prints JSON.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let text = self.cli(arguments).ok();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}:\n{text}"))
+    }
+
+    /// Makes a join token.
+    pub(crate) fn token(&self, flags: &[&str]) -> String {
+        self.cli(&[&["token", "create"], flags].concat()).ok().trim().to_owned()
+    }
+
+    /// Writes a manifest and applies it.
+    pub(crate) fn apply(&self, manifest: &str) -> Done {
+        let file = self.folder().join("manifest.yaml");
+        fs::write(&file, manifest).unwrap();
+        self.cli(&["apply", "-f", file.to_str().unwrap()])
+    }
+
+    /// Begins to describe a proxy.
+    pub(crate) fn proxy(&self, place: &Place, node: &str) -> ProxyPlan {
+        ProxyPlan {
+            place: place.clone(),
+            node: node.to_owned(),
+            data: self.folder().join(node),
+            logs: self.folder().to_owned(),
+            flags: Vec::new(),
+            ports: BTreeMap::from(["outbound", "inbound", "gossip", "admin"].map(|name| (name, 0))),
+        }
+    }
+
+    /// The edge between two parties in `mesh edges -o json`, once it is there.
+    pub(crate) fn edge(&self, source: &str, destination: &str) -> Value {
+        until(&format!("an edge from {source} to {destination}"), seconds(15), || {
+            let edges = self.json(&["edges", "-o", "json"]);
+            let found = edges
+                .as_array()?
+                .iter()
+                .find(|edge| edge["source"] == source && edge["destination"] == destination);
+            found.cloned()
+        })
+    }
+}
+
+fn start_control(
+    place: &Place,
+    folder: &Path,
+    listen: Option<SocketAddr>,
+    gossip: Option<SocketAddr>,
+    flags: &[&str],
+) -> Process {
+    let at =
+        |given: Option<SocketAddr>| given.map_or_else(|| format!("{}:0", place.ip()), |at| at.to_string());
+    let mut command = Command::new(program::mesh());
+    command.arg("control").arg("--data-dir").arg(folder.join("control"));
+    command.args(["--listen", &at(listen), "--gossip", &at(gossip), "--admin", "127.0.0.1:0"]);
+    command.args(["--advertise", &place.ip().to_string(), "--name", "control-1"]).args(flags);
+    command.env("HOME", folder);
+    Process::start(place, folder, "control", command)
+}
+
+/// A proxy, before it is started.
+pub(crate) struct ProxyPlan {
+    place: Place,
+    node: String,
+    data: PathBuf,
+    logs: PathBuf,
+    flags: Vec<String>,
+    ports: BTreeMap<&'static str, u16>,
+}
+
+impl ProxyPlan {
+    /// Joins with this token.
+    pub(crate) fn join(self, token: &str) -> Self {
+        self.flag("--join", token)
+    }
+
+    /// Runs a service here: `web=8080/http`.
+    pub(crate) fn service(self, service: &str) -> Self {
+        self.flag("--service", service)
+    }
+
+    /// Opens a local port, chosen by the proxy, to a service.
+    pub(crate) fn upstream(self, service: &str) -> Self {
+        self.flag("--upstream", &format!("{service}=127.0.0.1:0"))
+    }
+
+    /// Adds a flag with a value.
+    pub(crate) fn flag(mut self, name: &str, value: &str) -> Self {
+        self.flags.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    pub(crate) fn start(self) -> Proxy {
+        let process = self.spawn();
+        let mut proxy = Proxy { plan: self, process };
+        proxy.wait_until_ready();
+        proxy
+    }
+
+    /// Starts it and returns how it ended, for one that is expected to be refused.
+    pub(crate) fn refused(self) -> (Option<i32>, String) {
+        let mut process = self.spawn();
+        let status = until(&format!("{} gives up", self.node), seconds(20), || process.ended());
+        (status.code(), process.log())
+    }
+
+    fn spawn(&self) -> Process {
+        let ip = self.place.ip();
+        let mut command = Command::new(program::mesh());
+        command.arg("proxy").arg("--data-dir").arg(&self.data);
+        for (name, port) in &self.ports {
+            let ip = if matches!(*name, "inbound" | "gossip") { ip.to_string() } else { "127.0.0.1".into() };
+            command.args([format!("--{name}"), format!("{ip}:{port}")]);
+        }
+        command
+            .args(["--node", &self.node, "--advertise", &ip.to_string(), "--dns", "off"])
+            .args(&self.flags);
+        command.env("HOME", &self.logs);
+        Process::start(&self.place, &self.logs, &self.node, command)
+    }
+}
+
+/// A running proxy.
+pub(crate) struct Proxy {
+    plan: ProxyPlan,
+    pub(crate) process: Process,
+}
+
+impl Proxy {
+    fn wait_until_ready(&mut self) {
+        wait_until_ready(&self.plan.place, &self.plan.data, &mut self.process);
+    }
+
+    /// Kills it, and starts it again on the same ports; its clients find it where it was.
+    pub(crate) fn restart(&mut self) {
+        for (name, port) in &mut self.plan.ports {
+            *port = address(&self.plan.data, name).port();
+        }
+        self.process.kill();
+        let _ = fs::remove_file(self.plan.data.join("addresses.json"));
+        self.process = self.plan.spawn();
+        self.wait_until_ready();
+    }
+
+    /// Its data directory.
+    pub(crate) fn data(&self) -> &Path {
+        &self.plan.data
+    }
+
+    /// Where it listens: `outbound`, `inbound`, `gossip`, `admin`.
+    pub(crate) fn address(&self, name: &str) -> SocketAddr {
+        address(&self.plan.data, name)
+    }
+
+    /// The local port of an upstream, by the full name of its service.
+    pub(crate) fn upstream(&self, service: &str) -> SocketAddr {
+        read_addresses(&self.plan.data).unwrap()["upstreams"][service].as_str().unwrap().parse().unwrap()
+    }
+
+    /// Sends a request for a service to the outbound listener with curl.
+    pub(crate) fn get(&self, service: &str, path: &str, flags: &[&str]) -> Done {
+        let url = format!("http://{}{path}", self.address("outbound"));
+        let host = format!("Host: {service}.mesh");
+        curl(&self.plan.place, &[&["-H", &host], flags, &[&url]].concat())
+    }
+
+    /// As [`Proxy::get`], for the status alone.
+    pub(crate) fn status(&self, service: &str, path: &str, flags: &[&str]) -> u16 {
+        let flags = [&["-o", "/dev/null", "-w", "%{http_code}"], flags].concat();
+        self.get(service, path, &flags).out.parse().unwrap_or(0)
+    }
+
+    /// Waits until a service answers 200 through this proxy.
+    pub(crate) fn reaches(&self, service: &str) {
+        until(&format!("{} reaches {service}", self.plan.node), seconds(15), || {
+            (self.status(service, "/", &[]) == 200).then_some(())
+        });
+    }
+}
+
+fn wait_until_ready(place: &Place, data: &Path, process: &mut Process) {
+    until("it is ready", seconds(20), || {
+        process.assert_alive();
+        let admin = read_addresses(data)?["admin"].as_str()?.parse().ok()?;
+        (status_of(place, admin, "/readyz") == Some(200)).then_some(())
+    });
+}
+
+fn read_addresses(data: &Path) -> Option<Value> {
+    serde_json::from_str(&fs::read_to_string(data.join("addresses.json")).ok()?).ok()
+}
+
+fn address(data: &Path, name: &str) -> SocketAddr {
+    let addresses = read_addresses(data).expect("a running process has written addresses.json");
+    addresses[name].as_str().unwrap_or_else(|| panic!("no {name} in {addresses}")).parse().unwrap()
+}
