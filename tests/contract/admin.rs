@@ -8,6 +8,7 @@ use mesh::model::endpoint::Catalog;
 use mesh::model::intention::Action;
 use mesh::model::snapshot::{GossipKeys, Snapshot};
 use mesh::model::view::MeshView;
+use mesh::net::task;
 use mesh::proxy::admin::{AdminHandles, Unready, serve};
 use mesh::proxy::reporter::Sources;
 use mesh::telemetry::metric::Registry;
@@ -56,7 +57,7 @@ async fn start(ready: Arc<AtomicBool>) -> SocketAddr {
         log: None,
         access: None,
     };
-    tokio::task::spawn(serve(listener, handles, std::future::pending()));
+    task::spawn("admin", serve(listener, handles, std::future::pending()));
     address
 }
 

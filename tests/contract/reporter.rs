@@ -46,11 +46,11 @@ impl Heard {
     }
 }
 
+/// A reporter at work: what was heard of it, who is told, how to end it, and the task itself.
+type Started<F> = (Arc<Mutex<Heard>>, watch::Sender<Vec<String>>, oneshot::Sender<()>, F);
+
 /// Starts a reporter for `a:1` and `b:1`; `fate` tells for each attempt at `a:1` whether it arrives, and what is answered.
-fn start(
-    registry: &Arc<Registry>,
-    fate: fn(usize) -> (bool, Delivery),
-) -> (Arc<Mutex<Heard>>, watch::Sender<Vec<String>>, oneshot::Sender<()>, impl Future<Output = ()>) {
+fn start(registry: &Arc<Registry>, fate: fn(usize) -> (bool, Delivery)) -> Started<impl Future<Output = ()>> {
     let heard = Arc::new(Mutex::new(Heard::default()));
     let (controls, seen) = watch::channel(vec!["a:1".to_owned(), "b:1".to_owned()]);
     let (stop, stopped) = oneshot::channel::<()>();

@@ -31,8 +31,8 @@ proptest! {
 
         let text = serde_json::to_string(&histogram).unwrap();
 
-        prop_assert_eq!(serde_json::from_str::<Histogram>(&text).unwrap(), histogram.clone());
-        prop_assert_eq!(Histogram::from(Sparse::from(&histogram)), histogram);
+        prop_assert_eq!(&serde_json::from_str::<Histogram>(&text).unwrap(), &histogram);
+        prop_assert_eq!(&Histogram::from(Sparse::from(&histogram)), &histogram);
     }
 
     #[test]

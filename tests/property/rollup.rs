@@ -1,4 +1,5 @@
 //! The rollup: every report counts once, in any order; rates and percentiles are those of the merged counts.
+#![expect(clippy::float_cmp, reason = "the expected values are exact")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
