@@ -2,7 +2,7 @@
 //!
 //! Deny wins. A service that any allow intention speaks of has an allow list: callers on none of them are refused. Every
 //! other service follows the mesh's default action. (Consul's intentions without their precedence numbers; Istio's
-//! AuthorizationPolicy evaluates in the same order.)
+//! `AuthorizationPolicy` evaluates in the same order.)
 
 use std::collections::BTreeMap;
 use std::str::FromStr;

@@ -11,7 +11,7 @@ pub enum Action {
     /// The call goes through.
     #[default]
     Allow,
-    /// The call is refused: 403, PERMISSION_DENIED or a closed connection.
+    /// The call is refused: 403, `PERMISSION_DENIED` or a closed connection.
     Deny,
 }
 

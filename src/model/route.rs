@@ -1,4 +1,4 @@
-//! HTTPRoute in the schema of the Gateway API (`gateway.networking.k8s.io/v1`), bound to services (GAMMA).
+//! `HTTPRoute` in the schema of the Gateway API (`gateway.networking.k8s.io/v1`), bound to services (GAMMA).
 //!
 //! The types mirror the upstream schema's field names. Fields of the schema that this version cannot obey are absent
 //! here, so that a manifest using them is refused with the place, never half obeyed.

@@ -6,7 +6,7 @@ use mesh::logic::compile::{Policy, compile};
 use mesh::logic::request::Head;
 use mesh::model::endpoint::{Announcement, Catalog, Member, MemberState, NodeRecord, Role, Standing};
 use mesh::model::intention::Action;
-use mesh::model::name::{NodeName, ServiceName};
+use mesh::model::name::{NodeName, ServiceName, ZoneName};
 use mesh::model::resource::{Object, Resource};
 use mesh::model::route::{HttpBackendRef, HttpRouteRule, HttpRouteSpec, ParentRef};
 use mesh::model::service::Protocol;
@@ -136,7 +136,7 @@ fn endpoints_come_sorted_with_their_standing_and_without_banned_nodes() {
     ];
     assert_eq!(places, expected);
     assert!(web.weights.uniform && web.weights.heaviest == 100);
-    assert_eq!(policy.zone().map(|zone| zone.as_str()), Some("east"));
+    assert_eq!(policy.zone().map(ZoneName::as_str), Some("east"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Routing: equal to a naive reference, and stable against what does not matter.
 
+use std::collections::BTreeMap;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use mesh::logic::duration;
 use mesh::logic::request::Head;
@@ -15,8 +17,8 @@ pub(crate) fn metadata(name: &str, created: Option<u8>) -> Metadata {
     Metadata {
         name: name.to_owned(),
         namespace: "default".to_owned(),
-        labels: Default::default(),
-        annotations: Default::default(),
+        labels: BTreeMap::default(),
+        annotations: BTreeMap::default(),
         resource_version: None,
         generation: None,
         creation_timestamp: created.map(|second| format!("2026-01-01T00:00:{second:02}Z")),

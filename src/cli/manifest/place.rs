@@ -38,6 +38,7 @@ pub struct Document<'a> {
 }
 
 /// Splits a text into its documents, leaving out empty ones.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the parser's list of events is open")]
 pub fn documents(text: &str) -> Result<Vec<Document<'_>>, ScanError> {
     let mut found = Vec::new();
     let mut walk = Walk::default();
@@ -163,6 +164,7 @@ struct Node<'w> {
 
 impl Walk {
     /// Takes the next event; returns the node that begins with it, if one does.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's list of events is open")]
     fn step<'w>(&'w mut self, event: &'w Event<'_>, span: &Span) -> Option<Node<'w>> {
         let (scalar, opens) = match event {
             Event::Scalar(value, ..) => (Some(value.as_ref()), None),

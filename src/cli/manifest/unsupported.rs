@@ -6,7 +6,13 @@ const NOT_YET: &str = "known in the Gateway API, not supported yet";
 pub fn kind(api_version: &str, kind: &str) -> Option<String> {
     let say = |text: &str| Some(format!("{kind}: {text}"));
     match kind {
-        "GRPCRoute" | "TCPRoute" | "TLSRoute" | "UDPRoute" => say("not supported yet"),
+        "GRPCRoute"
+        | "TCPRoute"
+        | "TLSRoute"
+        | "UDPRoute"
+        | "TrafficPolicy"
+        | "DestinationRule"
+        | "BackendTrafficPolicy" => say("not supported yet"),
         "ReferenceGrant" => say(
             "not needed: routes may name services of any namespace; who may call a service is said by an Intention",
         ),
@@ -26,7 +32,6 @@ pub fn kind(api_version: &str, kind: &str) -> Option<String> {
         "VirtualService" | "TrafficSplit" | "HTTPRouteGroup" => {
             say("requests are routed by an HTTPRoute ('apiVersion: gateway.networking.k8s.io/v1')")
         }
-        "TrafficPolicy" | "DestinationRule" | "BackendTrafficPolicy" => say("not supported yet"),
         "List" => say("write its items as documents of their own, with '---' between them"),
         _ => None,
     }

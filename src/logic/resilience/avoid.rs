@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::logic::resilience::backoff::Backoff;
 
 /// For how long an endpoint is avoided: 1 s at first, 60 s at most.
-pub const PENALTY: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_secs(60) };
+pub const PENALTY: Backoff = Backoff { base: Duration::from_secs(1), cap: Duration::from_mins(1) };
 /// After so long a probe that was never heard of again is given up, so that it cannot block the next.
 pub const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 

@@ -21,8 +21,7 @@ impl Backoff {
         let doublings = failures.saturating_sub(1).min(31);
         let whole = self.base.saturating_mul(1 << doublings).min(self.cap);
         let half = whole / 2;
-        let spread = (whole - half).as_nanos();
-        let drawn = (spread * u128::from(draw)) >> 64;
+        let drawn = (half.as_nanos() * u128::from(draw)) >> 64;
         half + Duration::from_nanos(u64::try_from(drawn).unwrap_or(u64::MAX))
     }
 }

@@ -1,4 +1,4 @@
-//! Where a request goes: the semantics of the Gateway API's HTTPRoute in a mesh.
+//! Where a request goes: the semantics of the Gateway API's `HTTPRoute` in a mesh.
 //!
 //! Read [`matcher`] (does one match apply, and how specific is it), [`filter`] (what a rule changes), [`table`] (the best
 //! rule for a request), [`split`] (which of the rule's backends). Nothing here knows where endpoints are.

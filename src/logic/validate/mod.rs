@@ -1,7 +1,7 @@
 //! Resources → problems, each with the field it is about.
 //!
 //! [`object`] looks at one object by itself: what it refuses is never stored, and what it accepts, `logic::compile` can
-//! obey. [`set`] looks at all of them together; it mostly doubts, because objects may be written in any order.
+//! obey. [`set()`] looks at all of them together; it mostly doubts, because objects may be written in any order.
 
 pub mod problem;
 pub mod route;

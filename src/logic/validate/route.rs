@@ -1,4 +1,4 @@
-//! Is one HTTPRoute what the Gateway API's schema allows, and can all of it be obeyed.
+//! Is one `HTTPRoute` what the Gateway API's schema allows, and can all of it be obeyed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -298,22 +298,18 @@ fn check_timeouts(timeouts: &HttpRouteTimeouts, at: &str, problems: &mut Problem
 }
 
 fn expression(pattern: &str, at: &str, problems: &mut Problems) {
-    if let Err(error) = whole_regex(pattern) {
-        let message = match error {
-            regex::Error::CompiledTooBig(bytes) => {
-                format!(
-                    "this regular expression takes more than {bytes} bytes when compiled: make it simpler"
-                )
-            }
-            // The parser draws the place in several lines; its last says what is wrong.
-            other => {
-                let text = other.to_string();
-                let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                format!("'{pattern}' is not a regular expression: {reason}")
-            }
-        };
-        problems.error(at, message);
+    let Err(error) = whole_regex(pattern) else { return };
+    if let regex::Error::CompiledTooBig(bytes) = error {
+        problems.error(
+            at,
+            format!("this regular expression takes more than {bytes} bytes when compiled: make it simpler"),
+        );
+        return;
     }
+    // The parser draws the place in several lines; its last says what is wrong.
+    let text = error.to_string();
+    let reason = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    problems.error(at, format!("'{pattern}' is not a regular expression: {reason}"));
 }
 
 fn reference(at: &str, group: Option<&str>, kind: Option<&str>, problems: &mut Problems) {

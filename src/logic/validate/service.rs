@@ -9,8 +9,8 @@ use crate::logic::duration;
 use crate::logic::validate::problem::Problems;
 use crate::model::service_spec::{HealthCheck, HttpProbe, ServiceSpec};
 
-const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
-const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
+const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
 const THRESHOLD: RangeInclusive<u32> = 1..=100;
 const STATUS: RangeInclusive<u16> = 100..=599;
 const STATUSES_MAX: usize = 32;
