@@ -2,6 +2,7 @@
 //! and their randomness, and return a verdict.
 
 pub mod metric;
+pub mod gossip;
 pub mod duration;
 pub mod request;
 pub mod detect;

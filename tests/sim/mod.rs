@@ -1,1 +1,4 @@
 //! Clusters in virtual time.
+
+mod world;
+mod membership;
