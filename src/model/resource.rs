@@ -134,7 +134,7 @@ macro_rules! kinds {
 
         /// The manifest form, told apart by `kind`.
         #[derive(Serialize, Deserialize)]
-        #[serde(tag = "kind")]
+        #[serde(tag = "kind", deny_unknown_fields)]
         enum Manifest { $(
             #[serde(rename = $kind)]
             $variant {

@@ -1,6 +1,7 @@
 //! What is said about manifests that cannot be accepted, and where.
 
 use mesh::cli::manifest::{self, Manifests, fault::Fault};
+use proptest::prelude::*;
 
 const ROUTE: &str = "\
 apiVersion: gateway.networking.k8s.io/v1
@@ -173,6 +174,47 @@ fn json_is_read_as_the_yaml_that_it_is() {
   "spec": {"destination": "web", "sources": [{"service": "*"}], "action": "deny"}}"#;
 
     assert_eq!(parse(text).unwrap().objects.len(), 1);
+}
+
+#[test]
+fn columns_count_characters_and_lines_count_any_line_break() {
+    let windows = format!("{ROUTE}    - näme: é\n").replace('\n', "\r\n");
+    assert_fault(&windows, 9, 7, "unknown field 'näme'");
+    let inline = "# é\n--- {apiVersion: mesh/v1, kind: Intention, metadata: {name: é}, spec: {destination: web, sources: [{node: '*'}], action: deny}}\n";
+    assert_fault(inline, 2, 61, "'é' is not a name");
+    let mark = format!("\u{feff}{ROUTE}    - retry: {{}}\n");
+    assert_fault(&mark, 9, 7, "not supported yet");
+}
+
+#[test]
+fn a_value_behind_an_alias_is_placed_where_it_is_used() {
+    let text = format!("{ROUTE}    - backendRefs: [&b {{name: web, weight: 2000000}}]\n    - backendRefs: [*b]\n");
+    assert_fault(&text, 9, 44, "spec.rules[0].backendRefs[0].weight");
+    assert_fault(&text, 10, 21, "spec.rules[1].backendRefs[0].weight");
+}
+
+#[test]
+fn hostile_texts_are_refused_in_bounded_time_and_memory() {
+    let mut laughs = format!("{ROUTE}    - name: &a0 lol\n");
+    for level in 1..30 {
+        let before = format!("*a{}", level - 1);
+        laughs.push_str(&format!("      x{level}: &a{level} [{before}, {before}, {before}, {before}]\n"));
+    }
+    assert!(parse(&laughs).is_err());
+    assert!(parse(&"[".repeat(100_000)).is_err());
+    assert!(parse(&format!("{ROUTE}    - name: {}\n", "[".repeat(200))).is_err());
+    assert!(parse(&format!("{}\n", "- ".repeat(100_000))).is_err());
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(before in 0usize..9, rest in "([ \n:,{}\\[\\]&*#'\"|>-]|[a-z]|é|\t){0,60}") {
+        let head: String = ROUTE.lines().take(before).map(|line| format!("{line}\n")).collect();
+        if let Err(faults) = parse(&format!("{head}{rest}")) {
+            prop_assert!(faults.iter().all(|fault| fault.origin.line > 0 && fault.origin.column > 0));
+            prop_assert!(faults.iter().all(|fault| !fault.to_string().is_empty()));
+        }
+    }
 }
 
 #[test]
