@@ -113,7 +113,51 @@ fn any_call() -> impl Strategy<Value = (String, String)> {
     (prop_oneof!["[ab]\\.[st]", "node/[xy]", "control/x"], "[ab]\\.[st]")
 }
 
+/// The documentation of `IntentionSpec`, word by word, on texts alone.
+fn reference(intentions: &[Intention], default: Action, peer: &str, called: &str) -> bool {
+    let full = |text: &str, namespace: &str| {
+        if text.contains('.') { text.to_owned() } else { format!("{text}.{namespace}") }
+    };
+    let about: Vec<_> = intentions
+        .iter()
+        .filter(|object| {
+            let namespace = &object.metadata.namespace;
+            match object.spec.destination.as_str() {
+                "*" => called.ends_with(&format!(".{namespace}")),
+                name => full(name, namespace) == called,
+            }
+        })
+        .collect();
+    let names = |object: &Intention| {
+        object.spec.sources.iter().any(|source| match (&source.service, &source.node) {
+            (Some(any), _) if any == "*" => !peer.contains('/'),
+            (Some(text), _) if text.starts_with('*') => !peer.contains('/') && peer.ends_with(&text[1..]),
+            (Some(text), _) => full(text, &object.metadata.namespace) == peer,
+            (None, Some(any)) if any == "*" => peer.starts_with("node/"),
+            (None, node) => node.as_ref().is_some_and(|node| peer == format!("node/{node}")),
+        })
+    };
+    let list = |action| about.iter().filter(move |object| object.spec.action == action);
+    if list(Action::Deny).any(|object| names(object)) {
+        false
+    } else if list(Action::Allow).next().is_some() {
+        list(Action::Allow).any(|object| names(object))
+    } else {
+        default == Action::Allow
+    }
+}
+
 proptest! {
+    #[test]
+    fn verdicts_are_those_of_a_naive_reference(
+        intentions in proptest::collection::vec(any_intention(), 0..6),
+        default in prop_oneof![Just(Action::Allow), Just(Action::Deny)],
+        (peer, called) in any_call(),
+    ) {
+        let found = verdict(&intentions, default, &peer, &called).is_allowed();
+        prop_assert_eq!(found, reference(&intentions, default, &peer, &called));
+    }
+
     #[test]
     fn a_further_deny_never_allows_more(
         intentions in proptest::collection::vec(any_intention(), 0..6),
