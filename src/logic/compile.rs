@@ -6,11 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::logic::authorize::Intentions;
 use crate::logic::balance::pick::Weights;
-use crate::logic::duration;
 use crate::logic::route::table::RouteTable;
 use crate::model::endpoint::{Catalog, Endpoint};
 use crate::model::name::{NodeName, ServiceName, ZoneName};
@@ -193,16 +191,4 @@ pub fn parents(route: &Object<HttpRouteSpec>) -> impl Iterator<Item = ServiceNam
         .filter_map(|parent| ServiceName::new(&parent.name, own).ok())
         .collect();
     names.into_iter()
-}
-
-impl HealthCheck {
-    /// Returns the time from the end of one probe to the next.
-    pub fn interval(&self) -> Duration {
-        duration::parse(&self.interval).unwrap_or(Duration::from_secs(10))
-    }
-
-    /// Returns the time after which a probe has failed.
-    pub fn timeout(&self) -> Duration {
-        duration::parse(&self.timeout).unwrap_or(Duration::from_secs(2))
-    }
 }

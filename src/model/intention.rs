@@ -18,7 +18,7 @@ pub enum Action {
 /// The body of an `Intention`: `sources` may, or may not, call `destination`.
 ///
 /// Deny wins over allow. A service for which any allow intention exists refuses every caller that none of them names;
-/// a service without one follows the mesh's default action.
+/// a service without one follows the mesh's default action. A bare name is that of a service in the object's namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct IntentionSpec {

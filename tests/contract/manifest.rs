@@ -1,5 +1,7 @@
 //! What is said about manifests that cannot be accepted, and where.
 
+use std::fmt::Write as _;
+
 use mesh::cli::manifest::{self, Manifests, fault::Fault};
 use proptest::prelude::*;
 
@@ -188,7 +190,8 @@ fn columns_count_characters_and_lines_count_any_line_break() {
 
 #[test]
 fn a_value_behind_an_alias_is_placed_where_it_is_used() {
-    let text = format!("{ROUTE}    - backendRefs: [&b {{name: web, weight: 2000000}}]\n    - backendRefs: [*b]\n");
+    let text =
+        format!("{ROUTE}    - backendRefs: [&b {{name: web, weight: 2000000}}]\n    - backendRefs: [*b]\n");
     assert_fault(&text, 9, 44, "spec.rules[0].backendRefs[0].weight");
     assert_fault(&text, 10, 21, "spec.rules[1].backendRefs[0].weight");
 }
@@ -198,7 +201,7 @@ fn hostile_texts_are_refused_in_bounded_time_and_memory() {
     let mut laughs = format!("{ROUTE}    - name: &a0 lol\n");
     for level in 1..30 {
         let before = format!("*a{}", level - 1);
-        laughs.push_str(&format!("      x{level}: &a{level} [{before}, {before}, {before}, {before}]\n"));
+        writeln!(laughs, "      x{level}: &a{level} [{before}, {before}, {before}, {before}]").unwrap();
     }
     assert!(parse(&laughs).is_err());
     assert!(parse(&"[".repeat(100_000)).is_err());
@@ -209,7 +212,7 @@ fn hostile_texts_are_refused_in_bounded_time_and_memory() {
 proptest! {
     #[test]
     fn no_text_makes_it_panic(before in 0usize..9, rest in "([ \n:,{}\\[\\]&*#'\"|>-]|[a-z]|é|\t){0,60}") {
-        let head: String = ROUTE.lines().take(before).map(|line| format!("{line}\n")).collect();
+        let head: String = ROUTE.split_inclusive('\n').take(before).collect();
         if let Err(faults) = parse(&format!("{head}{rest}")) {
             prop_assert!(faults.iter().all(|fault| fault.origin.line > 0 && fault.origin.column > 0));
             prop_assert!(faults.iter().all(|fault| !fault.to_string().is_empty()));

@@ -160,8 +160,7 @@ fn durations_are_those_of_gep_2257() {
 }
 
 fn any_path() -> impl Strategy<Value = String> {
-    proptest::collection::vec(prop_oneof!["a", "ab"], 0..3)
-        .prop_map(|parts| format!("/{}", parts.join("/")))
+    proptest::collection::vec(prop_oneof!["a", "ab"], 0..3).prop_map(|parts| format!("/{}", parts.join("/")))
 }
 
 fn any_match() -> impl Strategy<Value = HttpRouteMatch> {

@@ -3,6 +3,9 @@
 //! As in Kubernetes and Envoy: it takes some failures in a row to become unhealthy, some successes in a row to return.
 //! The very first outcome decides at once, so that a service is neither announced broken nor withheld while it works.
 
+use std::time::Duration;
+
+use crate::logic::duration;
 use crate::model::service_spec::HealthCheck;
 
 /// What probes have found of one instance.
@@ -52,5 +55,17 @@ impl Health {
                 }
             }
         }
+    }
+}
+
+impl HealthCheck {
+    /// Returns the time from the end of one probe to the next.
+    pub fn interval(&self) -> Duration {
+        duration::parse(&self.interval).unwrap_or(Duration::from_secs(10))
+    }
+
+    /// Returns the time after which a probe has failed.
+    pub fn timeout(&self) -> Duration {
+        duration::parse(&self.timeout).unwrap_or(Duration::from_secs(2))
     }
 }
