@@ -9,3 +9,4 @@ pub mod timeline;
 pub mod publisher;
 pub mod plane;
 pub mod enrollment;
+pub mod http;

@@ -1,7 +1,8 @@
 //! All parts of a running control plane, as its tasks and handlers share them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::control::authority::Authority;
@@ -17,6 +18,9 @@ use crate::model::identity::{Subject, TrustDomain};
 use crate::model::name::NodeName;
 use crate::model::view::MeshView;
 use crate::net::clock;
+
+/// A view is computed at most once in this time, however many watch, milliseconds.
+const VIEW_FRESH_MS: u64 = 250;
 
 /// The parts.
 #[derive(Debug)]
@@ -41,6 +45,10 @@ pub struct Plane {
     pub collector: Collector,
     /// Who and what is where.
     pub catalog: watch::Receiver<Arc<Catalog>>,
+    /// Becomes true when the control plane stops.
+    pub closing: watch::Receiver<bool>,
+    /// The last view that was computed, and when: watchers share it.
+    pub shown: Mutex<Option<(u64, Bytes)>>,
 }
 
 impl Plane {
@@ -59,6 +67,22 @@ impl Plane {
         let state = catalog.members.get(node).map(|member| member.state);
         let silent = matches!(state, None | Some(MemberState::Dead | MemberState::Left));
         silent && !self.fleet.is_present(node)
+    }
+
+    /// Returns the mesh as it is now, or was a moment ago, as a line of JSON.
+    pub fn view_line(&self) -> Bytes {
+        let now_ms = clock::wall_ms();
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at_ms, line)) = &*shown
+            && now_ms.saturating_sub(*at_ms) < VIEW_FRESH_MS
+        {
+            return line.clone();
+        }
+        let mut line = serde_json::to_vec(&self.view()).unwrap_or_default();
+        line.push(b'\n');
+        let line = Bytes::from(line);
+        *shown = Some((now_ms, line.clone()));
+        line
     }
 
     /// Computes the mesh as it is now.

@@ -153,6 +153,11 @@ impl Store {
         self.state.clone()
     }
 
+    /// Returns whether it has ended: nothing can be written any more.
+    pub fn has_failed(&self) -> bool {
+        self.wishes.is_closed()
+    }
+
     /// Returns the map below, for rows of other sorts; their keys must begin with neither `log/` nor `snapshot`.
     pub fn db(&self) -> &Arc<Db> {
         &self.db

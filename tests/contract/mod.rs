@@ -9,3 +9,4 @@ mod reporter;
 mod admin;
 mod examples;
 mod manifest;
+mod api;

@@ -1,0 +1,202 @@
+//! The table of the control plane's endpoints: method, path, who may call, what goes in and out.
+//!
+//! The router, the checks of rights and `/openapi.json` are all made from it.
+
+/// A method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "named for what they say")]
+pub enum Method {
+    Get,
+    Put,
+    Post,
+    Delete,
+}
+
+impl Method {
+    /// Returns its name as OpenAPI writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Post => "post",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// What a caller must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Nobody in particular.
+    Anyone,
+    /// The bearer of a join token, which is in the body.
+    Token,
+    /// The holder of a node's certificate, even of an expired one.
+    Holder,
+    /// A node, with a valid certificate: for its own things.
+    Node,
+    /// A node or an administrator.
+    Reader,
+    /// An administrator: on the unix socket of the control plane's host, or with an operator's certificate.
+    Administrator,
+}
+
+/// What an endpoint does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the table says it in a sentence each")]
+pub enum Operation {
+    Join,
+    Renew,
+    CreateToken,
+    ListTokens,
+    RevokeToken,
+    ListResources,
+    ReadResource,
+    WriteResource,
+    DeleteResource,
+    SetDefaultAction,
+    FollowSnapshot,
+    Acknowledge,
+    Report,
+    View,
+    Status,
+    Catalog,
+    Ban,
+    Unban,
+    Forget,
+    OpenApi,
+    Installer,
+    Executable,
+    ExecutableSum,
+}
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoint {
+    /// What it does.
+    pub operation: Operation,
+    /// Its method.
+    pub method: Method,
+    /// Its path, with `{parameters}`.
+    pub path: &'static str,
+    /// Parameters of its query, with what each means.
+    pub query: &'static [(&'static str, &'static str)],
+    /// Who may call it.
+    pub right: Right,
+    /// Name of the body it takes, in [`crate::api::wire`] or the model.
+    pub takes: Option<&'static str>,
+    /// Name of the body it gives; media types for what is not JSON.
+    pub gives: Option<&'static str>,
+    /// What it does, in a sentence.
+    pub summary: &'static str,
+}
+
+const WATCH: (&str, &str) = ("watch", "true: stay, and send a line of JSON for each change; an empty line is a heartbeat");
+
+const fn endpoint(operation: Operation, method: Method, path: &'static str, right: Right) -> Endpoint {
+    Endpoint { operation, method, path, query: &[], right, takes: None, gives: None, summary: "" }
+}
+
+impl Endpoint {
+    const fn says(self, summary: &'static str) -> Self {
+        Self { summary, ..self }
+    }
+
+    const fn takes(self, name: &'static str) -> Self {
+        Self { takes: Some(name), ..self }
+    }
+
+    const fn gives(self, name: &'static str) -> Self {
+        Self { gives: Some(name), ..self }
+    }
+
+    const fn query(self, query: &'static [(&'static str, &'static str)]) -> Self {
+        Self { query, ..self }
+    }
+}
+
+/// Every endpoint.
+pub const ENDPOINTS: &[Endpoint] = &[
+    endpoint(Operation::Join, Method::Post, "/v1/join", Right::Token)
+        .takes("JoinRequest")
+        .gives("Issued")
+        .says("Lets a node in by its join token and signs its certificates"),
+    endpoint(Operation::Renew, Method::Post, "/v1/renew", Right::Holder)
+        .takes("RenewRequest")
+        .gives("Issued")
+        .says("Signs new certificates for the node whose certificate, even an expired one, the connection shows"),
+    endpoint(Operation::CreateToken, Method::Post, "/v1/tokens", Right::Administrator)
+        .takes("TokenRequest")
+        .gives("TokenCreated")
+        .says("Makes a join token; the only time that its secret is seen"),
+    endpoint(Operation::ListTokens, Method::Get, "/v1/tokens", Right::Administrator)
+        .gives("[TokenInfo]")
+        .says("Lists the join tokens, the newest first"),
+    endpoint(Operation::RevokeToken, Method::Delete, "/v1/tokens/{id}", Right::Administrator)
+        .says("Takes a join token back; nodes that came with it stay"),
+    endpoint(Operation::ListResources, Method::Get, "/v1/resources/{plural}", Right::Reader)
+        .query(&[
+            ("namespace", "only objects of this namespace"),
+            WATCH,
+            ("since", "with watch: begin after this revision; 410 when its changes are no longer kept"),
+        ])
+        .gives("ResourceList")
+        .says("Lists the objects of a kind, or follows their changes"),
+    endpoint(Operation::ReadResource, Method::Get, "/v1/resources/{plural}/{namespace}/{name}", Right::Reader)
+        .gives("Resource")
+        .says("Returns an object; its revision is the ETag"),
+    endpoint(Operation::WriteResource, Method::Put, "/v1/resources/{plural}/{namespace}/{name}", Right::Administrator)
+        .query(&[("dryRun", "true: check everything, write nothing")])
+        .takes("Resource")
+        .gives("WriteResult")
+        .says(
+            "Writes an object. With If-Match, or a resourceVersion in it, only over that revision; with \
+             If-None-Match: * only a new one",
+        ),
+    endpoint(Operation::DeleteResource, Method::Delete, "/v1/resources/{plural}/{namespace}/{name}", Right::Administrator)
+        .query(&[("dryRun", "true: check everything, write nothing")])
+        .gives("WriteResult")
+        .says("Removes an object; with If-Match only at that revision"),
+    endpoint(Operation::SetDefaultAction, Method::Put, "/v1/default-action", Right::Administrator)
+        .takes("Action")
+        .gives("Action")
+        .says("Says what happens to calls that no intention speaks of: \"allow\" or \"deny\""),
+    endpoint(Operation::FollowSnapshot, Method::Get, "/v1/snapshot", Right::Node)
+        .query(&[WATCH])
+        .gives("Snapshot")
+        .says("Returns all that a proxy needs; with watch, the newest at each change"),
+    endpoint(Operation::Acknowledge, Method::Post, "/v1/ack", Right::Node)
+        .takes("Ack")
+        .says("Tells that the proxy has taken a revision, or why it kept the one before"),
+    endpoint(Operation::Report, Method::Post, "/v1/reports", Right::Node)
+        .takes("Report")
+        .says("Takes what a proxy counted since its last report"),
+    endpoint(Operation::View, Method::Get, "/v1/view", Right::Reader)
+        .query(&[WATCH])
+        .gives("MeshView")
+        .says("Returns the mesh as consoles show it; with watch, once a second"),
+    endpoint(Operation::Status, Method::Get, "/v1/status", Right::Reader)
+        .gives("Status")
+        .says("Tells who answers, its newest revision, and how long its authority lasts"),
+    endpoint(Operation::Catalog, Method::Get, "/v1/catalog", Right::Reader)
+        .gives("Catalog")
+        .says("Returns every member and its services, as gossip knows them"),
+    endpoint(Operation::Ban, Method::Post, "/v1/nodes/{name}/ban", Right::Administrator)
+        .says("Refuses the certificates of a node everywhere, from now on"),
+    endpoint(Operation::Unban, Method::Delete, "/v1/nodes/{name}/ban", Right::Administrator)
+        .says("Takes a ban back"),
+    endpoint(Operation::Forget, Method::Delete, "/v1/nodes/{name}", Right::Administrator)
+        .says("Removes a node: it can no longer renew, and its name is free"),
+    endpoint(Operation::OpenApi, Method::Get, "/openapi.json", Right::Anyone)
+        .gives("application/json")
+        .says("Returns this description"),
+    endpoint(Operation::Installer, Method::Get, "/install.sh", Right::Anyone)
+        .gives("text/x-shellscript")
+        .says("Returns the installer, which downloads from here"),
+    endpoint(Operation::Executable, Method::Get, "/mesh", Right::Anyone)
+        .gives("application/octet-stream")
+        .says("Returns the program that answers"),
+    endpoint(Operation::ExecutableSum, Method::Get, "/mesh.sha256", Right::Anyone)
+        .gives("text/plain")
+        .says("Returns the SHA-256 of the program, as sha256sum writes it"),
+];

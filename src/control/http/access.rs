@@ -1,0 +1,151 @@
+//! Who is calling, and may they.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use crate::api::endpoint::Right;
+use crate::control::enrollment::Holder;
+use crate::control::http::answer::Refused;
+use crate::control::plane::Plane;
+use crate::model::identity::Subject;
+use crate::model::name::NodeName;
+use crate::net::clock;
+
+/// A request that has not been answered by then is given up; streams have begun their answer long before.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Who is at the other end of a connection. Kept in every request's extensions.
+#[derive(Debug, Clone)]
+pub enum Caller {
+    /// Root, or the owner of the control plane's process, on the unix socket.
+    Local,
+    /// The holder of a certificate of this mesh.
+    Certificate(Certificate),
+    /// Anybody else.
+    Nobody,
+}
+
+/// A certificate that leads to the root; it may have expired.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// Whose, where it was issued to, and its key.
+    pub holder: Holder,
+    /// End of its validity, Unix milliseconds.
+    pub not_after_ms: u64,
+}
+
+impl Certificate {
+    fn is_expired(&self) -> bool {
+        self.not_after_ms <= clock::wall_ms()
+    }
+}
+
+impl Caller {
+    /// Decides whether the caller has a right.
+    ///
+    /// # Errors
+    /// 401 or 403, naming the right that is missing.
+    pub fn allow(&self, right: Right, plane: &Plane) -> Result<(), Refused> {
+        match right {
+            Right::Anyone | Right::Token => Ok(()),
+            Right::Holder => self.certificate().map(drop),
+            Right::Node => self.valid(plane).and_then(|certificate| match certificate.holder.subject {
+                Subject::Node(_) => Ok(()),
+                Subject::Control(_) | Subject::Operator(_) | Subject::Service(_) => {
+                    Err(missing(certificate, "node: this is for proxies, about themselves"))
+                }
+            }),
+            Right::Reader => match self {
+                Self::Local => Ok(()),
+                Self::Certificate(_) | Self::Nobody => {
+                    self.valid(plane).and_then(|certificate| match certificate.holder.subject {
+                        Subject::Node(_) | Subject::Operator(_) | Subject::Control(_) => Ok(()),
+                        Subject::Service(_) => Err(missing(certificate, "reader: this is for nodes and administrators")),
+                    })
+                }
+            },
+            Right::Administrator => match self {
+                Self::Local => Ok(()),
+                Self::Certificate(_) | Self::Nobody => {
+                    self.valid(plane).and_then(|certificate| match certificate.holder.subject {
+                        Subject::Operator(_) => Ok(()),
+                        Subject::Node(_) | Subject::Control(_) | Subject::Service(_) => Err(missing(
+                            certificate,
+                            "administrator: use the unix socket on the control plane's host, or an operator certificate",
+                        )),
+                    })
+                }
+            },
+        }
+    }
+
+    fn certificate(&self) -> Result<&Certificate, Refused> {
+        match self {
+            Self::Certificate(certificate) => Ok(certificate),
+            Self::Local | Self::Nobody => Err(Refused::new(
+                StatusCode::UNAUTHORIZED,
+                "this needs a certificate of this mesh, or, for administrators, the unix socket on the control plane's \
+                 host; none was shown",
+            )),
+        }
+    }
+
+    /// Returns the certificate if it has not expired and its node is neither banned nor removed.
+    fn valid(&self, plane: &Plane) -> Result<&Certificate, Refused> {
+        let certificate = self.certificate()?;
+        let node = &certificate.holder.node;
+        if certificate.is_expired() {
+            let detail = format!("the certificate of {} has expired: renew it first", certificate.holder.subject);
+            return Err(Refused::new(StatusCode::UNAUTHORIZED, detail));
+        }
+        let state = plane.store.state();
+        if state.banned().contains_key(node) {
+            return Err(Refused::new(StatusCode::FORBIDDEN, format!("node {node} is banned")));
+        }
+        if !state.nodes().contains_key(node) {
+            let detail = format!("node {node} was removed from the mesh: it must join again with a token");
+            return Err(Refused::new(StatusCode::FORBIDDEN, detail));
+        }
+        Ok(certificate)
+    }
+
+    /// Returns the holder of the certificate shown; refused when there is none.
+    pub fn holder(&self) -> Result<&Holder, Refused> {
+        self.certificate().map(|certificate| &certificate.holder)
+    }
+
+    /// Returns the node that calls; refused when it shows no certificate.
+    pub fn node(&self) -> Result<&NodeName, Refused> {
+        self.holder().map(|holder| &holder.node)
+    }
+}
+
+fn missing(certificate: &Certificate, right: &str) -> Refused {
+    let detail = format!("{} lacks the right {right}", certificate.holder.subject);
+    Refused::new(StatusCode::FORBIDDEN, detail)
+}
+
+/// Returns who makes a request.
+pub fn caller(request: &Request) -> Caller {
+    request.extensions().get().cloned().unwrap_or(Caller::Nobody)
+}
+
+/// Lets a request through if its caller has the right, and gives up on it after [`REQUEST_TIMEOUT`].
+pub async fn guard(
+    State((plane, right)): State<(Arc<Plane>, Right)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let Err(refused) = caller(&request).allow(right, &plane) {
+        return refused.into_response();
+    }
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Refused::new(StatusCode::REQUEST_TIMEOUT, "the request was not complete in time").into_response(),
+    }
+}

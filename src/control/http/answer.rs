@@ -1,0 +1,149 @@
+//! Bodies in, answers and refusals out: every refusal is a problem of RFC 9457.
+
+use axum::body::Bytes;
+use axum::extract::{FromRequest, Request};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::control::authority;
+use crate::control::enrollment;
+use crate::control::store::SubmitError;
+use crate::logic::state::Refusal;
+use crate::logic::validate::problem::{Problem, Severity};
+
+/// Largest body that is read, bytes.
+pub const BODY_MAX: usize = 4 << 20;
+
+/// A body of JSON.
+#[derive(Debug)]
+pub struct Read<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Read<T> {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            let status = rejection.status();
+            let detail = if status == StatusCode::PAYLOAD_TOO_LARGE {
+                format!("the body is larger than {} MiB", BODY_MAX >> 20)
+            } else {
+                "the body could not be read to its end".to_owned()
+            };
+            Refused::new(status, detail)
+        })?;
+        serde_json::from_slice(&bytes)
+            .map(Self)
+            .map_err(|error| Refused::new(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}")))
+    }
+}
+
+/// Why a request was not carried out: what the caller may know.
+#[derive(Debug)]
+pub struct Refused {
+    status: StatusCode,
+    detail: String,
+    errors: Vec<Value>,
+}
+
+impl Refused {
+    /// Refuses, with a sentence without a full stop.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), errors: Vec::new() }
+    }
+
+    /// Refuses an object for what is wrong in it, field by field.
+    pub fn invalid(problems: &[Problem]) -> Self {
+        let first = problems.iter().find(|problem| problem.is_error()).map(ToString::to_string);
+        let errors = problems.iter().map(|problem| {
+            let severity = match problem.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            json!({ "path": problem.path, "message": problem.message, "severity": severity })
+        });
+        Self {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            detail: first.unwrap_or_else(|| "the object is not valid".to_owned()),
+            errors: errors.collect(),
+        }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Refused"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        if !self.errors.is_empty()
+            && let Some(fields) = body.as_object_mut()
+        {
+            fields.insert("errors".to_owned(), Value::Array(self.errors));
+        }
+        let mut response = (self.status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Mutual realm=\"mesh\""));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let status = match &refusal {
+            Refusal::Conflict { .. } | Refusal::Exists(_) | Refusal::TokenExists(_) | Refusal::NameTaken(_) => {
+                StatusCode::CONFLICT
+            }
+            Refusal::Founded(_) | Refusal::SerialTaken | Refusal::IsControl(_) => StatusCode::CONFLICT,
+            Refusal::GossipKey(_) | Refusal::GossipKeyExists(_) => StatusCode::CONFLICT,
+            Refusal::NoObject(_) | Refusal::UnknownNode(_) => StatusCode::NOT_FOUND,
+            Refusal::UnknownToken | Refusal::TokenExpired(_) | Refusal::TokenUsedUp(_) => StatusCode::UNAUTHORIZED,
+            Refusal::TokenRole { .. }
+            | Refusal::Service { .. }
+            | Refusal::Subject { .. }
+            | Refusal::Banned(_) => StatusCode::FORBIDDEN,
+            Refusal::TooMany { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            Refusal::NotFounded => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, refusal.to_string())
+    }
+}
+
+impl From<SubmitError> for Refused {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Refused(refusal) => refusal.into(),
+            SubmitError::Unwritten(_) | SubmitError::Silent => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<enrollment::Error> for Refused {
+    fn from(error: enrollment::Error) -> Self {
+        match error {
+            enrollment::Error::Request(reason) => Self::new(StatusCode::BAD_REQUEST, reason),
+            enrollment::Error::Unproven(reason) => Self::new(StatusCode::FORBIDDEN, reason),
+            enrollment::Error::Refused(refusal) => refusal.into(),
+            enrollment::Error::Store(error) => error.into(),
+            enrollment::Error::Authority(error @ authority::Error::Request { .. }) => {
+                Self::new(StatusCode::BAD_REQUEST, error.to_string())
+            }
+            enrollment::Error::Authority(error) => {
+                tracing::error!(%error, "cannot sign");
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the certificate authority cannot sign now")
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The API of the control plane: the table of [`crate::api::endpoint`], bound to handlers.
+//!
+//! - [`answer`]: bodies in, answers and refusals out.
+//! - [`access`]: who is calling, and may they.
+//! - [`stream`]: answers that go on: the newest wins, a slow reader never grows a queue.
+//! - [`enroll`], [`resources`], [`fleet`], [`view`], [`assets`]: the handlers.
+//! - [`serve`]: the listeners; each connection bounded in number, time and size.
+
+pub mod answer;
+pub mod access;
+pub mod stream;
+pub mod enroll;
+pub mod resources;
+pub mod fleet;
+pub mod view;
+pub mod openapi;
+pub mod assets;
+pub mod admin;
+pub mod serve;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{Method as HttpMethod, StatusCode, Uri};
+use axum::middleware;
+use axum::routing::{MethodRouter, delete, get, post, put};
+
+use crate::api::endpoint::{ENDPOINTS, Operation};
+use crate::control::http::answer::{BODY_MAX, Refused};
+use crate::control::plane::Plane;
+
+/// Builds the router from the table.
+pub fn router(plane: &Arc<Plane>) -> Router {
+    let mut router = Router::new();
+    for endpoint in ENDPOINTS {
+        let guard = middleware::from_fn_with_state((Arc::clone(plane), endpoint.right), access::guard);
+        router = router.route(endpoint.path, handler(endpoint.operation).route_layer(guard));
+    }
+    router
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .with_state(Arc::clone(plane))
+}
+
+fn handler(operation: Operation) -> MethodRouter<Arc<Plane>> {
+    match operation {
+        Operation::Join => post(enroll::join),
+        Operation::Renew => post(enroll::renew),
+        Operation::CreateToken => post(enroll::create_token),
+        Operation::ListTokens => get(enroll::list_tokens),
+        Operation::RevokeToken => delete(enroll::revoke_token),
+        Operation::ListResources => get(resources::list),
+        Operation::ReadResource => get(resources::read),
+        Operation::WriteResource => put(resources::write),
+        Operation::DeleteResource => delete(resources::remove),
+        Operation::SetDefaultAction => put(resources::set_default_action),
+        Operation::FollowSnapshot => get(fleet::snapshot),
+        Operation::Acknowledge => post(fleet::acknowledge),
+        Operation::Report => post(fleet::report),
+        Operation::View => get(view::view),
+        Operation::Status => get(view::status),
+        Operation::Catalog => get(view::catalog),
+        Operation::Ban => post(fleet::ban),
+        Operation::Unban => delete(fleet::unban),
+        Operation::Forget => delete(fleet::forget),
+        Operation::OpenApi => get(openapi::serve),
+        Operation::Installer => get(assets::installer),
+        Operation::Executable => get(assets::executable),
+        Operation::ExecutableSum => get(assets::executable_sum),
+    }
+}
+
+async fn no_such_path(uri: Uri) -> Refused {
+    Refused::new(StatusCode::NOT_FOUND, format!("there is nothing at {}; see /openapi.json", uri.path()))
+}
+
+async fn no_such_method(method: HttpMethod, uri: Uri) -> Refused {
+    let detail = format!("{method} is not for {}; see /openapi.json", uri.path());
+    Refused::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}

@@ -1,0 +1,256 @@
+//! `/openapi.json`: the table of endpoints, and the shapes of what goes in and out, in OpenAPI 3.1.
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use serde_json::{Value, json};
+
+use crate::api::endpoint::{ENDPOINTS, Endpoint, Right};
+
+pub(crate) async fn serve() -> Json<Value> {
+    Json(document())
+}
+
+/// Builds the document.
+pub fn document() -> Value {
+    let mut paths: BTreeMap<&str, BTreeMap<&str, Value>> = BTreeMap::new();
+    for endpoint in ENDPOINTS {
+        paths.entry(endpoint.path).or_default().insert(endpoint.method.as_str(), operation(endpoint));
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "mesh control",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "The API of the control plane of a mesh",
+            "description": "TLS on TCP port 7443 with certificates of the mesh, and without TLS on the unix socket \
+                            control.sock in the data directory, for administrators. Refusals are problems of RFC 9457.",
+        },
+        "paths": paths,
+        "components": { "schemas": schemas(), "securitySchemes": {
+            "certificate": { "type": "mutualTLS", "description": "A certificate of the mesh, of a node or an operator" },
+        } },
+    })
+}
+
+fn operation(endpoint: &Endpoint) -> Value {
+    let path_parameters = endpoint.path.split(['{', '}']).skip(1).step_by(2).map(|name| {
+        json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
+    });
+    let query_parameters = endpoint.query.iter().map(|(name, description)| {
+        let kind = match *name {
+            "since" => "integer",
+            "namespace" => "string",
+            _ => "boolean",
+        };
+        json!({ "name": name, "in": "query", "description": description, "schema": { "type": kind } })
+    });
+    let parameters: Vec<_> = path_parameters.chain(query_parameters).collect();
+    let problem = json!({
+        "description": "Refused, with the reason",
+        "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+    });
+    let done = match endpoint.gives {
+        None => json!({ "description": "Done" }),
+        Some(media) if media.contains('/') => json!({ "description": "Done", "content": { media: {} } }),
+        Some(name) => json!({
+            "description": "Done",
+            "content": { "application/json": { "schema": reference(name) } },
+        }),
+    };
+    let code = match (endpoint.gives, endpoint.method.as_str()) {
+        (None, _) => "204",
+        (Some("TokenCreated"), _) => "201",
+        (Some(_), _) => "200",
+    };
+    let mut operation = json!({
+        "operationId": format!("{:?}", endpoint.operation),
+        "summary": endpoint.summary,
+        "description": right(endpoint.right),
+        "parameters": parameters,
+        "responses": { code: done, "default": problem },
+    });
+    if let (Some(name), Some(fields)) = (endpoint.takes, operation.as_object_mut()) {
+        let body = json!({ "required": true, "content": { "application/json": { "schema": reference(name) } } });
+        fields.insert("requestBody".to_owned(), body);
+    }
+    if let (Right::Holder | Right::Node, Some(fields)) = (endpoint.right, operation.as_object_mut()) {
+        fields.insert("security".to_owned(), json!([{ "certificate": [] }]));
+    }
+    operation
+}
+
+fn right(right: Right) -> &'static str {
+    match right {
+        Right::Anyone => "For anyone.",
+        Right::Token => "For the bearer of a join token, which is in the body.",
+        Right::Holder => "For the holder of a node's certificate, even of an expired one.",
+        Right::Node => "For nodes, about themselves.",
+        Right::Reader => "For nodes and administrators.",
+        Right::Administrator => "For administrators.",
+    }
+}
+
+fn reference(name: &str) -> Value {
+    match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        Some(item) => json!({ "type": "array", "items": reference(item) }),
+        None => json!({ "$ref": format!("#/components/schemas/{name}") }),
+    }
+}
+
+/// Describes an object whose fields are all required, but those whose name ends with `?`.
+fn object(description: &str, fields: &[(&str, Value)]) -> Value {
+    let bare = |name: &str| name.trim_end_matches('?').to_owned();
+    let properties: serde_json::Map<_, _> =
+        fields.iter().map(|(name, schema)| (bare(name), schema.clone())).collect();
+    let required: Vec<_> = fields.iter().map(|(name, _)| *name).filter(|name| !name.ends_with('?')).collect();
+    json!({ "type": "object", "description": description, "properties": properties, "required": required })
+}
+
+fn text(description: &str) -> Value {
+    json!({ "type": "string", "description": description })
+}
+
+fn number(description: &str) -> Value {
+    json!({ "type": "integer", "description": description })
+}
+
+fn list(item: &Value) -> Value {
+    json!({ "type": "array", "items": item })
+}
+
+fn open(description: &str) -> Value {
+    json!({ "type": "object", "description": description })
+}
+
+fn schemas() -> Value {
+    let role = json!({ "type": "string", "enum": ["proxy", "control"] });
+    let services = list(&text("NAME.NAMESPACE"));
+    let change = json!({ "type": "string", "enum": ["created", "updated", "unchanged", "deleted"] });
+    let mut all = serde_json::Map::new();
+    let mut add = |name: &str, schema: Value| all.insert(name.to_owned(), schema);
+    add(
+        "Problem",
+        object(
+            "Why a request was refused",
+            &[
+                ("type", text("about:blank")),
+                ("title", text("The status in words")),
+                ("status", number("The status")),
+                ("detail", text("What happened, and what to do next")),
+                ("errors?", list(&open("What is wrong with an object: path, message, severity"))),
+            ],
+        ),
+    );
+    let signing = object(
+        "A wish for one certificate",
+        &[("subject", text("web.default or node/NAME")), ("csr", text("PKCS#10, DER in base64"))],
+    );
+    add("SigningRequest", signing);
+    add(
+        "JoinRequest",
+        object(
+            "A new node, with its token",
+            &[
+                ("token", text("ID.SECRET of the token")),
+                ("node", text("The name it wants")),
+                ("role", role.clone()),
+                ("requests", list(&reference("SigningRequest"))),
+                ("gossipKey", text("Ed25519 public key, 32 bytes in base64")),
+            ],
+        ),
+    );
+    add(
+        "RenewRequest",
+        object(
+            "The certificates a node asks for",
+            &[("requests", list(&reference("SigningRequest"))), ("gossipKey", text("Ed25519 public key, base64"))],
+        ),
+    );
+    add(
+        "Issued",
+        object(
+            "What a node needs to start",
+            &[
+                ("certificates", list(&open("subject, and chain: leaf and intermediate, DER in base64"))),
+                ("gossipPass", open("Control's word that the gossip key is the node's")),
+                ("snapshot", reference("Snapshot")),
+            ],
+        ),
+    );
+    let token = [
+        ("id", text("The public part")),
+        ("role", role.clone()),
+        ("services", services.clone()),
+        ("usesLeft", number("Joins left")),
+        ("expiresMs", number("Unix milliseconds")),
+        ("createdMs", number("Unix milliseconds")),
+    ];
+    add("TokenInfo", object("What is known of a token", &token));
+    add(
+        "TokenRequest",
+        object(
+            "A token to make",
+            &[
+                ("role", role),
+                ("services?", services),
+                ("uses", number("How many nodes may join with it")),
+                ("ttlSeconds", number("For how long")),
+            ],
+        ),
+    );
+    add(
+        "TokenCreated",
+        object(
+            "A token, the only time its secret is seen",
+            &[
+                ("token", text("mesh1.…")),
+                ("install", text("The line to paste on another host")),
+                ("info", reference("TokenInfo")),
+            ],
+        ),
+    );
+    add("Resource", open("A manifest: apiVersion, kind, metadata, spec"));
+    add(
+        "ResourceList",
+        object(
+            "Objects of a kind; with watch, lines of revision, change and object instead",
+            &[("revision", number("The revision it shows")), ("items", list(&reference("Resource")))],
+        ),
+    );
+    add(
+        "WriteResult",
+        object(
+            "What a write did",
+            &[
+                ("revision", number("The revision in force now")),
+                ("change", change),
+                ("object", reference("Resource")),
+                ("warnings", list(&text("A doubt that did not stop the write"))),
+            ],
+        ),
+    );
+    add("Action", json!({ "type": "string", "enum": ["allow", "deny"] }));
+    add("Snapshot", open("All that a proxy needs besides the catalogue, at one revision"));
+    let ack = [("revision", number("It speaks of this one")), ("refused?", text("Why it was refused"))];
+    add("Ack", object("A proxy took a revision, or kept the one before", &ack));
+    add("Report", open("What a proxy counted since its last report"));
+    add("MeshView", open("Services, edges, nodes, identities and events"));
+    add(
+        "Status",
+        object(
+            "Who answers",
+            &[
+                ("mesh", text("The trust domain")),
+                ("node", text("Its name")),
+                ("build", text("Version of the program")),
+                ("revision", number("The newest revision")),
+                ("nowMs", number("Its clock, Unix milliseconds")),
+                ("rootNotAfterMs", number("End of the root certificate, Unix milliseconds")),
+                ("intermediateNotAfterMs", number("End of the intermediate certificate, Unix milliseconds")),
+            ],
+        ),
+    );
+    add("Catalog", open("Members by node name, with what each says of itself"));
+    Value::Object(all)
+}

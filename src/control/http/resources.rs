@@ -1,0 +1,289 @@
+//! Objects: read, written, removed and followed, the same way for every kind.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Extension, Path, Query, State};
+use axum::http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use crate::api::endpoint::Right;
+use crate::api::wire::{ChangeKind, ResourceEvent, ResourceList, WriteResult};
+use crate::control::http::access::Caller;
+use crate::control::http::answer::{Read, Refused};
+use crate::control::http::stream::{self, Gate, Source};
+use crate::control::plane::Plane;
+use crate::logic::state::{Change, Command, Event, Expected, State as Machine, Written};
+use crate::logic::validate;
+use crate::model::intention::Action;
+use crate::model::resource::{Key, Kind, Resource, Revision};
+use crate::net::clock;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ListQuery {
+    namespace: Option<String>,
+    watch: bool,
+    since: Option<Revision>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct WriteQuery {
+    dry_run: bool,
+}
+
+pub(crate) async fn list(
+    State(plane): State<Arc<Plane>>,
+    Extension(caller): Extension<Caller>,
+    Path(plural): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Refused> {
+    let kind = kind(&plural)?;
+    if query.watch {
+        let follow = Follow::new(&plane, kind, query)?;
+        return Ok(stream::answer(follow, Gate::new(&plane, caller, Right::Reader)));
+    }
+    let state = plane.store.state();
+    let items = select(&state, kind, query.namespace.as_deref()).map(|item| item.as_ref().clone()).collect();
+    Ok(Json(ResourceList { revision: state.policy_revision(), items }).into_response())
+}
+
+fn select<'a>(
+    state: &'a Machine,
+    kind: Kind,
+    namespace: Option<&'a str>,
+) -> impl Iterator<Item = &'a Arc<Resource>> {
+    let of_kind = state.resources().iter().filter(move |(key, _)| key.kind == kind);
+    of_kind.filter(move |(key, _)| namespace.is_none_or(|name| key.namespace == name)).map(|(_, item)| item)
+}
+
+pub(crate) async fn read(
+    State(plane): State<Arc<Plane>>,
+    Path((plural, namespace, name)): Path<(String, String, String)>,
+) -> Result<Response, Refused> {
+    let key = Key { kind: kind(&plural)?, namespace, name };
+    let state = plane.store.state();
+    let object = state.resources().get(&key).ok_or_else(|| no_object(&key))?;
+    let version = object.metadata().resource_version.clone().unwrap_or_default();
+    Ok(([(ETAG, format!("\"{version}\""))], Json(object.as_ref().clone())).into_response())
+}
+
+pub(crate) async fn write(
+    State(plane): State<Arc<Plane>>,
+    Path((plural, namespace, name)): Path<(String, String, String)>,
+    Query(query): Query<WriteQuery>,
+    headers: HeaderMap,
+    Read(resource): Read<Resource>,
+) -> Result<Response, Refused> {
+    let key = Key { kind: kind(&plural)?, namespace, name };
+    if resource.key() != key {
+        let detail = format!("the body is {}, the path says {key}", resource.key());
+        return Err(Refused::new(StatusCode::BAD_REQUEST, detail));
+    }
+    let expected = match expected(&headers)? {
+        Expected::Any => match resource.metadata().resource_version.as_deref() {
+            None | Some("") => Expected::Any,
+            Some(version) => Expected::Revision(parse_version(version)?),
+        },
+        stated @ (Expected::Absent | Expected::Revision(_)) => stated,
+    };
+    let warnings = check(&plane, &resource)?;
+    let change = Change::Put { resource: Box::new(resource), expected };
+    carry_out(&plane, key, change, query.dry_run, warnings).await
+}
+
+pub(crate) async fn remove(
+    State(plane): State<Arc<Plane>>,
+    Path((plural, namespace, name)): Path<(String, String, String)>,
+    Query(query): Query<WriteQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Refused> {
+    let key = Key { kind: kind(&plural)?, namespace, name };
+    let change = Change::Delete { key: key.clone(), expected: expected(&headers)? };
+    carry_out(&plane, key, change, query.dry_run, Vec::new()).await
+}
+
+pub(crate) async fn set_default_action(
+    State(plane): State<Arc<Plane>>,
+    Read(action): Read<Action>,
+) -> Result<Json<Action>, Refused> {
+    plane.submit(Change::SetDefaultAction(action)).await?;
+    Ok(Json(action))
+}
+
+async fn carry_out(
+    plane: &Plane,
+    key: Key,
+    change: Change,
+    dry_run: bool,
+    warnings: Vec<String>,
+) -> Result<Response, Refused> {
+    let (events, state) = if dry_run {
+        let mut state = plane.store.state().as_ref().clone();
+        let events = state.apply(Command { at_ms: clock::wall_ms(), change })?;
+        (events, Arc::new(state))
+    } else {
+        let committed = plane.submit(change).await?;
+        (committed.events, committed.state)
+    };
+    let mut change = ChangeKind::Unchanged;
+    let mut object = None;
+    for event in events {
+        if let Event::Object { written, object: written_object } = event {
+            change = change_kind(written);
+            object = Some(written_object);
+        }
+    }
+    let stored = object.or_else(|| state.resources().get(&key).cloned()).ok_or_else(|| no_object(&key))?;
+    let revision = match change {
+        ChangeKind::Unchanged => state.policy_revision(),
+        ChangeKind::Created | ChangeKind::Updated => version(&stored),
+        ChangeKind::Deleted => state.policy_revision(),
+    };
+    let status = if change == ChangeKind::Created { StatusCode::CREATED } else { StatusCode::OK };
+    let result = WriteResult { revision, change, object: stored.as_ref().clone(), warnings };
+    Ok((status, Json(result)).into_response())
+}
+
+/// Returns the doubts about an object, by itself and among all others.
+///
+/// # Errors
+/// What is wrong with it, field by field.
+fn check(plane: &Plane, resource: &Resource) -> Result<Vec<String>, Refused> {
+    let mut problems = validate::object(resource);
+    if !problems.iter().any(validate::problem::Problem::is_error) {
+        let key = resource.key();
+        let state = plane.store.state();
+        let others = state.resources().iter().filter(|(other, _)| **other != key);
+        let mut all: Vec<_> = others.map(|(_, other)| other.as_ref().clone()).collect();
+        all.push(resource.clone());
+        let known: BTreeSet<_> = plane.catalog.borrow().by_service().into_keys().collect();
+        problems.extend(validate::set(&all, &known).into_iter().filter(|problem| problem.object == key));
+    }
+    if problems.iter().any(validate::problem::Problem::is_error) {
+        return Err(Refused::invalid(&problems));
+    }
+    Ok(problems.iter().map(ToString::to_string).collect())
+}
+
+fn kind(plural: &str) -> Result<Kind, Refused> {
+    let known = Kind::ALL.iter().copied().find(|kind| kind.plural() == plural);
+    known.ok_or_else(|| {
+        let kinds: Vec<_> = Kind::ALL.iter().map(|kind| kind.plural()).collect();
+        let detail = format!("there is no kind '{plural}': expected one of {}", kinds.join(", "));
+        Refused::new(StatusCode::NOT_FOUND, detail)
+    })
+}
+
+fn no_object(key: &Key) -> Refused {
+    Refused::new(StatusCode::NOT_FOUND, format!("there is no {key}"))
+}
+
+fn version(object: &Resource) -> Revision {
+    object.metadata().resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
+}
+
+fn change_kind(written: Written) -> ChangeKind {
+    match written {
+        Written::Created => ChangeKind::Created,
+        Written::Updated => ChangeKind::Updated,
+        Written::Deleted => ChangeKind::Deleted,
+    }
+}
+
+/// Reads the preconditions of RFC 9110 §13.1.
+fn expected(headers: &HeaderMap) -> Result<Expected, Refused> {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim());
+    match (text(IF_MATCH), text(IF_NONE_MATCH)) {
+        (None, None) => Ok(Expected::Any),
+        (Some(tag), None) => parse_version(tag.trim_matches('"')).map(Expected::Revision),
+        (None, Some("*")) => Ok(Expected::Absent),
+        (_, Some(_)) => {
+            let detail = "If-None-Match may only be '*', and not beside If-Match";
+            Err(Refused::new(StatusCode::BAD_REQUEST, detail))
+        }
+    }
+}
+
+fn parse_version(text: &str) -> Result<Revision, Refused> {
+    let wrong = || Refused::new(StatusCode::BAD_REQUEST, format!("'{text}' is not a revision: expected a number"));
+    text.parse().map_err(|_| wrong())
+}
+
+/// The changes of objects of one kind.
+struct Follow {
+    plane: Arc<Plane>,
+    states: watch::Receiver<Arc<Machine>>,
+    kind: Kind,
+    namespace: Option<String>,
+    /// Changes up to this revision were sent.
+    sent: Revision,
+    /// What there was at the beginning.
+    first: Vec<ResourceEvent>,
+}
+
+impl Follow {
+    /// Without `since`, begins with every object there is, as created.
+    fn new(plane: &Arc<Plane>, kind: Kind, query: ListQuery) -> Result<Self, Refused> {
+        let states = plane.store.watch();
+        let state = plane.store.state();
+        let (sent, first) = match query.since {
+            Some(since) if plane.store.changes_since(since).is_some() => (since, Vec::new()),
+            Some(since) => {
+                let detail = format!("the changes since revision {since} are no longer kept: list, then watch");
+                return Err(Refused::new(StatusCode::GONE, detail));
+            }
+            None => {
+                let items = select(&state, kind, query.namespace.as_deref());
+                let created = |item: &Arc<Resource>| ResourceEvent {
+                    revision: version(item),
+                    change: ChangeKind::Created,
+                    object: item.as_ref().clone(),
+                };
+                (state.policy_revision(), items.map(created).collect())
+            }
+        };
+        Ok(Self { plane: Arc::clone(plane), states, kind, namespace: query.namespace, sent, first })
+    }
+
+    /// Returns what has happened since it was last asked; `None` when the reader was too slow to be told all of it: it
+    /// resumes with `since`, and hears then that it must list again.
+    fn take(&mut self) -> Option<Vec<ResourceEvent>> {
+        let changes = self.plane.store.changes_since(self.sent)?;
+        let mut events = std::mem::take(&mut self.first);
+        for change in changes {
+            self.sent = self.sent.max(change.revision);
+            let key = change.object.key();
+            if key.kind == self.kind && self.namespace.as_ref().is_none_or(|name| *name == key.namespace) {
+                let change_kind = change_kind(change.written);
+                let object = change.object.as_ref().clone();
+                events.push(ResourceEvent { revision: change.revision, change: change_kind, object });
+            }
+        }
+        Some(events)
+    }
+}
+
+impl Source for Follow {
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            self.states.mark_unchanged();
+            let events = self.take()?;
+            if !events.is_empty() {
+                let mut lines = Vec::new();
+                for event in &events {
+                    serde_json::to_writer(&mut lines, event).ok()?;
+                    lines.push(b'\n');
+                }
+                return Some(lines.into());
+            }
+            self.states.changed().await.ok()?;
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The mesh as consoles, scripts and checks see it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Extension, Query, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::api::endpoint::Right;
+use crate::api::wire::Status;
+use crate::control::http::access::Caller;
+use crate::control::http::fleet::WatchQuery;
+use crate::control::http::stream::{self, Gate, Source};
+use crate::control::plane::Plane;
+use crate::model::endpoint::Catalog;
+use crate::net::clock;
+
+/// Time between two views of a stream.
+const VIEW_EVERY: Duration = Duration::from_secs(1);
+
+/// A view a second.
+struct Views {
+    plane: Arc<Plane>,
+    ticks: Interval,
+}
+
+impl Source for Views {
+    async fn next(&mut self) -> Option<Bytes> {
+        self.ticks.tick().await;
+        Some(self.plane.view_line())
+    }
+}
+
+pub(crate) async fn view(
+    State(plane): State<Arc<Plane>>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<WatchQuery>,
+) -> Response {
+    if !query.watch {
+        return ([(CONTENT_TYPE, "application/json")], plane.view_line()).into_response();
+    }
+    let mut ticks = tokio::time::interval(VIEW_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let views = Views { plane: Arc::clone(&plane), ticks };
+    stream::answer(views, Gate::new(&plane, caller, Right::Reader))
+}
+
+pub(crate) async fn status(State(plane): State<Arc<Plane>>) -> Json<Status> {
+    Json(Status {
+        mesh: plane.trust_domain.to_string(),
+        node: plane.node.clone(),
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: plane.store.state().policy_revision(),
+        now_ms: clock::wall_ms(),
+        root_not_after_ms: plane.authority.root_not_after_ms(),
+        intermediate_not_after_ms: plane.authority.intermediate_not_after_ms(),
+    })
+}
+
+pub(crate) async fn catalog(State(plane): State<Arc<Plane>>) -> Json<Catalog> {
+    let catalog = Arc::clone(&plane.catalog.borrow());
+    Json(catalog.as_ref().clone())
+}
