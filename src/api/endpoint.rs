@@ -91,7 +91,8 @@ pub struct Endpoint {
     pub summary: &'static str,
 }
 
-const WATCH: (&str, &str) = ("watch", "true: stay, and send a line of JSON for each change; an empty line is a heartbeat");
+const WATCH: (&str, &str) =
+    ("watch", "true: stay, and send a line of JSON for each change; an empty line is a heartbeat");
 
 const fn endpoint(operation: Operation, method: Method, path: &'static str, right: Right) -> Endpoint {
     Endpoint { operation, method, path, query: &[], right, takes: None, gives: None, summary: "" }

@@ -9,4 +9,5 @@ pub mod timeline;
 pub mod publisher;
 pub mod plane;
 pub mod enrollment;
+pub mod founding;
 pub mod http;

@@ -66,7 +66,7 @@ impl Plane {
         let catalog = self.catalog.borrow();
         let state = catalog.members.get(node).map(|member| member.state);
         let silent = matches!(state, None | Some(MemberState::Dead | MemberState::Left));
-        silent && !self.fleet.is_present(node)
+        silent && *node != self.node && !self.fleet.is_present(node)
     }
 
     /// Returns the mesh as it is now, or was a moment ago, as a line of JSON.

@@ -3,3 +3,4 @@
 pub mod clock;
 pub mod task;
 pub mod disk;
+pub mod interface;

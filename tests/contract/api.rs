@@ -139,7 +139,13 @@ impl World {
         router(&self.plane).oneshot(request).await.unwrap()
     }
 
-    async fn call(&self, caller: Caller, method: &str, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+    async fn call(
+        &self,
+        caller: Caller,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> (StatusCode, Value) {
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
         let request = Request::builder().method(method).uri(path).body(body).unwrap();
         let response = self.send(caller, request).await;
@@ -243,7 +249,8 @@ async fn whoever_lacks_a_right_is_told_which() {
 #[tokio::test]
 async fn a_host_joins_with_its_token_and_renews_with_its_certificate_even_an_expired_one() {
     let world = world().await;
-    let token = world.token(json!({ "role": "proxy", "services": ["web"], "uses": 1, "ttlSeconds": 600 })).await;
+    let token =
+        world.token(json!({ "role": "proxy", "services": ["web"], "uses": 1, "ttlSeconds": 600 })).await;
     let host = Host::new("host-1");
 
     let (status, body) =
@@ -267,8 +274,7 @@ async fn a_host_joins_with_its_token_and_renews_with_its_certificate_even_an_exp
     assert_eq!(renewed, StatusCode::OK, "{body}");
     let (expired, _) = world.call(host.caller(1), "GET", "/v1/snapshot", None).await;
     assert_eq!(expired, StatusCode::UNAUTHORIZED);
-    let (foreign, problem) =
-        world.call(host.caller(1), "POST", "/v1/renew", Some(host.renew(&["db"]))).await;
+    let (foreign, problem) = world.call(host.caller(1), "POST", "/v1/renew", Some(host.renew(&["db"]))).await;
     assert_eq!(foreign, StatusCode::FORBIDDEN);
     assert!(problem["detail"].as_str().unwrap().contains("may not run db.default"), "{problem}");
 }
@@ -301,7 +307,8 @@ async fn a_name_that_is_alive_is_not_given_to_another_key() {
     let other = Host::new("host-1");
 
     world.catalog.send_replace(alive(MemberState::Alive));
-    let (taken, problem) = world.call(Caller::Nobody, "POST", "/v1/join", Some(other.join(&token, &[]))).await;
+    let (taken, problem) =
+        world.call(Caller::Nobody, "POST", "/v1/join", Some(other.join(&token, &[]))).await;
     world.catalog.send_replace(alive(MemberState::Dead));
     let (free, _) = world.call(Caller::Nobody, "POST", "/v1/join", Some(other.join(&token, &[]))).await;
 
@@ -365,8 +372,9 @@ async fn objects_are_written_with_revisions_and_conflicts_are_refused() {
     let world = world().await;
     let admin = || Caller::Local;
 
-    let (dry, _) =
-        world.call(admin(), "PUT", &format!("{}?dryRun=true", path("one")), Some(intention("one", "web"))).await;
+    let (dry, _) = world
+        .call(admin(), "PUT", &format!("{}?dryRun=true", path("one")), Some(intention("one", "web")))
+        .await;
     let (created, body) = world.call(admin(), "PUT", &path("one"), Some(intention("one", "web"))).await;
     let version = body["object"]["metadata"]["resourceVersion"].clone();
     let (same, again) = world.call(admin(), "PUT", &path("one"), Some(intention("one", "web"))).await;
@@ -375,7 +383,10 @@ async fn objects_are_written_with_revisions_and_conflicts_are_refused() {
     let (updated, _) = world.call(admin(), "PUT", &path("one"), Some(current.clone())).await;
     let (stale, problem) = world.call(admin(), "PUT", &path("one"), Some(current)).await;
 
-    assert_eq!([dry, created, same, updated], [201, 201, 200, 200].map(|code| StatusCode::from_u16(code).unwrap()));
+    assert_eq!(
+        [dry, created, same, updated],
+        [201, 201, 200, 200].map(|code| StatusCode::from_u16(code).unwrap())
+    );
     assert_eq!(body["change"], "created");
     assert_eq!(again["change"], "unchanged");
     assert_eq!(again["revision"], body["revision"]);
@@ -383,7 +394,8 @@ async fn objects_are_written_with_revisions_and_conflicts_are_refused() {
     assert_eq!(version.as_str().unwrap(), body["revision"].to_string());
 
     let (misplaced, _) = world.call(admin(), "PUT", &path("two"), Some(intention("one", "web"))).await;
-    let (invalid, problem) = world.call(admin(), "PUT", &path("bad"), Some(intention("bad", "No Name"))).await;
+    let (invalid, problem) =
+        world.call(admin(), "PUT", &path("bad"), Some(intention("bad", "No Name"))).await;
     let (unreadable, _) = world.call(admin(), "PUT", &path("bad"), Some(json!({ "kind": "Nothing" }))).await;
     let (no_kind, _) = world.call(admin(), "GET", "/v1/resources/pods", None).await;
     assert_eq!(misplaced, StatusCode::BAD_REQUEST);
@@ -468,8 +480,14 @@ async fn bodies_are_bounded_and_unreadable_ones_are_told_where() {
     assert_eq!(large.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(String::from_utf8_lossy(&text).contains("line 2"), "{text:?}");
-    for wrong in [json!({ "role": "proxy", "uses": 0, "ttlSeconds": 5 }), json!({ "role": "proxy", "uses": 1, "ttlSeconds": 0 })] {
-        assert_eq!(world.call(Caller::Local, "POST", "/v1/tokens", Some(wrong)).await.0, StatusCode::BAD_REQUEST);
+    for wrong in [
+        json!({ "role": "proxy", "uses": 0, "ttlSeconds": 5 }),
+        json!({ "role": "proxy", "uses": 1, "ttlSeconds": 0 }),
+    ] {
+        assert_eq!(
+            world.call(Caller::Local, "POST", "/v1/tokens", Some(wrong)).await.0,
+            StatusCode::BAD_REQUEST
+        );
     }
 }
 

@@ -100,7 +100,8 @@ impl Caller {
         let certificate = self.certificate()?;
         let node = &certificate.holder.node;
         if certificate.is_expired() {
-            let detail = format!("the certificate of {} has expired: renew it first", certificate.holder.subject);
+            let detail =
+                format!("the certificate of {} has expired: renew it first", certificate.holder.subject);
             return Err(Refused::new(StatusCode::UNAUTHORIZED, detail));
         }
         let state = plane.store.state();
@@ -146,6 +147,8 @@ pub async fn guard(
     }
     match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Refused::new(StatusCode::REQUEST_TIMEOUT, "the request was not complete in time").into_response(),
+        Err(_) => {
+            Refused::new(StatusCode::REQUEST_TIMEOUT, "the request was not complete in time").into_response()
+        }
     }
 }

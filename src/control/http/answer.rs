@@ -34,9 +34,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Read<T> {
             };
             Refused::new(status, detail)
         })?;
-        serde_json::from_slice(&bytes)
-            .map(Self)
-            .map_err(|error| Refused::new(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}")))
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            Refused::new(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))
+        })
     }
 }
 
@@ -101,13 +101,16 @@ impl IntoResponse for Refused {
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         let status = match &refusal {
-            Refusal::Conflict { .. } | Refusal::Exists(_) | Refusal::TokenExists(_) | Refusal::NameTaken(_) => {
-                StatusCode::CONFLICT
-            }
+            Refusal::Conflict { .. }
+            | Refusal::Exists(_)
+            | Refusal::TokenExists(_)
+            | Refusal::NameTaken(_) => StatusCode::CONFLICT,
             Refusal::Founded(_) | Refusal::SerialTaken | Refusal::IsControl(_) => StatusCode::CONFLICT,
             Refusal::GossipKey(_) | Refusal::GossipKeyExists(_) => StatusCode::CONFLICT,
             Refusal::NoObject(_) | Refusal::UnknownNode(_) => StatusCode::NOT_FOUND,
-            Refusal::UnknownToken | Refusal::TokenExpired(_) | Refusal::TokenUsedUp(_) => StatusCode::UNAUTHORIZED,
+            Refusal::UnknownToken | Refusal::TokenExpired(_) | Refusal::TokenUsedUp(_) => {
+                StatusCode::UNAUTHORIZED
+            }
             Refusal::TokenRole { .. }
             | Refusal::Service { .. }
             | Refusal::Subject { .. }

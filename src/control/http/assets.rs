@@ -27,9 +27,11 @@ static EXECUTABLE_SUM: OnceCell<String> = OnceCell::const_new();
 /// Fills in where the installer came from and the key to expect there.
 pub(crate) async fn installer(State(plane): State<Arc<Plane>>) -> Response {
     let (host, pin) = (&plane.advertised, plane.authority.serving_pin());
-    let text = INSTALLER
-        .replacen("\nMESH_URL=''\n", &format!("\nMESH_URL='https://{host}'\n"), 1)
-        .replacen("\nMESH_PIN=''\n", &format!("\nMESH_PIN='sha256//{pin}'\n"), 1);
+    let text = INSTALLER.replacen("\nMESH_URL=''\n", &format!("\nMESH_URL='https://{host}'\n"), 1).replacen(
+        "\nMESH_PIN=''\n",
+        &format!("\nMESH_PIN='sha256//{pin}'\n"),
+        1,
+    );
     ([(CONTENT_TYPE, "text/x-shellscript; charset=utf-8")], text).into_response()
 }
 
@@ -42,7 +44,8 @@ pub(crate) async fn executable() -> Result<Response, Refused> {
         chunk.truncate(read);
         Ok::<_, std::io::Error>((read > 0).then(|| (Bytes::from(chunk), file)))
     });
-    let headers = [(CONTENT_TYPE, "application/octet-stream".to_owned()), (CONTENT_LENGTH, length.to_string())];
+    let headers =
+        [(CONTENT_TYPE, "application/octet-stream".to_owned()), (CONTENT_LENGTH, length.to_string())];
     Ok((headers, Body::from_stream(chunks)).into_response())
 }
 

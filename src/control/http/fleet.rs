@@ -88,7 +88,8 @@ pub(crate) async fn report(
 }
 
 fn node_name(text: &str) -> Result<NodeName, Refused> {
-    text.parse().map_err(|error: crate::model::name::Error| Refused::new(StatusCode::BAD_REQUEST, error.to_string()))
+    text.parse()
+        .map_err(|error: crate::model::name::Error| Refused::new(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
 pub(crate) async fn ban(

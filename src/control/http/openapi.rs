@@ -34,9 +34,10 @@ pub fn document() -> Value {
 }
 
 fn operation(endpoint: &Endpoint) -> Value {
-    let path_parameters = endpoint.path.split(['{', '}']).skip(1).step_by(2).map(|name| {
-        json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } })
-    });
+    let path_parameters =
+        endpoint.path.split(['{', '}']).skip(1).step_by(2).map(
+            |name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }),
+        );
     let query_parameters = endpoint.query.iter().map(|(name, description)| {
         let kind = match *name {
             "since" => "integer",
@@ -71,7 +72,8 @@ fn operation(endpoint: &Endpoint) -> Value {
         "responses": { code: done, "default": problem },
     });
     if let (Some(name), Some(fields)) = (endpoint.takes, operation.as_object_mut()) {
-        let body = json!({ "required": true, "content": { "application/json": { "schema": reference(name) } } });
+        let body =
+            json!({ "required": true, "content": { "application/json": { "schema": reference(name) } } });
         fields.insert("requestBody".to_owned(), body);
     }
     if let (Right::Holder | Right::Node, Some(fields)) = (endpoint.right, operation.as_object_mut()) {
@@ -164,7 +166,10 @@ fn schemas() -> Value {
         "RenewRequest",
         object(
             "The certificates a node asks for",
-            &[("requests", list(&reference("SigningRequest"))), ("gossipKey", text("Ed25519 public key, base64"))],
+            &[
+                ("requests", list(&reference("SigningRequest"))),
+                ("gossipKey", text("Ed25519 public key, base64")),
+            ],
         ),
     );
     add(

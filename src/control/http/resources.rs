@@ -212,7 +212,8 @@ fn expected(headers: &HeaderMap) -> Result<Expected, Refused> {
 }
 
 fn parse_version(text: &str) -> Result<Revision, Refused> {
-    let wrong = || Refused::new(StatusCode::BAD_REQUEST, format!("'{text}' is not a revision: expected a number"));
+    let wrong =
+        || Refused::new(StatusCode::BAD_REQUEST, format!("'{text}' is not a revision: expected a number"));
     text.parse().map_err(|_| wrong())
 }
 
@@ -236,7 +237,8 @@ impl Follow {
         let (sent, first) = match query.since {
             Some(since) if plane.store.changes_since(since).is_some() => (since, Vec::new()),
             Some(since) => {
-                let detail = format!("the changes since revision {since} are no longer kept: list, then watch");
+                let detail =
+                    format!("the changes since revision {since} are no longer kept: list, then watch");
                 return Err(Refused::new(StatusCode::GONE, detail));
             }
             None => {

@@ -113,7 +113,11 @@ impl Site {
             }
         } else {
             let mut builder = hyper::server::conn::http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_MAX).half_close(true);
+            builder
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(HEAD_MAX)
+                .half_close(true);
             let mut connection = std::pin::pin!(builder.serve_connection(io, service));
             tokio::select! {
                 ended = connection.as_mut() => ended,
@@ -181,10 +185,10 @@ fn local_caller(stream: &UnixStream) -> Caller {
 /// Notices peers that are gone without a word.
 fn bound(stream: &TcpStream) {
     let socket = socket2::SockRef::from(stream);
-    let bounded =
-        stream.set_nodelay(true).and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))).and_then(|()| {
-            socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(UNACKNOWLEDGED_MAX))
-        });
+    let bounded = stream
+        .set_nodelay(true)
+        .and_then(|()| socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX)))
+        .and_then(|()| socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(UNACKNOWLEDGED_MAX)));
     if let Err(error) = bounded {
         tracing::debug!(%error, "cannot set socket options");
     }
