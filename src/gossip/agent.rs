@@ -4,15 +4,24 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::gossip::pass::Signer;
-use crate::model::endpoint::{Announcement, Catalog, Role};
+use crate::gossip::pass::{Checker, Credential, Signer};
+use crate::gossip::seal::{BadRing, Ring, Seal};
+use crate::gossip::socket;
+use crate::gossip::voice::{self, Ends, Speaker, Status, Tally, Wishes};
+use crate::logic::gossip::cluster::{Cluster, Settings};
+use crate::logic::gossip::wire::Identity;
+use crate::model::endpoint::{Catalog, Role};
 use crate::model::identity::TrustDomain;
-use crate::model::name::{NodeName, ZoneName};
+use crate::model::name::NodeName;
 use crate::model::snapshot::{GossipKeys, GossipPass};
+use crate::net::clock;
+
+pub use crate::gossip::voice::Said;
 
 /// Longest time that [`Agent::leave`] takes.
 pub const LEAVE_MAX: Duration = Duration::from_secs(1);
@@ -30,10 +39,10 @@ pub enum Error {
     },
     /// The ring of keys is empty, too long or damaged: ask control again.
     #[error("the gossip keys are unusable: {0}")]
-    Keys(&'static str),
+    Keys(#[from] BadRing),
     /// The pass is damaged, or not for this node and key: renew it.
-    #[error("the gossip pass is unusable: {0}")]
-    Pass(&'static str),
+    #[error(transparent)]
+    Pass(#[from] crate::gossip::pass::Error),
     /// The system refused a thread or a runtime.
     #[error("gossip cannot start its thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -68,21 +77,6 @@ pub struct Config {
     pub known_peers: Vec<SocketAddr>,
 }
 
-/// What a node says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
-    /// Where other proxies reach its services by mutual TLS; for control, its API.
-    pub addr: SocketAddr,
-    /// Its failure domain.
-    pub zone: Option<ZoneName>,
-    /// Version of the mesh executable.
-    pub build: String,
-    /// Whether it asks for no new work.
-    pub draining: bool,
-    /// Its service instances, in any order.
-    pub services: Vec<Announcement>,
-}
-
 /// The running gossip of one node. Dropping it stops the gossip without a word, as a crash would.
 #[derive(Debug)]
 pub struct Agent {
@@ -90,24 +84,28 @@ pub struct Agent {
     wishes: watch::Sender<Wishes>,
     catalog: watch::Receiver<Arc<Catalog>>,
     status: watch::Receiver<Status>,
+    tally: Arc<Tally>,
 }
 
-/// What the planes want of the agent's thread: the newest state counts, so nothing queues.
-#[derive(Debug, Clone)]
-struct Wishes {
-    said: Option<Said>,
-    keys: GossipKeys,
-    pass: GossipPass,
-    roots: Vec<Vec<u8>>,
-    leave: bool,
-}
-
-/// What the agent's thread has reached.
-#[derive(Debug, Clone, Default)]
-struct Status {
-    ready: bool,
-    left: bool,
-    peers: Vec<SocketAddr>,
+/// What an agent has counted since it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets received, opened or not.
+    pub received: u64,
+    /// Packets sealed with a key that is not in the ring.
+    pub unknown_key: u64,
+    /// Packets that did not open.
+    pub forged: u64,
+    /// Packets heard before.
+    pub replayed: u64,
+    /// Packets that are none.
+    pub malformed: u64,
+    /// Exchanges of everything, begun or answered.
+    pub exchanges: u64,
+    /// Those that came to nothing.
+    pub exchanges_failed: u64,
 }
 
 impl Agent {
@@ -116,17 +114,40 @@ impl Agent {
     /// # Errors
     /// When the address cannot be bound, or keys or pass are unusable.
     pub fn start(config: Config) -> Result<Self, Error> {
-        let (catalog_tx, catalog) = watch::channel(Arc::new(Catalog::default()));
+        let listen = |source| Error::Listen { addr: config.listen, source };
+        let (udp, tcp) = socket::bind(config.listen).map_err(listen)?;
+        let local_addr = tcp.local_addr().map_err(listen)?;
+        let Config { node, keys, pass, roots, trust_domain, .. } = config;
+        let me = Identity {
+            node: node.clone(),
+            epoch: config.epoch_ms,
+            life: 0,
+            addr: SocketAddr::new(config.advertise, local_addr.port()),
+        };
+        let seal = Seal::new(Ring::new(&keys, &trust_domain)?, &node, config.epoch_ms, rand::random());
+        let credential = Credential::new(config.signer, &node, &pass)?;
+        let mut checker = Checker::new(roots.clone());
+        if !checker.admit(credential.issuer(), clock::wall_ms()) {
+            tracing::warn!(
+                "the gossip pass does not lead to a root of this mesh: others will not hear this node"
+            );
+        }
+        let seeds = config.seeds.iter().chain(&keys.seeds).copied().collect();
+        let (known, seed, wall_ms) = (config.known_peers, rand::random(), clock::wall_ms());
+        let cluster = Cluster::new(Settings { me, seeds, known, seed, wall_ms }, clock::now());
+        let (role, seeds) = (config.role, config.seeds);
+        let speaker = Speaker { node, role, trust_domain, seeds, credential, seal, checker, cluster };
+
+        let (catalog_tx, catalog) = watch::channel(Arc::new(speaker.cluster.view()));
         let (status_tx, status) = watch::channel(Status::default());
-        let (wishes, _) = watch::channel(Wishes {
-            said: None,
-            keys: config.keys,
-            pass: config.pass,
-            roots: config.roots,
-            leave: false,
-        });
-        drop((catalog_tx, status_tx));
-        Ok(Self { local_addr: config.listen, wishes, catalog, status })
+        let (wishes, wished) = watch::channel(Wishes { said: None, keys, pass, roots, leave: false });
+        let tally = Arc::new(Tally::default());
+        let ends = Ends { wishes: wished, catalog: catalog_tx, status: status_tx, tally: Arc::clone(&tally) };
+        std::thread::Builder::new()
+            .name("gossip".to_owned())
+            .spawn(move || voice::speak(speaker, ends, udp, tcp))
+            .map_err(Error::Thread)?;
+        Ok(Self { local_addr, wishes, catalog, status, tally })
     }
 
     /// Returns the address bound: `listen` with the port that was free.
@@ -172,6 +193,21 @@ impl Agent {
     pub async fn ready(&self) {
         let mut status = self.status.clone();
         let _gone = status.wait_for(|status| status.ready || status.left).await;
+    }
+
+    /// Returns what was counted so far.
+    pub fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            sent: read(&self.tally.sent),
+            received: read(&self.tally.received),
+            unknown_key: read(&self.tally.unknown_key),
+            forged: read(&self.tally.forged),
+            replayed: read(&self.tally.replayed),
+            malformed: read(&self.tally.malformed),
+            exchanges: read(&self.tally.exchanges),
+            exchanges_failed: read(&self.tally.exchanges_failed),
+        }
     }
 
     /// Says good-bye, so that nobody takes the silence for a crash, and stops. Takes [`LEAVE_MAX`] at most.

@@ -1,6 +1,10 @@
 //! Driving the gossip protocol over real sockets: how a node joins, speaks and leaves.
 //!
-//! Read in this order: [`pass`] says who may speak for a node, [`agent`] is what the planes hold.
+//! Read from below: [`pass`] says who may speak for a node, [`seal`] keeps others from hearing and speaking, [`socket`] carries;
+//! [`agent`] is what the planes hold, over the thread in [`voice`].
 
 pub mod pass;
+pub mod seal;
+pub mod socket;
+mod voice;
 pub mod agent;

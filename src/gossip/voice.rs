@@ -1,0 +1,430 @@
+//! The thread of gossip: carries packets and exchanges between the sockets and the machine in `logic::gossip::cluster`.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::runtime::LocalOptions;
+use tokio::sync::{Notify, watch};
+
+use crate::gossip::pass::{Checker, Credential, ISSUERS_MAX};
+use crate::gossip::seal::{Refused, Ring, SEALED_BYTES_MAX, Seal};
+use crate::gossip::socket::{self, Channel, EXCHANGE_MAX, Error};
+use crate::logic::gossip::catalog::Entry;
+use crate::logic::gossip::cluster::Cluster;
+use crate::logic::gossip::sync::{Answer, Offer, Rest};
+use crate::logic::gossip::wire::{Statement, decode, encode};
+use crate::model::endpoint::{Announcement, Catalog, NodeRecord, Role};
+use crate::model::identity::TrustDomain;
+use crate::model::name::{NodeName, ZoneName};
+use crate::model::snapshot::{GossipKeys, GossipPass};
+use crate::net::{clock, task};
+
+/// Most exchanges answered at once: each may hold 8 MiB.
+const ANSWERING_MAX: usize = 16;
+/// Most exchanges begun at once.
+const ASKING_MAX: usize = 8;
+/// Most packets taken in a row before timers are looked at.
+const PACKETS_IN_A_ROW: usize = 64;
+
+/// What a node says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Where other proxies reach its services by mutual TLS; for control, its API.
+    pub addr: SocketAddr,
+    /// Its failure domain.
+    pub zone: Option<ZoneName>,
+    /// Version of the mesh executable.
+    pub build: String,
+    /// Whether it asks for no new work.
+    pub draining: bool,
+    /// Its service instances, in any order.
+    pub services: Vec<Announcement>,
+}
+
+/// What the planes want of the thread: the newest state counts, so nothing queues.
+#[derive(Debug, Clone)]
+pub(crate) struct Wishes {
+    pub(crate) said: Option<Said>,
+    pub(crate) keys: GossipKeys,
+    pub(crate) pass: GossipPass,
+    pub(crate) roots: Vec<Vec<u8>>,
+    pub(crate) leave: bool,
+}
+
+/// What the thread has reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) ready: bool,
+    pub(crate) left: bool,
+    pub(crate) peers: Vec<SocketAddr>,
+}
+
+/// What the thread counts.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) sent: AtomicU64,
+    pub(crate) received: AtomicU64,
+    pub(crate) unknown_key: AtomicU64,
+    pub(crate) forged: AtomicU64,
+    pub(crate) replayed: AtomicU64,
+    pub(crate) malformed: AtomicU64,
+    pub(crate) exchanges: AtomicU64,
+    pub(crate) exchanges_failed: AtomicU64,
+}
+
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The node that speaks.
+#[derive(Debug)]
+pub(crate) struct Speaker {
+    pub(crate) node: NodeName,
+    pub(crate) role: Role,
+    pub(crate) trust_domain: TrustDomain,
+    /// Seeds besides those that come with the keys.
+    pub(crate) seeds: Vec<SocketAddr>,
+    pub(crate) credential: Credential,
+    pub(crate) seal: Seal,
+    pub(crate) checker: Checker,
+    pub(crate) cluster: Cluster,
+}
+
+/// How the thread and the planes hear of each other.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) wishes: watch::Receiver<Wishes>,
+    pub(crate) catalog: watch::Sender<Arc<Catalog>>,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) tally: Arc<Tally>,
+}
+
+/// All that the tasks of the thread share.
+struct Voice {
+    speaker: RefCell<Speaker>,
+    /// The wishes carried out.
+    done: RefCell<Wishes>,
+    version: RefCell<u64>,
+    spoken_epoch: RefCell<u64>,
+    /// With whom an exchange is under way that this node began.
+    asking: RefCell<BTreeSet<SocketAddr>>,
+    answering: RefCell<usize>,
+    tally: Arc<Tally>,
+    /// Wakes the loop after an exchange.
+    changed: Notify,
+}
+
+/// The thread: a runtime of its own, until told to leave or nobody holds the agent any more.
+pub(crate) fn speak(speaker: Speaker, mut ends: Ends, udp: std::net::UdpSocket, tcp: std::net::TcpListener) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    match runtime {
+        Ok(runtime) => {
+            runtime.block_on(async {
+                match socket::adopt(udp, tcp) {
+                    Ok((udp, tcp)) => run(speaker, &mut ends, udp, tcp).await,
+                    Err(error) => tracing::error!(%error, "gossip lost its sockets"),
+                }
+            });
+            // Closes what exchanges hold, so that the port is free once this node is said to have left.
+            drop(runtime);
+        }
+        Err(error) => tracing::error!(%error, "gossip has no runtime"),
+    }
+    ends.status.send_modify(|status| status.left = true);
+}
+
+/// Speaks until told to leave, or until nobody holds the agent any more.
+async fn run(speaker: Speaker, ends: &mut Ends, udp: UdpSocket, tcp: TcpListener) {
+    let done = ends.wishes.borrow_and_update().clone();
+    let voice = Rc::new(Voice {
+        spoken_epoch: RefCell::new(speaker.cluster.me().epoch),
+        speaker: RefCell::new(speaker),
+        version: RefCell::new(0),
+        asking: RefCell::default(),
+        answering: RefCell::default(),
+        tally: Arc::clone(&ends.tally),
+        changed: Notify::new(),
+        done: RefCell::new(done.clone()),
+    });
+    if done.said.is_some() {
+        voice.announce(false);
+    }
+    loop {
+        let next = voice.drain(&udp, ends);
+        if voice.speaker.borrow().cluster.is_gone() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            changed = ends.wishes.changed() => match changed {
+                Ok(()) => voice.obey(&ends.wishes.borrow_and_update().clone()),
+                Err(_) => return,
+            },
+            readable = udp.readable() => if readable.is_ok() { voice.hear(&udp) },
+            accepted = tcp.accept() => match accepted {
+                Ok((stream, _)) => voice.answer_on(stream),
+                // Out of descriptors, most likely: the timers must go on, and the next accept waits for one of them.
+                Err(error) => {
+                    tracing::debug!(%error, "gossip could not accept");
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            },
+            () = voice.changed.notified() => {}
+            () = tokio::time::sleep_until(next.into()) => {}
+        }
+    }
+}
+
+impl Voice {
+    /// Does what is due and carries out what the machine wants. Returns when something is due next.
+    fn drain(self: &Rc<Self>, udp: &UdpSocket, ends: &Ends) -> std::time::Instant {
+        let now = clock::now();
+        let mut speaker = self.speaker.borrow_mut();
+        if speaker.cluster.poll_timeout() <= now {
+            speaker.cluster.handle_timeout(now);
+        }
+        let epoch = speaker.cluster.me().epoch;
+        if self.spoken_epoch.replace(epoch) != epoch {
+            tracing::warn!("another process spoke as this node: its records were replaced");
+            drop(speaker);
+            self.announce(false);
+            speaker = self.speaker.borrow_mut();
+        }
+        while let Some(transmit) = speaker.cluster.poll_transmit() {
+            if let Some(packet) = speaker.seal.seal(&transmit.payload) {
+                // A full socket buffer loses the packet, as the network may.
+                if udp.try_send_to(&packet, transmit.to).is_ok() {
+                    count(&self.tally.sent);
+                }
+            }
+        }
+        while let Some(with) = speaker.cluster.poll_exchange() {
+            self.ask(with);
+        }
+        if let Some(catalog) = speaker.cluster.poll_catalog(now) {
+            ends.catalog.send_replace(Arc::new(catalog));
+            let peers = speaker.cluster.peers();
+            ends.status.send_if_modified(|status| {
+                let changed = status.peers != peers;
+                status.peers = peers;
+                changed
+            });
+        }
+        if speaker.cluster.is_ready() {
+            ends.status.send_if_modified(|status| !std::mem::replace(&mut status.ready, true));
+        }
+        speaker.cluster.poll_timeout()
+    }
+
+    /// Takes the packets that wait.
+    fn hear(&self, udp: &UdpSocket) {
+        let mut buffer = [0; SEALED_BYTES_MAX + 1];
+        for _ in 0..PACKETS_IN_A_ROW {
+            let Ok((length, from)) = udp.try_recv_from(&mut buffer) else { return };
+            let Some(packet) = buffer.get_mut(..length) else { return };
+            count(&self.tally.received);
+            let speaker = &mut *self.speaker.borrow_mut();
+            let (now, now_ms) = (clock::now(), clock::wall_ms());
+            let checker = &mut speaker.checker;
+            match speaker.seal.open(packet) {
+                Ok(payload) => {
+                    let mut judge = |signed: &_, node: &_| checker.check(signed, node, now_ms);
+                    if speaker.cluster.handle_packet(from, payload, &mut judge, now).is_err() {
+                        count(&self.tally.malformed);
+                    }
+                }
+                Err(Refused::UnknownKey) => count(&self.tally.unknown_key),
+                Err(Refused::Forged) => count(&self.tally.forged),
+                Err(Refused::Replayed) => count(&self.tally.replayed),
+                Err(Refused::Malformed) => count(&self.tally.malformed),
+            }
+        }
+    }
+
+    /// Carries out what the planes want.
+    fn obey(&self, wishes: &Wishes) {
+        let done = self.done.replace(wishes.clone());
+        let now = clock::now();
+        {
+            let speaker = &mut *self.speaker.borrow_mut();
+            if wishes.keys != done.keys {
+                match Ring::new(&wishes.keys, &speaker.trust_domain) {
+                    Ok(ring) => speaker.seal.rekey(ring),
+                    Err(error) => tracing::error!(%error, "new gossip keys refused: the old ones stay"),
+                }
+                let seeds: Vec<_> = speaker.seeds.iter().chain(&wishes.keys.seeds).copied().collect();
+                speaker.cluster.set_seeds(&seeds, now);
+            }
+            if wishes.roots != done.roots {
+                speaker.checker.trust(wishes.roots.clone(), clock::wall_ms());
+                speaker.checker.admit(speaker.credential.issuer(), clock::wall_ms());
+            }
+            if wishes.pass != done.pass {
+                match speaker.credential.renew(&speaker.node, &wishes.pass) {
+                    Ok(()) => {
+                        speaker.checker.admit(speaker.credential.issuer(), clock::wall_ms());
+                    }
+                    Err(error) => tracing::error!(%error, "new gossip pass refused: the old one stays"),
+                }
+            }
+        }
+        if wishes.leave {
+            if !done.leave {
+                self.announce(true);
+            }
+        } else if wishes.said.is_some() && (wishes.said != done.said || wishes.pass != done.pass) {
+            self.announce(false);
+        }
+    }
+
+    /// Says what this node says, or its good-bye.
+    fn announce(&self, left: bool) {
+        let speaker = &mut *self.speaker.borrow_mut();
+        let me = speaker.cluster.me().clone();
+        let said = self.done.borrow().said.clone();
+        let said = match said {
+            Some(said) => said,
+            None if left => {
+                let (build, services) = (String::new(), Vec::new());
+                Said { addr: me.addr, zone: None, build, draining: true, services }
+            }
+            None => return,
+        };
+        let mut services = if left { Vec::new() } else { said.services };
+        services.sort_by(|a, b| (&a.service, a.port).cmp(&(&b.service, b.port)));
+        *self.version.borrow_mut() += 1;
+        let record = NodeRecord {
+            node: speaker.node.clone(),
+            epoch: me.epoch,
+            version: *self.version.borrow(),
+            role: speaker.role,
+            addr: said.addr,
+            zone: said.zone,
+            build: said.build,
+            draining: said.draining,
+            services,
+        };
+        let signed = speaker.credential.sign(&Statement { record, left });
+        match Entry::read(signed) {
+            Ok(entry) if left => speaker.cluster.leave(entry, clock::now()),
+            Ok(entry) => speaker.cluster.announce(entry, clock::now()),
+            Err(error) => tracing::error!(%error, "this node's services cannot be announced"),
+        }
+    }
+
+    // --- exchanges --------------------------------------------------------------------------------------------------
+
+    /// Begins an exchange, unless one with the same node is under way.
+    fn ask(self: &Rc<Self>, with: SocketAddr) {
+        if self.asking.borrow().len() >= ASKING_MAX || !self.asking.borrow_mut().insert(with) {
+            return;
+        }
+        let voice = Rc::clone(self);
+        task::spawn_local("gossip exchange", async move {
+            let outcome = in_time(voice.ask_all(with)).await;
+            voice.asking.borrow_mut().remove(&with);
+            if let Err(error) = outcome {
+                count(&voice.tally.exchanges_failed);
+                tracing::debug!(%with, %error, "gossip exchange failed");
+                voice.speaker.borrow_mut().cluster.exchange_failed(with);
+            } else {
+                count(&voice.tally.exchanges);
+            }
+            voice.changed.notify_one();
+        });
+    }
+
+    async fn ask_all(&self, with: SocketAddr) -> Result<(), Error> {
+        let mine = self.greeting()?;
+        let mut channel = Channel::new(TcpStream::connect(with).await?);
+        channel.greet(&mine).await?;
+        let theirs = channel.greeted().await?;
+        let halves = self.speaker.borrow().seal.stream(&mine, &theirs, true)?;
+        channel.secure(halves);
+        let offer = self.parcel(self.speaker.borrow().cluster.offer(clock::now()));
+        channel.send(&offer).await?;
+        let answer = channel.receive().await?;
+        let answer: Answer = self.unpack(&answer)?;
+        let rest = {
+            let speaker = &mut *self.speaker.borrow_mut();
+            let (checker, now_ms) = (&mut speaker.checker, clock::wall_ms());
+            let mut judge = |signed: &_, node: &_| checker.check(signed, node, now_ms);
+            speaker.cluster.conclude(with, answer, &mut judge, clock::now())?
+        };
+        let rest = self.parcel(rest);
+        channel.send(&rest).await
+    }
+
+    /// Answers an exchange, unless too many are under way.
+    fn answer_on(self: &Rc<Self>, stream: TcpStream) {
+        if *self.answering.borrow() >= ANSWERING_MAX {
+            return;
+        }
+        *self.answering.borrow_mut() += 1;
+        let voice = Rc::clone(self);
+        task::spawn_local("gossip answer", async move {
+            let outcome = in_time(voice.answer_all(stream)).await;
+            *voice.answering.borrow_mut() -= 1;
+            match outcome {
+                Ok(()) => count(&voice.tally.exchanges),
+                Err(error) => {
+                    count(&voice.tally.exchanges_failed);
+                    tracing::debug!(%error, "gossip exchange not answered");
+                }
+            }
+            voice.changed.notify_one();
+        });
+    }
+
+    async fn answer_all(&self, stream: TcpStream) -> Result<(), Error> {
+        let mine = self.greeting()?;
+        let mut channel = Channel::new(stream);
+        let theirs = channel.greeted().await?;
+        channel.greet(&mine).await?;
+        let halves = self.speaker.borrow().seal.stream(&theirs, &mine, false)?;
+        channel.secure(halves);
+        let offer = channel.receive().await?;
+        let offer: Offer = self.unpack(&offer)?;
+        let answer = self.speaker.borrow_mut().cluster.answer(offer, clock::now())?;
+        self.changed.notify_one();
+        let answer = self.parcel(answer);
+        channel.send(&answer).await?;
+        let rest = channel.receive().await?;
+        let rest: Rest = self.unpack(&rest)?;
+        let speaker = &mut *self.speaker.borrow_mut();
+        let (checker, now_ms) = (&mut speaker.checker, clock::wall_ms());
+        let mut judge = |signed: &_, node: &_| checker.check(signed, node, now_ms);
+        Ok(speaker.cluster.finish(rest, &mut judge, clock::now())?)
+    }
+
+    fn greeting(&self) -> Result<[u8; crate::gossip::seal::GREETING_BYTES], Error> {
+        Ok(self.speaker.borrow().seal.greeting(rand::random()).ok_or(Refused::UnknownKey)?)
+    }
+
+    /// Packs a message with the certificates needed to check the records in it.
+    fn parcel<T: Serialize>(&self, message: T) -> Vec<u8> {
+        encode(&(self.speaker.borrow().checker.issuers(), message))
+    }
+
+    fn unpack<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, Error> {
+        let (issuers, message): (Vec<Vec<u8>>, T) = decode(bytes)?;
+        let checker = &mut self.speaker.borrow_mut().checker;
+        for issuer in issuers.iter().take(ISSUERS_MAX) {
+            checker.admit(issuer, clock::wall_ms());
+        }
+        Ok(message)
+    }
+}
+
+async fn in_time<T>(exchange: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(EXCHANGE_MAX, exchange).await.unwrap_or(Err(Error::Late))
+}

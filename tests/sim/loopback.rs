@@ -1,0 +1,248 @@
+//! The same protocol over real sockets of loopback, with real keys, passes and certificates.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use data_encoding::BASE64;
+use mesh::gossip::agent::{Agent, Config, Said};
+use mesh::gossip::pass::{Signer, pass_message};
+use mesh::model::endpoint::{Announcement, Catalog, MemberState, Role};
+use mesh::model::name::NodeName;
+use mesh::model::service::Protocol;
+use mesh::model::snapshot::{GossipKeys, GossipPass};
+use mesh::net::clock;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A control plane's authority: a root, and an intermediate that signs passes.
+struct Authority {
+    root: Vec<u8>,
+    intermediate: Vec<u8>,
+    key: EcdsaKeyPair,
+}
+
+fn ca(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+    params
+}
+
+impl Authority {
+    fn new() -> Self {
+        let (root_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let root = ca("root").self_signed(&root_key).unwrap();
+        let issuer = Issuer::new(ca("root"), &root_key);
+        let intermediate = ca("intermediate").signed_by(&key, &issuer).unwrap();
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key.serialize_der()).unwrap();
+        Self { root: root.der().to_vec(), intermediate: intermediate.der().to_vec(), key }
+    }
+
+    fn pass(&self, node: &NodeName, signer: &Signer) -> GossipPass {
+        let not_after_ms = clock::wall_ms() + 3_600_000;
+        let message = pass_message(node, &signer.public_key(), not_after_ms);
+        let signature = self.key.sign(&SystemRandom::new(), &message).unwrap();
+        GossipPass {
+            node: node.clone(),
+            key: signer.public_key_base64(),
+            not_after_ms,
+            signature: BASE64.encode(signature.as_ref()),
+            issuer: BASE64.encode(&self.intermediate),
+        }
+    }
+}
+
+fn keys(ids: &[u8]) -> GossipKeys {
+    GossipKeys { ring: ids.iter().map(|id| (*id, BASE64.encode(&[*id; 32]))).collect(), seeds: Vec::new() }
+}
+
+fn start(authority: &Authority, name: &str, keys: GossipKeys, seeds: &[SocketAddr]) -> Agent {
+    let node: NodeName = name.parse().unwrap();
+    let signer = Signer::generate().unwrap();
+    let pass = authority.pass(&node, &signer);
+    Agent::start(Config {
+        node,
+        role: Role::Proxy,
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        epoch_ms: clock::wall_ms(),
+        keys,
+        pass,
+        signer,
+        roots: vec![authority.root.clone()],
+        trust_domain: "test-mesh".parse().unwrap(),
+        seeds: seeds.to_vec(),
+        known_peers: Vec::new(),
+    })
+    .unwrap()
+}
+
+/// Returns what a node with `services` instances says.
+fn said(services: u16) -> Said {
+    let announcement = |port| Announcement {
+        service: format!("service-{port}").parse().unwrap(),
+        port,
+        protocol: Protocol::Http,
+        weight: 100,
+        healthy: true,
+    };
+    Said {
+        addr: "127.0.0.1:15008".parse().unwrap(),
+        zone: None,
+        build: "test".to_owned(),
+        draining: false,
+        services: (1..=services).map(announcement).collect(),
+    }
+}
+
+async fn sees(agent: &Agent, what: &str, done: impl Fn(&Catalog) -> bool) -> Arc<Catalog> {
+    let mut catalog = agent.catalog();
+    let found = tokio::time::timeout(PATIENCE, catalog.wait_for(|catalog| done(catalog))).await;
+    let found = found.map(|found| found.map(|catalog| Arc::clone(&catalog)));
+    match found {
+        Ok(Ok(catalog)) => catalog,
+        Ok(Err(_)) => panic!("the agent stopped: {what}"),
+        Err(_) => panic!("never saw: {what}; sees {:#?}, {:?}", agent.catalog().borrow(), agent.counts()),
+    }
+}
+
+fn state(catalog: &Catalog, node: &str) -> Option<MemberState> {
+    catalog.members.get(&node.parse().unwrap()).map(|member| member.state)
+}
+
+fn services(catalog: &Catalog, node: &str) -> usize {
+    let member = catalog.members.get(&node.parse().unwrap());
+    member.and_then(|member| member.record.as_ref()).map_or(0, |record| record.services.len())
+}
+
+#[tokio::test]
+async fn agents_find_each_other_and_hear_what_the_others_say() {
+    let authority = Authority::new();
+    let names = ["a", "b", "c", "d", "e"];
+    let first = start(&authority, "a", keys(&[1]), &[]);
+    let seed = [first.local_addr()];
+    let mut agents = vec![first];
+    agents.extend(names[1..].iter().map(|name| start(&authority, name, keys(&[1]), &seed)));
+    for agent in &agents {
+        agent.announce(said(2));
+        agent.ready().await;
+    }
+
+    for agent in &agents {
+        sees(agent, "all", |catalog| names.iter().all(|name| services(catalog, name) == 2)).await;
+    }
+    // Too long for a packet: fetched by exchange.
+    agents[3].announce(said(500));
+    for agent in &agents {
+        let catalog = sees(agent, "many services", |catalog| services(catalog, "d") == 500).await;
+        assert!(names.iter().all(|name| state(&catalog, name) == Some(MemberState::Alive)));
+    }
+
+    assert_eq!(agents[0].peers().len(), 4);
+}
+
+#[tokio::test]
+async fn a_crash_a_good_bye_and_a_return_are_told_apart() {
+    let authority = Authority::new();
+    let a = start(&authority, "a", keys(&[1]), &[]);
+    let seed = [a.local_addr()];
+    let b = start(&authority, "b", keys(&[1]), &seed);
+    let c = start(&authority, "c", keys(&[1]), &seed);
+    for agent in [&a, &b, &c] {
+        agent.announce(said(1));
+    }
+    sees(&a, "b and c", |catalog| services(catalog, "b") == 1 && services(catalog, "c") == 1).await;
+    sees(&b, "c", |catalog| services(catalog, "c") == 1).await;
+
+    drop(c);
+    sees(&a, "c dead", |catalog| state(catalog, "c") == Some(MemberState::Dead)).await;
+    let c = start(&authority, "c", keys(&[1]), &seed);
+    c.announce(said(3));
+    sees(&b, "c again", |catalog| {
+        services(catalog, "c") == 3 && state(catalog, "c") == Some(MemberState::Alive)
+    })
+    .await;
+    sees(&c, "b", |catalog| services(catalog, "b") == 1).await;
+    let began = clock::now();
+    b.leave().await;
+
+    assert!(began.elapsed() < Duration::from_secs(1));
+    for agent in [&a, &c] {
+        let catalog = sees(agent, "b left", |catalog| {
+            matches!(state(catalog, "b"), Some(MemberState::Left | MemberState::Dead))
+        })
+        .await;
+        assert_eq!(state(&catalog, "b"), Some(MemberState::Left));
+    }
+}
+
+#[tokio::test]
+async fn keys_are_replaced_without_anyone_being_missed() {
+    let authority = Authority::new();
+    let a = start(&authority, "a", keys(&[1]), &[]);
+    let b = start(&authority, "b", keys(&[1]), &[a.local_addr()]);
+    let c = start(&authority, "c", keys(&[1]), &[a.local_addr()]);
+    let all = [&a, &b, &c];
+    for (count, ring) in [&[1][..], &[1, 2], &[2, 1], &[2]].iter().enumerate() {
+        for agent in all {
+            agent.rekey(keys(ring));
+        }
+
+        for agent in all {
+            agent.announce(said(count as u16 + 1));
+        }
+
+        for agent in all {
+            let catalog = sees(agent, "all after a step", |catalog| {
+                ["a", "b", "c"].iter().all(|name| services(catalog, name) == count + 1)
+            })
+            .await;
+            assert!(["a", "b", "c"].iter().all(|name| state(&catalog, name) == Some(MemberState::Alive)));
+        }
+    }
+
+    assert_eq!(all.map(|agent| agent.counts().forged), [0; 3]);
+}
+
+#[tokio::test]
+async fn who_has_another_key_is_not_heard() {
+    let authority = Authority::new();
+    let a = start(&authority, "a", keys(&[1]), &[]);
+    let mut wrong = keys(&[1]);
+    wrong.ring[0].1 = BASE64.encode(&[9; 32]);
+    let stranger = start(&authority, "x", wrong, &[a.local_addr()]);
+    let b = start(&authority, "b", keys(&[1]), &[a.local_addr()]);
+    for agent in [&a, &b, &stranger] {
+        agent.announce(said(1));
+    }
+
+    stranger.ready().await;
+    sees(&a, "b", |catalog| services(catalog, "b") == 1).await;
+
+    assert!(stranger.counts().exchanges_failed > 0);
+    assert_eq!(stranger.catalog().borrow().members.len(), 1);
+    assert_eq!(a.catalog().borrow().members.len(), 2);
+}
+
+#[tokio::test]
+async fn a_member_whose_pass_leads_to_no_root_has_no_record() {
+    let (authority, impostor) = (Authority::new(), Authority::new());
+    let a = start(&authority, "a", keys(&[1]), &[]);
+    let b = start(&impostor, "b", keys(&[1]), &[a.local_addr()]);
+    let c = start(&authority, "c", keys(&[1]), &[a.local_addr()]);
+    for agent in [&a, &b, &c] {
+        agent.announce(said(1));
+    }
+
+    let catalog = sees(&a, "b without a record, c with one", |catalog| {
+        state(catalog, "b") == Some(MemberState::Alive) && services(catalog, "c") == 1
+    })
+    .await;
+
+    assert_eq!(catalog.members.get(&"b".parse().unwrap()).unwrap().record, None);
+}
