@@ -1,0 +1,30 @@
+//! All that a process needs to prove who it is and to judge others: an immutable value, replaced as a whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rustls_pki_types::CertificateDer;
+
+use crate::identity::svid::Svid;
+use crate::model::identity::{Subject, TrustDomain};
+use crate::model::name::NodeName;
+
+/// The identities held, the roots trusted, the nodes refused.
+#[derive(Debug, Clone)]
+pub struct Wallet {
+    /// The mesh.
+    pub trust_domain: TrustDomain,
+    /// Root certificates: DER.
+    pub bundle: Vec<CertificateDer<'static>>,
+    /// What this process can prove to be.
+    pub svids: BTreeMap<Subject, Arc<Svid>>,
+    /// Nodes whose certificates are refused.
+    pub banned: BTreeSet<NodeName>,
+}
+
+impl Wallet {
+    /// Returns the SVID for `subject`, if it is held.
+    pub fn svid(&self, subject: &Subject) -> Option<&Arc<Svid>> {
+        self.svids.get(subject)
+    }
+}

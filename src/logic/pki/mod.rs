@@ -1,0 +1,3 @@
+//! The questions about certificates that need no key.
+
+pub mod trust;
