@@ -136,3 +136,25 @@ fn ip(arguments: &str) {
         Command::new("ip").args(arguments.split(' ')).output().expect("'ip' of iproute2 is installed");
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn hosts_reach_each_other_and_nothing_is_left_of_them() {
+    use std::net::{SocketAddr, TcpStream};
+    use std::time::Duration;
+
+    let network = Network::new(2);
+    let (one, two) = (network.host(1), network.host(2));
+    let listener = one.inside(|| TcpListener::bind((one.ip(), 0)).unwrap());
+    let address = listener.local_addr().unwrap();
+    let connect = |from: &Place, to: SocketAddr| {
+        from.inside(|| TcpStream::connect_timeout(&to, Duration::from_millis(500)).is_ok())
+    };
+
+    assert!(connect(&two, address));
+    assert!(!connect(&two, SocketAddr::from((Ipv4Addr::LOCALHOST, address.port()))), "loopback is shared");
+    network.plug(1, "down");
+    assert!(!connect(&two, address));
+    let name = network.name.clone();
+    drop((network, one, two));
+    assert!(!namespaces().any(|left| left.starts_with(&name)));
+}
