@@ -19,4 +19,5 @@ mod transfer;
 mod failure;
 mod joining;
 mod authority;
+mod service;
 mod policy;
