@@ -50,7 +50,7 @@ pub fn host_name() -> Option<NodeName> {
 
 #[cfg(test)]
 mod tests {
-    use super::local_address;
+    use crate::net::interface::local_address;
 
     #[test]
     fn the_table_of_routes_gives_a_local_address_that_is_not_loopback() {
