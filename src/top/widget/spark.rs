@@ -1,0 +1,98 @@
+//! Sparklines and bars: height is the rate, colour is failure, a gap is a gap.
+
+use crate::top::history::{Point, Series};
+use crate::top::canvas::Scene;
+use crate::top::theme::Role;
+
+const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+const EIGHTHS: [char; 7] = ['▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+/// From this share of failures a column is drawn as failing.
+const FAILING_SHARE: f32 = 0.02;
+
+/// Returns a character for a value on a scale to `peak`: anything above nothing shows.
+pub fn step(value: f32, peak: f32) -> char {
+    if value <= 0.0 || peak <= 0.0 {
+        return '·';
+    }
+    let height = (value / peak).clamp(0.0, 1.0).sqrt() * 8.0;
+    let index = (height.ceil() as usize).clamp(1, 8) - 1;
+    STEPS.get(index).copied().unwrap_or('█')
+}
+
+/// Returns the recent rate of `series` in `width` characters with their roles, on the scale of all services.
+pub fn rate(scene: &Scene<'_>, series: &Series, width: u16) -> Vec<(String, Role)> {
+    let (points, _) = scene.state.points(series, width);
+    let services = scene.mesh.services.iter().map(|service| service.traffic.requests_per_second as f32);
+    let own = points.iter().filter_map(rps).fold(0.0, f32::max);
+    let peak = services.fold(own, f32::max);
+    points.iter().map(|point| column(point, peak)).collect()
+}
+
+/// Returns the failures of `series`, each column on the scale of the worst.
+pub fn failures(scene: &Scene<'_>, series: &Series, width: u16) -> Vec<(String, Role)> {
+    values(scene, series, width, |sample| sample.failures, Role::Bad)
+}
+
+/// Returns the slowest percentile of `series`, each column on the scale of the worst.
+pub fn slowest(scene: &Scene<'_>, series: &Series, width: u16) -> Vec<(String, Role)> {
+    values(scene, series, width, |sample| sample.p99_ms.unwrap_or(0.0), Role::Warn)
+}
+
+/// Returns the rate of `series` on its own scale.
+pub fn own_rate(scene: &Scene<'_>, series: &Series, width: u16) -> Vec<(String, Role)> {
+    values(scene, series, width, |sample| sample.rps, Role::Accent)
+}
+
+fn values(
+    scene: &Scene<'_>,
+    series: &Series,
+    width: u16,
+    value: fn(&crate::top::history::Sample) -> f32,
+    role: Role,
+) -> Vec<(String, Role)> {
+    let (points, _) = scene.state.points(series, width);
+    let of = |point: &Point| match point {
+        Point::Value(sample) => Some(value(sample)),
+        Point::Before | Point::Gap => None,
+    };
+    let peak = points.iter().filter_map(of).fold(0.0, f32::max);
+    points
+        .iter()
+        .map(|point| match point {
+            Point::Before => (" ".to_owned(), Role::Dim),
+            Point::Gap => ("┊".to_owned(), Role::Dim),
+            Point::Value(sample) if value(sample) <= 0.0 => ("·".to_owned(), Role::Dim),
+            Point::Value(sample) => (step(value(sample), peak).to_string(), role),
+        })
+        .collect()
+}
+
+fn rps(point: &Point) -> Option<f32> {
+    match point {
+        Point::Value(sample) => Some(sample.rps),
+        Point::Before | Point::Gap => None,
+    }
+}
+
+fn column(point: &Point, peak: f32) -> (String, Role) {
+    match point {
+        Point::Before => (" ".to_owned(), Role::Dim),
+        Point::Gap => ("┊".to_owned(), Role::Dim),
+        Point::Value(sample) => {
+            let failing = sample.failures > 0.0 && sample.failures >= sample.rps * FAILING_SHARE;
+            let role = if failing { Role::Bad } else { Role::Dim };
+            (step(sample.rps, peak).to_string(), role)
+        }
+    }
+}
+
+/// Returns a horizontal bar of `share` of `width` cells, to an eighth of a cell; anything above nothing shows.
+pub fn bar(share: f64, width: u16) -> String {
+    let eighths = (share.clamp(0.0, 1.0) * f64::from(width) * 8.0).round() as usize;
+    let eighths = if share > 0.0 { eighths.max(1) } else { 0 };
+    let mut text = "█".repeat(eighths / 8);
+    if let Some(part) = (eighths % 8).checked_sub(1).and_then(|index| EIGHTHS.get(index)) {
+        text.push(*part);
+    }
+    text
+}
