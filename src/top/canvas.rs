@@ -40,6 +40,11 @@ pub trait View: Sync {
         false
     }
 
+    /// Returns the line on which the cursor stands before it is moved.
+    fn start(&self, _scene: &Scene<'_>) -> usize {
+        0
+    }
+
     /// Returns what lies left (`-1`) or right (`1`) of `from`; `None` when sides mean nothing here.
     fn beside(&self, _scene: &Scene<'_>, _from: &Target, _side: i8) -> Option<Target> {
         None
@@ -242,6 +247,11 @@ impl Pen<'_, '_> {
     pub fn at(&mut self, x: u16) -> &mut Self {
         self.x = self.x.max(x);
         self
+    }
+
+    /// Returns the cells left on the line.
+    pub fn room(&self) -> usize {
+        usize::from(self.end.saturating_sub(self.x))
     }
 
     /// Returns the column that is next.

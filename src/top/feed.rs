@@ -106,7 +106,8 @@ fn longer(wait: Duration) -> Duration {
 pub async fn proxy(addr: &str) -> Result<impl Stream<Item = Result<MeshView, Error>> + use<>, Error> {
     let dial = async {
         let mut stream = TcpStream::connect(addr).await?;
-        let request = format!("GET /view?watch=true HTTP/1.0\r\nhost: {addr}\r\naccept: application/x-ndjson\r\n\r\n");
+        let request =
+            format!("GET /view?watch=true HTTP/1.0\r\nhost: {addr}\r\naccept: application/x-ndjson\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut reader = BufReader::new(stream);
         let mut header = (&mut reader).take(HEADER_BYTES_MAX);

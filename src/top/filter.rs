@@ -190,7 +190,9 @@ impl Field {
         match self {
             Self::Service => {
                 let mut names: Vec<&str> = facts.services.iter().map(String::as_str).collect();
-                names.extend([facts.source.as_str(), facts.destination.as_str()].iter().filter(|s| !s.is_empty()));
+                names.extend(
+                    [facts.source.as_str(), facts.destination.as_str()].iter().filter(|s| !s.is_empty()),
+                );
                 names
             }
             Self::Source => vec![&facts.source],

@@ -140,13 +140,12 @@ pub struct Health {
 impl Health {
     /// Takes in one view.
     pub fn record(&mut self, view: &MeshView, history: &History) {
-        let second = view.at_ms / 1000;
         let services =
             view.services.iter().map(|service| (Series::Service(service.name.clone()), &service.traffic));
         let edges = view.edges.iter().map(|edge| (Series::Edge(EdgeId::from(edge)), &edge.traffic));
         let mut next = BTreeMap::new();
         for (series, traffic) in services.chain(edges) {
-            let found = judge(traffic, history.usual_p99_ms(&series, second));
+            let found = judge(traffic, history.usual_p99_ms(&series));
             let entry = match self.known.get(&series) {
                 Some((held, calm)) if found < *held && calm + 1 < CALM_TICKS => (*held, calm + 1),
                 _ => (found, 0),

@@ -14,6 +14,8 @@ use crate::top::target::EdgeId;
 pub const SECONDS_MAX: u64 = 600;
 /// Rows of whole views kept, about half a kilobyte each: what time travel may cost.
 const ROWS_MAX: usize = 40_000;
+/// How often what is usual is worked out anew, seconds.
+const USUAL_EVERY: u64 = 10;
 /// Buckets of the latency heat, by power of two from 2^-3 ms.
 pub const HEAT_ROWS: usize = 18;
 
@@ -33,6 +35,8 @@ pub struct Sample {
     pub rps: f32,
     /// Failures per second.
     pub failures: f32,
+    /// Denials per second.
+    pub denied: f32,
     /// Slowest percentile, ms; `None` without requests.
     pub p99_ms: Option<f32>,
     /// Counts of latencies, by power of two.
@@ -90,6 +94,8 @@ impl Ring {
 #[derive(Debug, Clone, Default)]
 pub struct History {
     series: BTreeMap<Series, Ring>,
+    usual: BTreeMap<Series, f64>,
+    usual_at: u64,
     views: VecDeque<Arc<MeshView>>,
     rows: usize,
     origin: Option<u64>,
@@ -112,6 +118,7 @@ impl History {
             let sample = sample(&service.traffic);
             mesh.rps += sample.rps;
             mesh.failures += sample.failures;
+            mesh.denied += sample.denied;
             for (sum, count) in mesh.heat.iter_mut().zip(sample.heat) {
                 *sum = sum.saturating_add(count);
             }
@@ -125,6 +132,12 @@ impl History {
         let oldest = self.last.saturating_sub(SECONDS_MAX);
         self.series.retain(|_, ring| ring.last() >= oldest);
         self.first = self.first.map(|first| first.max(oldest));
+        if second >= self.usual_at + USUAL_EVERY || second < self.usual_at {
+            self.usual_at = second;
+            let usual =
+                |(series, ring): (&Series, &Ring)| Some((series.clone(), usual_p99_ms(ring, second)?));
+            self.usual = self.series.iter().filter_map(usual).collect();
+        }
         self.keep(view);
     }
 
@@ -178,7 +191,12 @@ impl History {
         let columns = u64::from(columns.max(1));
         let least = known.div_ceil(columns);
         let most = SECONDS_MAX.div_ceil(columns);
-        [1, 2, 5, 10, 15, 20, 30, 60].into_iter().find(|step| *step >= least).unwrap_or(least).min(most).max(1)
+        [1, 2, 5, 10, 15, 20, 30, 60]
+            .into_iter()
+            .find(|step| *step >= least)
+            .unwrap_or(least)
+            .min(most)
+            .max(1)
     }
 
     /// Returns `columns` points of `step` seconds, the last one holding second `end`. Columns begin at multiples of the
@@ -216,6 +234,7 @@ impl History {
             let Some(sample) = own.and_then(|ring| ring.at(second)) else { continue };
             sum.rps += sample.rps;
             sum.failures += sample.failures;
+            sum.denied += sample.denied;
             sum.p99_ms = match (sum.p99_ms, sample.p99_ms) {
                 (Some(a), Some(b)) => Some(a.max(b)),
                 (a, b) => a.or(b),
@@ -229,23 +248,27 @@ impl History {
         }
         sum.rps /= f32::from(seen);
         sum.failures /= f32::from(seen);
+        sum.denied /= f32::from(seen);
         Point::Value(sum)
     }
 
-    /// Returns the median of the slowest percentile before the last half minute, ms; `None` when less than a minute of
-    /// it is known.
-    pub fn usual_p99_ms(&self, series: &Series, end: u64) -> Option<f64> {
-        let ring = self.series.get(series)?;
-        let until = end.saturating_sub(30);
-        let from = until.saturating_sub(SECONDS_MAX);
-        let mut values: Vec<f32> =
-            (from..until).filter_map(|second| ring.at(second)).filter_map(|sample| sample.p99_ms).collect();
-        if values.len() < 30 {
-            return None;
-        }
-        values.sort_by(f32::total_cmp);
-        values.get(values.len() / 2).map(|value| f64::from(*value))
+    /// Returns the median of the slowest percentile before the last half minute, ms, as of at most ten seconds ago;
+    /// `None` when less than a minute of it is known.
+    pub fn usual_p99_ms(&self, series: &Series) -> Option<f64> {
+        self.usual.get(series).copied()
     }
+}
+
+fn usual_p99_ms(ring: &Ring, end: u64) -> Option<f64> {
+    let until = end.saturating_sub(30);
+    let from = until.saturating_sub(SECONDS_MAX);
+    let mut values: Vec<f32> =
+        (from..until).filter_map(|second| ring.at(second)).filter_map(|sample| sample.p99_ms).collect();
+    if values.len() < 30 {
+        return None;
+    }
+    values.sort_by(f32::total_cmp);
+    values.get(values.len() / 2).map(|value| f64::from(*value))
 }
 
 fn weight(view: &MeshView) -> usize {
@@ -263,6 +286,7 @@ fn sample(traffic: &TrafficView) -> Sample {
     Sample {
         rps: traffic.requests_per_second as f32,
         failures: traffic.failures_per_second as f32,
+        denied: traffic.denied_per_second as f32,
         p99_ms: traffic.latency_ms.p99.map(|p99| p99 as f32),
         heat,
     }

@@ -66,12 +66,7 @@ pub struct Binding {
     pub help: &'static str,
 }
 
-const fn bind(
-    group: &'static str,
-    keys: &'static [Key],
-    action: Action,
-    help: &'static str,
-) -> Binding {
+const fn bind(group: &'static str, keys: &'static [Key], action: Action, help: &'static str) -> Binding {
     Binding { keys, action, group, help }
 }
 

@@ -238,8 +238,11 @@ fn untangle(layers: &mut Vec<Vec<Item>>, segments: &[Vec<Pair>]) -> usize {
     let mut fewest = crossings(layers, segments);
     for sweep in 0..SWEEPS {
         let rightward = sweep % 2 == 0;
-        let order: Vec<usize> =
-            if rightward { (1..layers.len()).collect() } else { (0..layers.len().saturating_sub(1)).rev().collect() };
+        let order: Vec<usize> = if rightward {
+            (1..layers.len()).collect()
+        } else {
+            (0..layers.len().saturating_sub(1)).rev().collect()
+        };
         for rank in order {
             let (neighbour, channel) = if rightward { (rank - 1, rank - 1) } else { (rank + 1, rank) };
             let known = layers.get(neighbour).map(|layer| positions(layer)).unwrap_or_default();
@@ -248,7 +251,9 @@ fn untangle(layers: &mut Vec<Vec<Item>>, segments: &[Vec<Pair>]) -> usize {
             let weights: BTreeMap<Item, f64> = layer
                 .iter()
                 .enumerate()
-                .map(|(index, item)| (*item, barycenter(*item, pairs, &known, rightward).unwrap_or(index as f64)))
+                .map(|(index, item)| {
+                    (*item, barycenter(*item, pairs, &known, rightward).unwrap_or(index as f64))
+                })
                 .collect();
             layer.sort_by(|a, b| {
                 let weight = |item: &Item| weights.get(item).copied().unwrap_or_default();
@@ -286,7 +291,8 @@ fn crossings(layers: &[Vec<Item>], segments: &[Vec<Pair>]) -> usize {
         let ends: Vec<(usize, usize)> =
             pairs.iter().filter_map(|(a, b)| Some((*left.get(a)?, *right.get(b)?))).collect();
         for (index, (a, b)) in ends.iter().enumerate() {
-            total += ends.iter().skip(index + 1).filter(|(c, d)| (a < c && b > d) || (a > c && b < d)).count();
+            total +=
+                ends.iter().skip(index + 1).filter(|(c, d)| (a < c && b > d) || (a > c && b < d)).count();
         }
     }
     total
@@ -372,7 +378,9 @@ fn spread(wanted: &[f64], slots: usize) -> Vec<usize> {
 fn assign_tracks(channel: usize, pairs: &[Pair], rows: &Rows) -> BTreeMap<Item, Option<usize>> {
     let mut nets: BTreeMap<Item, (usize, Vec<usize>)> = BTreeMap::new();
     for (left, right) in pairs {
-        let (Some(from), Some(to)) = (rows.get(&(channel, *left)), rows.get(&(channel + 1, *right))) else { continue };
+        let (Some(from), Some(to)) = (rows.get(&(channel, *left)), rows.get(&(channel + 1, *right))) else {
+            continue;
+        };
         nets.entry(*left).or_insert_with(|| (*from, Vec::new())).1.push(*to);
     }
     let span = |from: usize, to: &[usize]| {
@@ -398,9 +406,11 @@ fn assign_tracks(channel: usize, pairs: &[Pair], rows: &Rows) -> BTreeMap<Item, 
             continue;
         }
         let after = before(&item).filter(|other| *other != item);
-        let first = after.filter_map(|other| assigned.get(&other).copied().flatten()).max().map_or(0, |t| t + 1);
+        let first =
+            after.filter_map(|other| assigned.get(&other).copied().flatten()).max().map_or(0, |t| t + 1);
         let fits = |spans: &Vec<(usize, usize)>| spans.iter().all(|(a, b)| high < *a || *b < low);
-        let track = (first..taken.len()).find(|t| taken.get(*t).is_some_and(fits)).unwrap_or(taken.len().max(first));
+        let track =
+            (first..taken.len()).find(|t| taken.get(*t).is_some_and(fits)).unwrap_or(taken.len().max(first));
         taken.resize(taken.len().max(track + 1), Vec::new());
         if let Some(spans) = taken.get_mut(track) {
             spans.push((low, high));

@@ -77,26 +77,29 @@ fn edge_lint(edge: &EdgeView, view: &MeshView, history: &History, health: &Healt
     if !status.is_fault() {
         return None;
     }
-    let usual = history.usual_p99_ms(&series, view.at_ms / 1000);
+    let usual = history.usual_p99_ms(&series);
     let subject = format!("{}→{}", format::subject(&edge.source), format::service(&edge.destination));
     let key = format!("edge/{}/{}/{:?}", edge.source, edge.destination, edge.protocol);
     let mut evidence = Vec::new();
     if status == Status::Deny {
-        evidence.push(format!("{} denied/min by the intentions", format::rate(traffic.denied_per_second * 60.0)));
+        evidence
+            .push(format!("{} denied/min by the intentions", format::rate(traffic.denied_per_second * 60.0)));
         evidence.push(format!("mesh why {} {}", edge.source, edge.destination));
     } else {
         evidence.push(format!("{}% ok", format::percent(traffic.success_rate)));
         if traffic.failures_per_second > 0.0 {
             evidence.push(format!("{} err/s", format::rate(traffic.failures_per_second)));
         }
-        if let Some(p99) = traffic.latency_ms.p99 {
-            let slow = is_slow(&traffic.latency_ms, usual) && traffic.latency_ms.samples >= SAMPLES_MIN;
-            let was =
-                usual.filter(|_| slow).map(|usual| format!(" (was {})", format::latency(usual))).unwrap_or_default();
-            evidence.push(format!("p99 {}{was}", format::latency(p99)));
-        }
         if let Some((reason, _)) = traffic.reasons.iter().max_by_key(|(_, count)| **count) {
             evidence.push(reason.clone());
+        }
+        if let Some(p99) = traffic.latency_ms.p99 {
+            let slow = is_slow(&traffic.latency_ms, usual) && traffic.latency_ms.samples >= SAMPLES_MIN;
+            let was = usual
+                .filter(|_| slow)
+                .map(|usual| format!(" (was {})", format::latency(usual)))
+                .unwrap_or_default();
+            evidence.push(format!("p99 {}{was}", format::latency(p99)));
         }
     }
     let callers = view.edges.iter().filter(|other| Some(&other.destination) == edge.source.service()).count();
@@ -115,10 +118,14 @@ fn service_lints(service: &ServiceView, view: &MeshView) -> Vec<Lint> {
         let evidence = if service.instances.is_empty() {
             "is called and has no instance".to_owned()
         } else {
-            format!("is called and none of its {} is ready", format::count(service.instances.len(), "instance"))
+            format!(
+                "is called and none of its {} is ready",
+                format::count(service.instances.len(), "instance")
+            )
         };
         let key = format!("service/{}/none", service.name);
-        let mut lint = Lint::new(key, Status::Bad, name.clone(), evidence, Target::Service(service.name.clone()));
+        let mut lint =
+            Lint::new(key, Status::Bad, name.clone(), evidence, Target::Service(service.name.clone()));
         lint.impact = 1.0;
         lint.settle_ms = SETTLE_MS;
         found.push(lint);
@@ -163,7 +170,8 @@ fn node_lint(node: &NodeView, view: &MeshView) -> Option<Lint> {
         }
     };
     let target = Target::Node(node.name.clone());
-    let mut lint = Lint::new(format!("node/{}/{what}", node.name), status, node.name.to_string(), evidence, target);
+    let mut lint =
+        Lint::new(format!("node/{}/{what}", node.name), status, node.name.to_string(), evidence, target);
     lint.since_ms = since_ms;
     lint.settle_ms = settle_ms;
     lint.impact = node.instances as f64;
@@ -188,7 +196,8 @@ fn alive_lint(node: &NodeView, view: &MeshView) -> Option<(&'static str, Status,
 fn identity_lint(identity: &IdentityView, at_ms: u64) -> Option<Lint> {
     let held = &identity.status;
     let left_ms = held.not_after_ms.saturating_sub(at_ms);
-    let left = if left_ms == 0 { "expired".to_owned() } else { format!("expires in {}", format::age(left_ms)) };
+    let left =
+        if left_ms == 0 { "expired".to_owned() } else { format!("expires in {}", format::age(left_ms)) };
     let overdue = at_ms > held.renew_ms + OVERDUE_MS;
     let (status, evidence) = match &held.last_error {
         Some(error) => {

@@ -22,96 +22,33 @@ pub mod widget;
 pub mod view;
 pub mod update;
 pub mod screen;
+pub mod start;
 pub mod export;
 pub mod feed;
 pub mod terminal;
+pub mod once;
 
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::MissedTickBehavior;
 
 use crate::model::view::MeshView;
 use crate::net::{clock, task};
-use crate::top::canvas::Scene;
 use crate::top::event::{Event, Wish};
-use crate::top::filter::Filter;
-use crate::top::state::{Chip, State};
-use crate::top::target::Place;
+use crate::top::start::{Error, OFFSCREEN, Options, begin};
+use crate::top::state::State;
 use crate::top::terminal::{Screen, offscreen, read_input};
-use crate::top::theme::Theme;
 
 /// Events waiting to be taken in: a burst of keys; whoever sends more waits.
 const EVENTS_MAX: usize = 256;
 /// A terminal that is being resized settles within this.
 const RESIZE_SETTLE: Duration = Duration::from_millis(30);
-/// The size of a frame that is not on a terminal.
-const OFFSCREEN: (u16, u16) = (120, 40);
-
-/// What the console is started with.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Where the data comes from, in words.
-    pub origin: String,
-    /// Where a control plane was looked for, for the first screen.
-    pub looked_in: Vec<String>,
-    /// How it looks.
-    pub theme: Theme,
-    /// Offset of the reader's time of day from UTC, seconds.
-    pub utc_offset_s: i32,
-    /// The view to begin with: a title or alias; the overview when unknown.
-    pub view: Option<String>,
-    /// The filter to begin with.
-    pub filter: Option<String>,
-    /// Whether the mouse is reported.
-    pub mouse: bool,
-}
-
-/// Why the console could not do its work. The terminal is given back in any case.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The terminal cannot be used.
-    #[error("the terminal cannot be used: {0}")]
-    Terminal(#[from] io::Error),
-    /// There is no view of that name.
-    #[error("there is no view '{0}': try {all}", all = titles())]
-    View(String),
-    /// The filter is not one.
-    #[error(transparent)]
-    Filter(#[from] filter::Error),
-    /// No data came.
-    #[error("no view of the mesh from {origin}: {reason}")]
-    NoData {
-        /// Where it should have come from.
-        origin: String,
-        /// Why it did not.
-        reason: String,
-    },
-}
-
-fn titles() -> String {
-    view::VIEWS.iter().map(|view| view.title().to_lowercase()).collect::<Vec<_>>().join(", ")
-}
-
-fn begin(options: &Options, size: (u16, u16)) -> Result<State, Error> {
-    let mut state = State::new(size, options.theme, options.origin.clone(), options.utc_offset_s);
-    state.looked_in.clone_from(&options.looked_in);
-    state.mouse = options.mouse;
-    if let Some(name) = &options.view {
-        let view = view::named(name).ok_or_else(|| Error::View(name.clone()))?;
-        state.place = Place { view, focus: None };
-    }
-    if let Some(text) = &options.filter {
-        let chip = Chip { text: text.clone(), filter: Filter::parse(text)?, error: None };
-        state.filters.insert(state.place.view, chip);
-    }
-    Ok(state)
-}
 
 /// Shows the mesh on the terminal until told to quit. `connect` opens a stream of views, again and again as they end.
 ///
@@ -238,71 +175,4 @@ fn grant(wish: Wish, state: &mut State, screen: &mut Screen, retry: &Notify) -> 
         }
     }
     Ok(false)
-}
-
-/// What is printed once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Print {
-    /// The lines of the view: titles first.
-    Table,
-    /// The lines of the view, or the whole mesh when no view was asked for.
-    Json,
-    /// The frame as an image.
-    Svg,
-}
-
-/// What came out of printing once.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Printed {
-    /// Rows of text, the titles first.
-    Table(Vec<Vec<String>>),
-    /// A JSON value.
-    Json(serde_json::Value),
-    /// An SVG image.
-    Svg(String),
-}
-
-/// Returns the first view of the mesh in the wanted form. Waits for it for at most `patience`.
-///
-/// # Errors
-/// When the options name what does not exist, or no data came.
-pub async fn once<F, S, E>(
-    options: Options,
-    connect: F,
-    print: Print,
-    patience: Duration,
-) -> Result<Printed, Error>
-where
-    F: Future<Output = Result<S, E>>,
-    S: Stream<Item = Result<MeshView, E>>,
-    E: std::fmt::Display,
-{
-    let mut state = begin(&options, OFFSCREEN)?;
-    let none = |reason: String| Error::NoData { origin: options.origin.clone(), reason };
-    let first = async {
-        let views = connect.await.map_err(|error| error.to_string())?;
-        tokio::pin!(views);
-        match views.next().await {
-            Some(view) => view.map_err(|error| error.to_string()),
-            None => Err(feed::Error::Ended.to_string()),
-        }
-    };
-    let view = tokio::time::timeout(patience, first)
-        .await
-        .map_err(|_| none(feed::Error::Silent(patience).to_string()))?
-        .map_err(none)?;
-    update::update(&mut state, 0, Event::View(Arc::new(view)));
-    let Some(scene) = Scene::of(&state) else { return Err(none("it was empty".to_owned())) };
-    let shown = view::at(&state.place);
-    Ok(match print {
-        Print::Table => Printed::Table(shown.table(&scene)),
-        Print::Json if options.view.is_some() || options.filter.is_some() => {
-            Printed::Json(shown.records(&scene))
-        }
-        Print::Json => Printed::Json(serde_json::json!(scene.mesh)),
-        Print::Svg => {
-            let (columns, rows) = OFFSCREEN;
-            Printed::Svg(export::svg(&offscreen(&state, columns, rows), state.theme))
-        }
-    })
 }

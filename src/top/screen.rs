@@ -69,7 +69,9 @@ fn standing(state: &State) -> (String, Role) {
     let clock = |ms| format::clock(ms, state.utc_offset_s);
     match (&state.pause, &state.live, &state.link) {
         (Some(view), ..) => (format!("‖ PAUSED {}", clock(view.at_ms)), Role::Accent),
-        (None, Some(_), _) if state.is_stale() => (format!("× STALE {}", format::age(state.age_ms())), Role::Bad),
+        (None, Some(_), _) if state.is_stale() => {
+            (format!("× STALE {}", format::age(state.age_ms())), Role::Bad)
+        }
         (None, Some(view), _) => (format!("● LIVE {}", clock(view.at_ms)), Role::Ok),
         (None, None, Link::Lost { .. }) => ("× not connected".to_owned(), Role::Bad),
         (None, None, Link::Dialing { .. } | Link::Live) => ("○ connecting".to_owned(), Role::Accent),
@@ -172,7 +174,13 @@ fn tabs(state: &State, canvas: &mut Canvas<'_>, area: Rect) {
     }
 }
 
-fn footer(state: &State, scene: Option<&Scene<'_>>, line: Option<usize>, canvas: &mut Canvas<'_>, area: Rect) {
+fn footer(
+    state: &State,
+    scene: Option<&Scene<'_>>,
+    line: Option<usize>,
+    canvas: &mut Canvas<'_>,
+    area: Rect,
+) {
     if let Some(prompt) = &state.prompt {
         let sign = if prompt.ask == Ask::Filter { "/" } else { ":" };
         let chip = state.chip().filter(|_| prompt.ask == Ask::Filter);
@@ -202,10 +210,10 @@ fn footer(state: &State, scene: Option<&Scene<'_>>, line: Option<usize>, canvas:
         return;
     }
     let own = scene.map_or("r retry now", |scene| view::at(&state.place).hints(scene));
-    let always = "esc back  / filter  space pause  z zoom  ? help  q quit";
+    let always = "? help  / filter  esc back  space pause  z zoom  q quit";
     let ascii = canvas.theme().is_ascii();
     let mut pen = canvas.pen(area.x + 1, area.y, end);
-    for hint in own.split("  ").chain(always.split("  ")) {
+    for hint in own.split("  ").chain(always.split("  ")).filter(|hint| !hint.is_empty()) {
         let (key, what) = hint.split_once(' ').unwrap_or((hint, ""));
         let key = if ascii { key.replace('⏎', "enter") } else { key.to_owned() };
         let room = end.saturating_sub(pen.x());
@@ -252,7 +260,10 @@ fn stale(scene: &Scene<'_>, canvas: &mut Canvas<'_>, area: Rect) {
     let mut pen = canvas.pen(inner.x + 1, inner.y, end);
     pen.write("× ", Role::Bad).write(&reason(state), Role::Text).skip(2).write(&retry(state), Role::Accent);
     if inner.height >= 3 {
-        let text = format!("proxies keep serving with revision {}: traffic is not affected by this", scene.mesh.revision);
+        let text = format!(
+            "proxies keep serving with revision {}: traffic is not affected by this",
+            scene.mesh.revision
+        );
         canvas.pen(inner.x + 1, inner.y + 1, end).write(&text, Role::Text);
         let mut pen = canvas.pen(inner.x + 1, inner.y + 2, end);
         pen.write("r", Role::Accent).write(" retry now   ", Role::Dim);

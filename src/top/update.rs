@@ -513,7 +513,9 @@ fn command(state: &mut State, text: &str) -> Outcome {
                     state.theme = state.theme.next();
                 }
             }
-            None => say(state, format!("no theme '{rest}': {}", theme::names().collect::<Vec<_>>().join(", "))),
+            None => {
+                say(state, format!("no theme '{rest}': {}", theme::names().collect::<Vec<_>>().join(", ")))
+            }
         },
         _ => match view::named(word) {
             Some(view) => {
@@ -523,7 +525,9 @@ fn command(state: &mut State, text: &str) -> Outcome {
                 }
                 go(state, Place { view, focus });
             }
-            None => say(state, format!("no view or command '{word}': try :services, :edges, :nodes, :theme, :q")),
+            None => {
+                say(state, format!("no view or command '{word}': try :services, :edges, :nodes, :theme, :q"))
+            }
         },
     }
     Outcome::DRAW
@@ -533,7 +537,9 @@ fn command(state: &mut State, text: &str) -> Outcome {
 fn named_target(state: &State, view: usize, name: &str) -> Option<Target> {
     let scene = Scene::of(state)?;
     let mut named: Vec<(String, Target)> = Vec::new();
-    named.extend(scene.mesh.services.iter().map(|s| (format::service(&s.name), Target::Service(s.name.clone()))));
+    named.extend(
+        scene.mesh.services.iter().map(|s| (format::service(&s.name), Target::Service(s.name.clone()))),
+    );
     named.extend(scene.mesh.nodes.iter().map(|n| (n.name.to_string(), Target::Node(n.name.clone()))));
     named.extend(scene.mesh.edges.iter().map(|edge| (view::edges::name(edge), Target::Edge(edge.into()))));
     let shown = view::VIEWS.get(view)?;

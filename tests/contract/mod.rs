@@ -10,3 +10,4 @@ mod admin;
 mod examples;
 mod manifest;
 mod api;
+mod screens;

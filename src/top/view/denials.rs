@@ -20,6 +20,7 @@ pub static LISTING: Listing<EdgeView> = Listing {
     status: |_, edge| if edge.traffic.denied_per_second > 0.0 { Status::Deny } else { Status::Idle },
     facts: |edge| (edges::LISTING.facts)(edge),
     impact: |_, edge| edge.traffic.denied_per_second * 1e9 + edge.traffic.denied_total as f64,
+    quiet: false,
 };
 
 static COLUMNS: &[Column<EdgeView>] = &[
@@ -60,9 +61,7 @@ static COLUMNS: &[Column<EdgeView>] = &[
         width: Width::Fixed(9),
         right: true,
         drop: 2,
-        cell: |_, edge, _| {
-            rate((edge.traffic.requests_per_second - edge.traffic.denied_per_second).max(0.0))
-        },
+        cell: |_, edge, _| rate((edge.traffic.requests_per_second - edge.traffic.denied_per_second).max(0.0)),
         rank: Some(|_, edge| Rank::Number(edge.traffic.requests_per_second)),
     },
     Column {
@@ -70,7 +69,9 @@ static COLUMNS: &[Column<EdgeView>] = &[
         width: Width::Rest(12),
         right: false,
         drop: 3,
-        cell: |scene, edge, width| Cell(spark::rate(scene, &Series::Edge(EdgeId::from(edge)), width.min(60))),
+        cell: |scene, edge, width| {
+            Cell(spark::denials(scene, &Series::Edge(EdgeId::from(edge)), width.min(60)))
+        },
         rank: None,
     },
 ];

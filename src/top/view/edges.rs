@@ -10,6 +10,7 @@ use crate::top::health::{Status, judge_instance};
 use crate::top::history::Series;
 use crate::top::target::{EdgeId, Target};
 use crate::top::theme::Role;
+use crate::top::view::events;
 use crate::top::widget::table::{
     Cell, Column, Listing, Rank, Width, percentile, rate, success, traffic_facts, unwanted,
 };
@@ -22,6 +23,7 @@ pub static LISTING: Listing<EdgeView> = Listing {
     status: |scene, edge| scene.edge_status(edge),
     facts,
     impact: |scene, edge| impact(scene.edge_status(edge), &edge.traffic),
+    quiet: false,
 };
 
 /// Returns what orders traffic: by how it is, then by failures, then by rate.
@@ -163,9 +165,7 @@ static COLUMNS: &[Column<EdgeView>] = &[
         width: Width::Rest(12),
         right: false,
         drop: 4,
-        cell: |scene, edge, width| {
-            Cell(spark::rate(scene, &Series::Edge(EdgeId::from(edge)), width.min(60)))
-        },
+        cell: |scene, edge, width| Cell(spark::rate(scene, &Series::Edge(EdgeId::from(edge)), width.min(60))),
         rank: None,
     },
 ];
@@ -181,7 +181,10 @@ pub fn write_traffic(pen: &mut Pen<'_, '_>, traffic: &TrafficView, status: Statu
     let latency = traffic.latency_ms;
     for (label, value) in [("p50", latency.p50), ("p95", latency.p95), ("p99", latency.p99)] {
         if value.is_some() {
-            pen.write_whole(label, Role::Dim).skip(1).write_whole(&format::percentile(value), Role::Text).skip(2);
+            let value = format::percentile(value);
+            if pen.room() > label.len() + value.len() {
+                pen.write(label, Role::Dim).skip(1).write(&value, Role::Text).skip(2);
+            }
         }
     }
 }
@@ -200,7 +203,11 @@ impl View for Edges {
     }
 
     fn hints(&self, scene: &Scene<'_>) -> &'static str {
-        if scene.focus().is_some() { "⏎ endpoint's node  x why  T topology" } else { "⏎ open  x why  T topology" }
+        if scene.focus().is_some() {
+            "⏎ endpoint's node  x why  T topology"
+        } else {
+            "⏎ open  x why  T topology"
+        }
     }
 
     fn columns(&self) -> Vec<&'static str> {
@@ -249,7 +256,10 @@ impl View for Edges {
 
 fn empty(scene: &Scene<'_>, canvas: &mut Canvas<'_>, area: Rect) {
     let (why, next) = if scene.mesh.edges.is_empty() {
-        ("No calls seen yet.", "An edge appears with the first call between two services: curl http://NAME.mesh/")
+        (
+            "No calls seen yet.",
+            "An edge appears with the first call between two services: curl http://NAME.mesh/",
+        )
     } else {
         ("No edge passes the filter.", "esc clears it; f shows all again")
     };
@@ -266,8 +276,7 @@ fn gone(id: &EdgeId, canvas: &mut Canvas<'_>, area: Rect) {
 }
 
 fn instances(service: &ServiceView) -> Vec<Target> {
-    let target =
-        |i: &InstanceView| Target::Instance(service.name.clone(), i.node.clone(), i.port);
+    let target = |i: &InstanceView| Target::Instance(service.name.clone(), i.node.clone(), i.port);
     service.instances.iter().map(target).collect()
 }
 
@@ -305,10 +314,24 @@ fn page(scene: &Scene<'_>, edge: &EdgeView, canvas: &mut Canvas<'_>, area: Rect)
     let room = bottom.saturating_sub(y);
     if room >= 4 {
         let series = Series::Edge(EdgeId::from(edge));
-        let heat_height = if room >= 16 { room - 6 } else { room };
-        heat::draw(scene, &series, "latency, caller's side", canvas, Rect::new(area.x, y, area.width, heat_height));
+        let heat_height = if room >= 15 { (room - 5).min(12) } else { room };
+        heat::draw(
+            scene,
+            &series,
+            "latency, caller's side",
+            canvas,
+            Rect::new(area.x, y, area.width, heat_height),
+        );
+        y += heat_height;
         if heat_height < room {
-            trends(scene, &series, canvas, Rect::new(area.x, y + heat_height, area.width, room - heat_height));
+            trends(scene, &series, canvas, Rect::new(area.x, y, area.width, 5));
+            y += 5;
+        }
+        if bottom.saturating_sub(y) >= 3 {
+            let mut names = vec![format::subject(&edge.source), format::service(&edge.destination)];
+            let running = scene.service(&edge.destination).into_iter().flat_map(|service| &service.instances);
+            names.extend(running.map(|instance| instance.node.to_string()));
+            events::related(scene, &names, canvas, Rect::new(area.x, y, area.width, bottom - y));
         }
     }
 }
@@ -355,7 +378,8 @@ fn sides(edge: &EdgeView, canvas: &mut Canvas<'_>, area: Rect) {
         gap(ours.p95, theirs.p95),
         gap(ours.p99, theirs.p99),
     );
-    let role = if lost > edge.traffic.requests_per_second * 0.02 && lost > 0.5 { Role::Warn } else { Role::Dim };
+    let role =
+        if lost > edge.traffic.requests_per_second * 0.02 && lost > 0.5 { Role::Warn } else { Role::Dim };
     let mut pen = canvas.pen(inner.x + 1, inner.y + 3, end);
     pen.write(&text, role).skip(2);
     pen.write_whole("network, proxies, never arrived", Role::Dim);
@@ -416,7 +440,7 @@ pub fn draw_instances(
     if area.height == 0 {
         return;
     }
-    let wide = area.width >= 72;
+    let wide = area.width >= 84;
     let name_width = if wide { 22 } else { 14 };
     let end = area.right();
     let mut pen = canvas.pen(area.x + 3, area.y, end);

@@ -4,15 +4,16 @@
 use ratatui::layout::Rect;
 
 use crate::model::identity::Subject;
-use crate::model::view::EdgeView;
+use crate::model::view::{EdgeView, InstanceView};
 use crate::top::canvas::{Canvas, Scene};
 use crate::top::format;
 use crate::top::health::{Status, judge_instance};
 use crate::top::history::Series;
 use crate::top::target::{EdgeId, Target};
 use crate::top::theme::Role;
-use crate::top::view::edges::{impact, write_traffic};
-use crate::top::view::topology::{Graph, status, target};
+use crate::top::view::edges::{draw_instances, impact, write_traffic};
+use crate::top::view::graph::status as status_of;
+use crate::top::view::graph::{Graph, status, target};
 use crate::top::widget::spark;
 
 /// Cells of the box in the middle.
@@ -71,7 +72,9 @@ pub fn draw(scene: &Scene<'_>, graph: &Graph<'_>, canvas: &mut Canvas<'_>, area:
     }
     let body = Rect::new(area.x, area.y + 1, area.width, area.height - 1);
     let middle = body.x + (body.width - FOCUS_WIDTH) / 2;
-    let height = 7.min(body.height);
+    let instances =
+        subject.service().and_then(|name| scene.service(name)).map_or(0, |s| s.instances.len() as u16);
+    let height = (5 + instances.clamp(1, 6)).min(body.height);
     let top = body.y + (body.height - height) / 2;
     let focus = Rect::new(middle, top, FOCUS_WIDTH, height);
     focus_box(scene, subject, canvas, focus);
@@ -94,7 +97,11 @@ fn narrow(scene: &Scene<'_>, sides: [&Vec<&EdgeView>; 2], canvas: &mut Canvas<'_
                 return;
             }
             let status = scene.edge_status(edge);
-            let far = if label == "◂" { format::subject(&edge.source) } else { format::service(&edge.destination) };
+            let far = if label == "◂" {
+                format::subject(&edge.source)
+            } else {
+                format::service(&edge.destination)
+            };
             let mut pen = canvas.pen(area.x + 1, y, area.right());
             pen.write(label, Role::Dim).skip(1);
             pen.write(&status.glyph().to_string(), Role::from(status)).skip(1);
@@ -123,7 +130,14 @@ fn focus_box(scene: &Scene<'_>, subject: &Subject, canvas: &mut Canvas<'_>, area
     let traffic = &service.traffic;
     let role = if status.is_fault() { Role::from(status) } else { Role::Text };
     let lines = [
-        (format!("{}%  {} rps", format::percent(traffic.success_rate), format::rate(traffic.requests_per_second)), role),
+        (
+            format!(
+                "{}%  {} rps",
+                format::percent(traffic.success_rate),
+                format::rate(traffic.requests_per_second)
+            ),
+            role,
+        ),
         (format!("p99 {}", format::percentile(traffic.latency_ms.p99)), Role::Text),
     ];
     for (line, (text, role)) in lines.iter().enumerate() {
@@ -131,14 +145,16 @@ fn focus_box(scene: &Scene<'_>, subject: &Subject, canvas: &mut Canvas<'_>, area
             canvas.pen(inner.x + 1, inner.y + 1 + line as u16, end).write(text, *role);
         }
     }
-    for (line, instance) in service.instances.iter().enumerate() {
+    let mut instances: Vec<&InstanceView> = service.instances.iter().collect();
+    instances.sort_by_key(|instance| std::cmp::Reverse(judge_instance(instance)));
+    for (line, instance) in instances.into_iter().enumerate() {
         let y = inner.y + 3 + line as u16;
         if y >= inner.bottom() {
             break;
         }
         let more = service.instances.len() - line;
         if y + 1 == inner.bottom() && more > 1 {
-            canvas.pen(inner.x + 1, y, end).write(&format!("{more} instances", ), Role::Dim);
+            canvas.pen(inner.x + 1, y, end).write(&format!("{more} more instances"), Role::Dim);
             break;
         }
         let status = judge_instance(instance);
@@ -160,15 +176,32 @@ struct Strokes {
 
 fn strokes(heavy: bool, right: bool) -> Strokes {
     match (heavy, right) {
-        (false, false) => Strokes { along: '─', down: '│', ends: ['┐', '┘', '┤'], taps: ['├', '┌', '└', '─'] },
-        (true, false) => Strokes { along: '═', down: '║', ends: ['╗', '╝', '╣'], taps: ['╠', '╔', '╚', '═'] },
-        (false, true) => Strokes { along: '─', down: '│', ends: ['┌', '└', '├'], taps: ['┤', '┐', '┘', '─'] },
-        (true, true) => Strokes { along: '═', down: '║', ends: ['╔', '╚', '╠'], taps: ['╣', '╗', '╝', '═'] },
+        (false, false) => {
+            Strokes {
+                along: '─', down: '│', ends: ['┐', '┘', '┤'], taps: ['├', '┌', '└', '─']
+            }
+        }
+        (true, false) => Strokes {
+            along: '═', down: '║', ends: ['╗', '╝', '╣'], taps: ['╠', '╔', '╚', '═']
+        },
+        (false, true) => Strokes {
+            along: '─', down: '│', ends: ['┌', '└', '├'], taps: ['┤', '┐', '┘', '─']
+        },
+        (true, true) => Strokes {
+            along: '═', down: '║', ends: ['╔', '╚', '╠'], taps: ['╣', '╗', '╝', '═']
+        },
     }
 }
 
 /// Draws the neighbours of one side and the lines between them and the focus, which meet on one bus.
-fn side(scene: &Scene<'_>, edges: &[&EdgeView], right: bool, canvas: &mut Canvas<'_>, area: Rect, entry: u16) {
+fn side(
+    scene: &Scene<'_>,
+    edges: &[&EdgeView],
+    right: bool,
+    canvas: &mut Canvas<'_>,
+    area: Rect,
+    entry: u16,
+) {
     if edges.is_empty() {
         let text = if right { "calls nobody" } else { "nobody calls it" };
         canvas.put(if right { area.x + 9 } else { area.x + 2 }, entry, text, Role::Dim);
@@ -178,7 +211,9 @@ fn side(scene: &Scene<'_>, edges: &[&EdgeView], right: bool, canvas: &mut Canvas
     let room = usize::from(area.height.saturating_sub(1) / each).max(1);
     let shown = edges.len().min(room);
     let height = shown as u16 * each;
-    let top = (area.y + 1).max(entry.saturating_sub(height / 2)).min(area.bottom().saturating_sub(height).max(area.y));
+    let top = (area.y + 1)
+        .max(entry.saturating_sub(height / 2))
+        .min(area.bottom().saturating_sub(height).max(area.y));
     let worst = edges.iter().take(shown).map(|edge| scene.edge_status(edge)).max().unwrap_or(Status::Ok);
     let bus_heavy = worst >= Status::Warn;
     let bus_role = if worst.is_fault() { Role::from(worst) } else { Role::Border };
@@ -249,13 +284,14 @@ fn neighbour(
     let line_role = if status.is_fault() { Role::from(status) } else { Role::Border };
     let name = if right { format::service(&edge.destination) } else { format::subject(&edge.source) };
     let far = if right { Subject::Service(edge.destination.clone()) } else { edge.source.clone() };
-    let glyph = crate::top::view::topology::status(scene, &far);
+    let glyph = status_of(scene, &far);
     let start = if right { bus + 5 } else { area.x + 2 };
     let end = if right { area.right() } else { bus };
     let mut pen = canvas.pen(start, y, end);
     pen.write(&glyph.glyph().to_string(), Role::from(glyph)).skip(1);
     pen.write(&format::fit(&name, 18), Role::Text).skip(1);
-    let rate = if idle { "idle".to_owned() } else { format!("{}/s", format::rate(traffic.requests_per_second)) };
+    let rate =
+        if idle { "idle".to_owned() } else { format!("{}/s", format::rate(traffic.requests_per_second)) };
     let after = pen.x();
     if right {
         pen.at(start + 14).write(&rate, Role::Text);
@@ -271,7 +307,11 @@ fn neighbour(
         canvas.put(middle, y, &rate, Role::Text);
     }
     if !idle {
-        let text = format!("{}%  p99 {}", format::percent(traffic.success_rate), format::percentile(traffic.latency_ms.p99));
+        let text = format!(
+            "{}%  p99 {}",
+            format::percent(traffic.success_rate),
+            format::percentile(traffic.latency_ms.p99)
+        );
         let role = if status.is_fault() { Role::from(status) } else { Role::Dim };
         let end = if right { area.right() } else { bus };
         canvas.pen(start + 2, y + 1, end).write(&text, role);
@@ -282,11 +322,27 @@ fn neighbour(
 pub fn about(scene: &Scene<'_>, graph: &Graph<'_>, canvas: &mut Canvas<'_>, area: Rect) {
     let Some(subject) = centre(scene, graph) else { return };
     let [callers, called] = sides(scene, graph, subject);
+    let service = subject.service().and_then(|name| scene.service(name));
+    let split = if area.width >= 110 { area.width * 3 / 5 } else { area.width };
+    if split < area.width {
+        let right = Rect::new(area.x + split, area.y, area.width - split, area.height);
+        let inner = canvas.frame(right, "instances", "as they see it");
+        match service {
+            Some(service) if !service.instances.is_empty() => {
+                let rows: Vec<&InstanceView> = service.instances.iter().collect();
+                draw_instances(scene, service, &rows, canvas, inner);
+            }
+            _ => {
+                canvas.pen(inner.x + 1, inner.y, inner.right()).write("none announced", Role::Dim);
+            }
+        }
+    }
+    let area = Rect { width: split, ..area };
     let note = format!("{} in  {} out  ⏎ open", callers.len(), called.len());
     let inner = canvas.frame(area, &format::subject(subject), &note);
     let end = inner.right();
     let mut pen = canvas.pen(inner.x + 1, inner.y, end);
-    if let Some(service) = subject.service().and_then(|name| scene.service(name)) {
+    if let Some(service) = service {
         write_traffic(&mut pen, &service.traffic, status(scene, subject));
         pen.write_whole(&format!("{} inst", service.instances.len()), Role::Dim);
     }
@@ -299,7 +355,8 @@ pub fn about(scene: &Scene<'_>, graph: &Graph<'_>, canvas: &mut Canvas<'_>, area
     for (line, (way, edge)) in ways.iter().take(usize::from(inner.height.saturating_sub(1))).enumerate() {
         let y = inner.y + 1 + line as u16;
         let status = scene.edge_status(edge);
-        let far = if *way == "in " { format::subject(&edge.source) } else { format::service(&edge.destination) };
+        let far =
+            if *way == "in " { format::subject(&edge.source) } else { format::service(&edge.destination) };
         let mut pen = canvas.pen(inner.x + 1, y, end);
         pen.write(way, Role::Dim).skip(1);
         pen.write(&status.glyph().to_string(), Role::from(status)).skip(1);

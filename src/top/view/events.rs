@@ -35,6 +35,7 @@ static LISTING: Listing<Numbered> = Listing {
         ..Facts::default()
     },
     impact: |_, row| row.event.at_ms as f64,
+    quiet: true,
 };
 
 static COLUMNS: &[Column<Numbered>] = &[
@@ -99,7 +100,8 @@ pub fn subject(scene: &Scene<'_>, at_ms: u64, number: u32) -> Option<Target> {
     let text = row.event.subject.as_str();
     if let Some((source, called)) = text.split_once('→') {
         let edge = scene.mesh.edges.iter().find(|edge| {
-            format::subject(&edge.source) == source.trim() && format::service(&edge.destination) == called.trim()
+            format::subject(&edge.source) == source.trim()
+                && format::service(&edge.destination) == called.trim()
                 || edge.source.to_string() == source.trim() && edge.destination.to_string() == called.trim()
         })?;
         return Some(Target::Edge(edge.into()));
@@ -114,6 +116,29 @@ pub fn subject(scene: &Scene<'_>, at_ms: u64, number: u32) -> Option<Target> {
         parts().any(|part| part == short || part == long)
     })?;
     Some(Target::Service(service.name.clone()))
+}
+
+/// Draws the events that speak of one of `names`, the newest first.
+pub fn related(scene: &Scene<'_>, names: &[String], canvas: &mut Canvas<'_>, area: Rect) {
+    let inner = canvas.frame(area, "what happened to it", "");
+    let about = |event: &&EventView| {
+        let mut words = event.subject.split(['→', '@', '/', ' ']);
+        words.any(|word| names.iter().any(|name| name == word))
+    };
+    let mut line = 0;
+    for event in scene.state.events().filter(about).take(usize::from(inner.height)) {
+        let status = of_severity(event.severity);
+        let glyph = if status == Status::Ok { ' ' } else { status.glyph() };
+        let mut pen = canvas.pen(inner.x + 1, inner.y + line, inner.right());
+        pen.write(&format::clock(event.at_ms, scene.state.utc_offset_s), Role::Dim).skip(1);
+        pen.write(&glyph.to_string(), Role::from(status)).skip(1);
+        pen.write(&format!("{:<12}", event.kind), Role::Dim);
+        pen.write(&event.subject, Role::Text).skip(2).write(&event.message, Role::Dim);
+        line += 1;
+    }
+    if line == 0 && inner.height > 0 {
+        canvas.pen(inner.x + 1, inner.y, inner.right()).write("nothing that was told", Role::Dim);
+    }
 }
 
 /// The view.
@@ -151,7 +176,8 @@ impl View for Events {
         }
         let table = Rect::new(area.x, area.y + above, area.width, area.height - above);
         if rows.is_empty() {
-            let why = if all.is_empty() { "Nothing has happened yet." } else { "No event passes the filter." };
+            let why =
+                if all.is_empty() { "Nothing has happened yet." } else { "No event passes the filter." };
             canvas.pen(table.x + 2, table.y + 1, table.right()).write(why, Role::Strong);
         } else {
             LISTING.draw(scene, &rows, canvas, table);

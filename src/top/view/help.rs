@@ -26,10 +26,11 @@ pub fn lines() -> Vec<(String, String)> {
         lines.push((label(binding), binding.help.to_owned()));
     }
     lines.push(("filter".to_owned(), String::new()));
-    lines.push((FIELDS.join(" "), "compare text; * stands for anything".to_owned()));
-    lines.push((QUANTITIES.join(" "), "compare numbers: err%>1 p99>200ms rps>1.5k".to_owned()));
-    lines.push(("word".to_owned(), "any other word is looked for everywhere".to_owned()));
-    lines.push(("-term".to_owned(), "what must not be; terms apart by spaces must all hold".to_owned()));
+    lines.push(("text".to_owned(), format!("{}  * is anything", FIELDS.join(" "))));
+    lines.push(("numbers".to_owned(), QUANTITIES.join(" ")));
+    lines.push(("word".to_owned(), "looked for everywhere".to_owned()));
+    lines.push(("-term".to_owned(), "what must not be".to_owned()));
+    lines.push(("for example".to_owned(), "svc:pay* err%>1 p99>200ms -is:idle".to_owned()));
     lines.push(("signs".to_owned(), String::new()));
     for status in STATUSES {
         lines.push((status.glyph().to_string(), status.word().to_owned()));
@@ -49,7 +50,7 @@ impl View for Help {
     }
 
     fn hints(&self, _scene: &Scene<'_>) -> &'static str {
-        "esc back"
+        ""
     }
 
     fn panels(&self, _scene: &Scene<'_>) -> Vec<Vec<Target>> {

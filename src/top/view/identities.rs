@@ -26,6 +26,7 @@ pub static LISTING: Listing<IdentityView> = Listing {
         let level = if status(scene, identity).is_fault() { 1e18 } else { 0.0 };
         level - identity.status.not_after_ms as f64
     },
+    quiet: false,
 };
 
 fn left_ms(scene: &Scene<'_>, identity: &IdentityView) -> u64 {
@@ -138,11 +139,11 @@ pub struct Identities;
 
 impl View for Identities {
     fn title(&self) -> &'static str {
-        "Identities"
+        "Identity"
     }
 
     fn aliases(&self) -> &'static [&'static str] {
-        &["certs", "cert", "id", "i"]
+        &["identities", "certs", "cert", "id", "i"]
     }
 
     fn hints(&self, _scene: &Scene<'_>) -> &'static str {
@@ -235,9 +236,11 @@ fn why(scene: &Scene<'_>, identity: &IdentityView, canvas: &mut Canvas<'_>, area
     let end = inner.right();
     let at = |ms| format::clock(ms, scene.state.utc_offset_s);
     let text = format!(
-        "valid {} to {}, renewed {}",
+        "valid since {} ({} ago), until {} (in {}), renewed {}",
         at(held.not_before_ms),
+        format::age(scene.mesh.at_ms.saturating_sub(held.not_before_ms)),
         at(held.not_after_ms),
+        format::age(left_ms(scene, identity)),
         format::count(held.renewals as usize, "time"),
     );
     canvas.pen(inner.x + 1, inner.y, end).write(&text, Role::Text);
@@ -251,7 +254,8 @@ fn why(scene: &Scene<'_>, identity: &IdentityView, canvas: &mut Canvas<'_>, area
             let text = format!("× renewal failed: {error}");
             canvas.pen(inner.x + 1, inner.y + 2, end).write(&text, Role::Bad);
             let left = format::age(left_ms(scene, identity));
-            let text = format!("in {left} its calls are refused; next: mesh check, or mesh drain {}", identity.node);
+            let text =
+                format!("in {left} its calls are refused; next: mesh check, or mesh drain {}", identity.node);
             canvas.pen(inner.x + 1, inner.y + 3, end).write(&text, Role::Text);
         }
     }

@@ -1,13 +1,14 @@
 //! The views, in tab order: a new one is a new file and one entry in [`VIEWS`].
 
+pub mod events;
 pub mod edges;
 pub mod services;
 pub mod nodes;
 pub mod identities;
 pub mod denials;
-pub mod events;
-pub mod topology;
+pub mod graph;
 pub mod ego;
+pub mod topology;
 pub mod overview;
 pub mod help;
 
@@ -35,7 +36,9 @@ pub fn at(place: &Place) -> &'static dyn View {
 /// Returns the index of the view of that title or alias, in any case.
 pub fn named(name: &str) -> Option<usize> {
     let name = name.to_lowercase();
-    VIEWS.iter().position(|view| view.title().to_lowercase() == name || view.aliases().contains(&name.as_str()))
+    VIEWS
+        .iter()
+        .position(|view| view.title().to_lowercase() == name || view.aliases().contains(&name.as_str()))
 }
 
 /// Returns the page about `target`, following lines that stand for something else; `None` when there is none.
@@ -62,8 +65,12 @@ pub fn lines(scene: &Scene<'_>) -> Vec<Target> {
 pub fn selected(scene: &Scene<'_>) -> Option<(usize, Target)> {
     let lines = lines(scene);
     let cursor = scene.state.cursor();
+    let index = match (&cursor.target, cursor.index) {
+        (None, 0) => at(&scene.state.place).start(scene),
+        (_, index) => index,
+    };
     let known = cursor.target.and_then(|target| lines.iter().position(|line| *line == target));
-    let line = known.unwrap_or(cursor.index).min(lines.len().checked_sub(1)?);
+    let line = known.unwrap_or(index).min(lines.len().checked_sub(1)?);
     lines.into_iter().nth(line).map(|target| (line, target))
 }
 
@@ -86,8 +93,13 @@ pub fn tabs(width: u16, place: &Place) -> Vec<Tab> {
         shown()
             .map(|(index, view)| {
                 let current = index == place.view;
-                let title: String = view.title().chars().take(if current { long.max(9) } else { long }).collect();
-                let text = if current { format!("[{}{title}]", index + 1) } else { format!(" {}{title} ", index + 1) };
+                let title: String =
+                    view.title().chars().take(if current { long.max(8) } else { long }).collect();
+                let text = if current {
+                    format!("[{}{title}]", index + 1)
+                } else {
+                    format!(" {}{title} ", index + 1)
+                };
                 let tab = Tab { x, text, current };
                 x += (tab.text.chars().count() + gap) as u16;
                 tab
@@ -97,7 +109,7 @@ pub fn tabs(width: u16, place: &Place) -> Vec<Tab> {
     let fits = |tabs: &Vec<Tab>| {
         tabs.last().is_some_and(|tab| usize::from(tab.x) + tab.text.chars().count() <= usize::from(width))
     };
-    [(20, 1), (20, 0), (8, 0), (4, 0), (0, 0)]
+    [(20, 1), (20, 0), (4, 0), (0, 0)]
         .into_iter()
         .map(|(long, gap)| texts(long, gap))
         .find(fits)

@@ -12,6 +12,7 @@ use crate::top::format;
 use crate::top::health::{Status, judge_node};
 use crate::top::target::Target;
 use crate::top::theme::Role;
+use crate::top::view::events;
 use crate::top::widget::table::{Cell, Column, Listing, Rank, Width};
 
 /// The table of nodes.
@@ -27,6 +28,7 @@ pub static LISTING: Listing<NodeView> = Listing {
         Status::Ok => 1.0,
         Status::Idle => 0.0,
     },
+    quiet: false,
 };
 
 fn status(scene: &Scene<'_>, node: &NodeView) -> Status {
@@ -110,7 +112,11 @@ static COLUMNS: &[Column<NodeView>] = &[
         drop: 1,
         cell: |_, node, _| {
             let status = judge_node(node);
-            let word = if node.draining && node.state == MemberState::Alive { "draining" } else { state(node.state) };
+            let word = if node.draining && node.state == MemberState::Alive {
+                "draining"
+            } else {
+                state(node.state)
+            };
             Cell::new(word, if status == Status::Ok { Role::Dim } else { Role::from(status) })
         },
         rank: Some(|_, node| Rank::Text(state(node.state).to_owned())),
@@ -195,7 +201,9 @@ static COLUMNS: &[Column<NodeView>] = &[
             }
         },
         rank: Some(|scene, node| {
-            Rank::Number(-(soonest(scene, node).map_or(f64::MAX, |identity| identity.status.not_after_ms as f64)))
+            Rank::Number(
+                -(soonest(scene, node).map_or(f64::MAX, |identity| identity.status.not_after_ms as f64)),
+            )
         }),
     },
     Column {
@@ -240,7 +248,8 @@ impl View for Nodes {
     fn panels(&self, scene: &Scene<'_>) -> Vec<Vec<Target>> {
         match scene.focus() {
             Some(Target::Node(name)) => {
-                let running = scene.mesh.services.iter().filter(|s| s.instances.iter().any(|i| i.node == *name));
+                let running =
+                    scene.mesh.services.iter().filter(|s| s.instances.iter().any(|i| i.node == *name));
                 vec![running.map(|service| Target::Service(service.name.clone())).collect()]
             }
             _ => vec![LISTING.targets(&LISTING.rows(scene, &scene.mesh.nodes))],
@@ -261,11 +270,27 @@ impl View for Nodes {
         summary(scene, canvas, area);
         let rows = LISTING.rows(scene, &scene.mesh.nodes);
         let strip = strip_height(scene);
-        let below = if area.height >= 14 + strip && !scene.state.zoom { strip + 2 } else { 0 };
+        let tall = area.height >= 28;
+        let below = match (scene.state.zoom, tall) {
+            (true, _) => 0,
+            (false, true) => SAID + 2,
+            (false, false) if area.height >= 14 + strip => strip + 2,
+            (false, false) => 0,
+        };
         let table = Rect::new(area.x, area.y + 1, area.width, area.height.saturating_sub(1 + below));
         LISTING.draw(scene, &rows, canvas, table);
-        if below > 0 {
-            draw_strip(scene, canvas, Rect::new(area.x, area.bottom() - below, area.width, below));
+        if below == 0 {
+            return;
+        }
+        let panel = Rect::new(area.x, area.bottom() - below, area.width, below);
+        let selected = rows.iter().find(|row| scene.selected == Some(&(LISTING.id)(row)));
+        match selected.filter(|_| tall && area.width >= 100) {
+            Some(node) => {
+                let half = area.width / 2;
+                draw_strip(scene, canvas, Rect { width: half, ..panel });
+                says(scene, node, canvas, Rect::new(area.x + half, panel.y, area.width - half, below));
+            }
+            None => draw_strip(scene, canvas, panel),
         }
     }
 
@@ -335,6 +360,28 @@ fn page(scene: &Scene<'_>, node: &NodeView, canvas: &mut Canvas<'_>, area: Rect)
     pen.write("node ", Role::Dim).write(node.name.as_str(), Role::Strong).skip(2);
     pen.write(&format!("{} {}", status.glyph(), state(node.state)), Role::from(status)).skip(2);
     pen.write_whole(&format!("{} {}", duty(node.role), node.build), Role::Dim);
+    let height = (SAID + 2).min(area.height.saturating_sub(2));
+    says(scene, node, canvas, Rect::new(area.x, area.y + 1, area.width, height));
+    let y = area.y + 1 + height;
+    let room = area.bottom().saturating_sub(y);
+    if room >= 3 {
+        let half = if area.width >= 76 { area.width / 2 } else { area.width };
+        let height = if room >= 14 { 9 } else { room };
+        running(scene, node, canvas, Rect::new(area.x, y, half, height));
+        if half < area.width {
+            certificates(scene, node, canvas, Rect::new(area.x + half, y, area.width - half, height));
+        }
+        if height < room {
+            let area = Rect::new(area.x, y + height, area.width, room - height);
+            events::related(scene, &[node.name.to_string()], canvas, area);
+        }
+    }
+}
+
+/// Lines that a node says of itself.
+const SAID: u16 = 9;
+
+fn says(scene: &Scene<'_>, node: &NodeView, canvas: &mut Canvas<'_>, area: Rect) {
     let at_ms = scene.mesh.at_ms;
     let since = format!("{} for {}", state(node.state), format::age(at_ms.saturating_sub(node.since_ms)));
     let config = match (&node.refused, node.revision) {
@@ -361,21 +408,11 @@ fn page(scene: &Scene<'_>, node: &NodeView, canvas: &mut Canvas<'_>, area: Rect)
         ("memory", node.memory_bytes.map_or_else(unknown, |bytes| format::bytes(bytes as f64))),
         ("descriptors", node.descriptors.map_or_else(unknown, |count| count.to_string())),
     ];
-    let height = (lines.len() as u16 + 2).min(area.height.saturating_sub(2));
-    let inner = canvas.frame(Rect::new(area.x, area.y + 1, area.width, height), "what it says", "");
+    let inner = canvas.frame(area, node.name.as_str(), "");
     for (line, (label, value)) in lines.iter().take(usize::from(inner.height)).enumerate() {
         let mut pen = canvas.pen(inner.x + 1, inner.y + line as u16, inner.right());
         let role = if *label == "config" && node.refused.is_some() { Role::Bad } else { Role::Text };
         pen.write(&format!("{label:<13}"), Role::Dim).write(value, role);
-    }
-    let y = area.y + 1 + height;
-    let room = area.bottom().saturating_sub(y);
-    if room >= 3 {
-        let half = if area.width >= 76 { area.width / 2 } else { area.width };
-        running(scene, node, canvas, Rect::new(area.x, y, half, room));
-        if half < area.width {
-            certificates(scene, node, canvas, Rect::new(area.x + half, y, area.width - half, room));
-        }
     }
 }
 

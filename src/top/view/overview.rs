@@ -105,13 +105,17 @@ fn draw_attention(scene: &Scene<'_>, lints: &[&Lint], canvas: &mut Canvas<'_>, a
         0 => "needs attention".to_owned(),
         count => format!("needs attention  {count}"),
     };
-    let inner = if bare { area } else { canvas.frame(area, &title, if lints.is_empty() { "" } else { "⏎ open  x why" }) };
+    let inner = if bare {
+        area
+    } else {
+        canvas.frame(area, &title, if lints.is_empty() { "" } else { "⏎ open  x why" })
+    };
     if lints.is_empty() {
         let mut pen = canvas.pen(inner.x + 1, inner.y, inner.right());
         pen.write("● ", Role::Ok).write("nothing: ", Role::Text);
         let ready: usize = scene.mesh.services.iter().map(|service| service.instances.len()).sum();
         let calm = format!(
-            "{} on {}, all certificates current, revision {} everywhere",
+            "{} on {}, certificates current, r{} everywhere",
             format::count(ready, "instance"),
             format::count(scene.mesh.nodes.len(), "node"),
             scene.mesh.revision,
@@ -171,7 +175,7 @@ fn draw_wide(scene: &Scene<'_>, rows: &[&ServiceView], canvas: &mut Canvas<'_>, 
     let side = if area.width >= 160 { CHARTS + 20 } else { CHARTS };
     let left = area.width - side;
     let heat_height = if area.height >= 24 { (area.height / 3).clamp(8, 16) } else { 0 };
-    let table = Rect::new(area.x, area.y, left, area.height - heat_height);
+    let table = Rect::new(area.x, area.y, left - 1, area.height - heat_height);
     draw_services(scene, rows, canvas, table);
     if heat_height > 0 {
         let area = Rect::new(area.x, area.bottom() - heat_height, left, heat_height);

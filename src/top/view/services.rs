@@ -12,6 +12,7 @@ use crate::top::history::Series;
 use crate::top::target::Target;
 use crate::top::theme::Role;
 use crate::top::view::edges::{self, draw_instances, impact, retry_share, write_traffic};
+use crate::top::view::events;
 use crate::top::widget::table::{
     Cell, Column, Listing, Rank, Width, percentile, rate, success, traffic_facts, unwanted,
 };
@@ -24,6 +25,7 @@ pub static LISTING: Listing<ServiceView> = Listing {
     status: |scene, service| scene.service_status(service),
     facts,
     impact: |scene, service| impact(scene.service_status(service), &service.traffic),
+    quiet: false,
 };
 
 fn facts(service: &ServiceView) -> Facts {
@@ -221,7 +223,11 @@ impl View for Services {
                 let instance =
                     |i: &InstanceView| Target::Instance(service.name.clone(), i.node.clone(), i.port);
                 vec![
-                    service.routes.iter().map(|r| Target::Route(service.name.clone(), r.route.clone())).collect(),
+                    service
+                        .routes
+                        .iter()
+                        .map(|r| Target::Route(service.name.clone(), r.route.clone()))
+                        .collect(),
                     service.instances.iter().map(instance).collect(),
                     edges::LISTING.targets(&callers),
                     edges::LISTING.targets(&called),
@@ -270,8 +276,14 @@ pub fn empty(scene: &Scene<'_>, canvas: &mut Canvas<'_>, area: Rect) {
         vec![
             (format!("{} joined, 0 services.", format::count(nodes, "node")), Role::Strong),
             ("A service appears when a proxy announces it:".to_owned(), Role::Text),
-            ("  mesh proxy --join TOKEN --service web=8080     on the host that runs web".to_owned(), Role::Accent),
-            ("  mesh token create --install                    prints the line with a token".to_owned(), Role::Accent),
+            (
+                "  mesh proxy --join TOKEN --service web=8080     on the host that runs web".to_owned(),
+                Role::Accent,
+            ),
+            (
+                "  mesh token create --install                    prints the line with a token".to_owned(),
+                Role::Accent,
+            ),
         ]
     } else {
         let all = scene.mesh.services.len();
@@ -298,7 +310,9 @@ impl<'m> Sides<'m> {
         let mut called: Vec<&EdgeView> =
             scene.mesh.edges.iter().filter(|edge| edge.source.service() == Some(&service.name)).collect();
         for list in [&mut callers, &mut called] {
-            list.sort_by(|a, b| (edges::LISTING.impact)(scene, b).total_cmp(&(edges::LISTING.impact)(scene, a)));
+            list.sort_by(|a, b| {
+                (edges::LISTING.impact)(scene, b).total_cmp(&(edges::LISTING.impact)(scene, a))
+            });
         }
         Self { callers, called }
     }
@@ -323,7 +337,7 @@ fn page(scene: &Scene<'_>, service: &ServiceView, canvas: &mut Canvas<'_>, area:
     let Sides { callers, called } = Sides::of(scene, service);
     let sides = (callers.len().max(called.len()) as u16 + 3).clamp(4, 9);
     let room = bottom.saturating_sub(y);
-    let below = if wide && room >= sides + 6 { sides } else { 0 };
+    let below = if wide && room >= sides + 6 { sides + if room >= sides + 16 { 5 } else { 0 } } else { 0 };
     let height = (service.instances.len() as u16 + 1).clamp(2, 8).min(room.saturating_sub(below));
     let heat_height = room.saturating_sub(below + height + 1);
     let series = Series::Service(service.name.clone());
@@ -333,7 +347,12 @@ fn page(scene: &Scene<'_>, service: &ServiceView, canvas: &mut Canvas<'_>, area:
         let split = if wide && heat_height >= 6 { area.width * 2 / 3 } else { area.width };
         heat::draw(scene, &series, &title, canvas, Rect::new(area.x, y, split, heat_height));
         if split < area.width {
-            edges::trends(scene, &series, canvas, Rect::new(area.x + split, y, area.width - split, heat_height));
+            edges::trends(
+                scene,
+                &series,
+                canvas,
+                Rect::new(area.x + split, y, area.width - split, heat_height),
+            );
         }
         y += heat_height;
     }
@@ -344,9 +363,10 @@ fn page(scene: &Scene<'_>, service: &ServiceView, canvas: &mut Canvas<'_>, area:
         draw_instances(scene, service, &rows, canvas, Rect::new(area.x, y, area.width, height));
     }
     y += height;
-    if bottom.saturating_sub(y) >= 4 {
+    let room = bottom.saturating_sub(y);
+    if room >= 4 {
         let half = area.width / 2;
-        let height = bottom - y;
+        let height = if room >= sides + 3 { sides } else { room };
         let boxes = [
             ("called by", &callers, Rect::new(area.x, y, half, height)),
             ("calls", &called, Rect::new(area.x + half, y, area.width - half, height)),
@@ -359,6 +379,12 @@ fn page(scene: &Scene<'_>, service: &ServiceView, canvas: &mut Canvas<'_>, area:
                 edges::LISTING.draw(scene, list, canvas, inner);
             }
         }
+        y += height;
+    }
+    if bottom.saturating_sub(y) >= 3 {
+        let mut names = vec![format::service(&service.name)];
+        names.extend(service.instances.iter().map(|instance| instance.node.to_string()));
+        events::related(scene, &names, canvas, Rect::new(area.x, y, area.width, bottom - y));
     }
 }
 
@@ -369,6 +395,7 @@ fn draw_routes(scene: &Scene<'_>, service: &ServiceView, canvas: &mut Canvas<'_>
         status: |_, route| judge(&route.traffic, None),
         facts: |_| Facts::default(),
         impact: |_, _| 0.0,
+        quiet: false,
     };
     let rows: Vec<&RouteView> = service.routes.iter().collect();
     let selected = match scene.selected {

@@ -15,6 +15,7 @@ use crate::top::health::Status;
 use crate::top::layout::{Layout, layered};
 use crate::top::target::Target;
 use crate::top::theme::Role;
+use crate::top::view::graph::{Graph, status, target};
 use crate::top::view::{ego, services};
 use crate::top::widget::lines::{Lines, Weight};
 
@@ -24,64 +25,6 @@ const CROSSINGS_MAX: usize = 20;
 const NODES_MAX: usize = 120;
 /// Longest name drawn.
 const NAME_MAX: usize = 18;
-
-/// The services, and callers that are none, with the calls between them.
-#[derive(Debug)]
-pub struct Graph<'m> {
-    /// Sorted by name; the order of the layout's numbers.
-    pub nodes: Vec<Subject>,
-    /// The calls, by node number.
-    pub links: Vec<(usize, usize)>,
-    /// What the links are.
-    pub edges: Vec<&'m EdgeView>,
-}
-
-impl<'m> Graph<'m> {
-    /// Returns the graph of what is shown: all, or what passes the filter with its neighbours.
-    pub fn of(scene: &Scene<'m>) -> Self {
-        let rows = services::LISTING.rows(scene, &scene.mesh.services);
-        let narrowed = scene.state.chip().is_some() || scene.state.faults_only;
-        let wanted = |subject: &Subject| {
-            !narrowed || rows.iter().any(|service| Some(&service.name) == subject.service())
-        };
-        let edges: Vec<&EdgeView> = scene
-            .mesh
-            .edges
-            .iter()
-            .filter(|edge| wanted(&edge.source) || wanted(&Subject::Service(edge.destination.clone())))
-            .collect();
-        let mut nodes: Vec<Subject> = rows.iter().map(|service| Subject::Service(service.name.clone())).collect();
-        for edge in &edges {
-            nodes.push(edge.source.clone());
-            nodes.push(Subject::Service(edge.destination.clone()));
-        }
-        nodes.sort();
-        nodes.dedup();
-        let number = |subject: &Subject| nodes.binary_search(subject).unwrap_or(0);
-        let links = edges
-            .iter()
-            .map(|edge| (number(&edge.source), number(&Subject::Service(edge.destination.clone()))))
-            .collect();
-        Self { nodes, links, edges }
-    }
-}
-
-/// Returns what a subject of the graph is as a target.
-pub fn target(subject: &Subject) -> Target {
-    match subject {
-        Subject::Service(name) => Target::Service(name.clone()),
-        other => Target::Caller(other.clone()),
-    }
-}
-
-/// Returns how a subject of the graph is.
-pub fn status(scene: &Scene<'_>, subject: &Subject) -> Status {
-    if let Some(service) = subject.service().and_then(|name| scene.service(name)) {
-        return scene.service_status(service);
-    }
-    let out = scene.mesh.edges.iter().filter(|edge| edge.source == *subject);
-    out.map(|edge| scene.edge_status(edge)).max().unwrap_or(Status::Idle)
-}
 
 /// A layout that was found readable, and the columns it takes.
 struct Plan {
@@ -115,7 +58,13 @@ fn plan(scene: &Scene<'_>, graph: &Graph<'_>, width: u16, height: u16) -> Option
 
 /// Rows of the panel about the selection, below the drawing.
 fn panel_height(area: Rect) -> u16 {
-    if area.height >= 30 { 11 } else if area.height >= 16 { 5 } else { 0 }
+    if area.height >= 30 {
+        11
+    } else if area.height >= 16 {
+        5
+    } else {
+        0
+    }
 }
 
 /// The view.
@@ -157,6 +106,12 @@ impl View for Topology {
             }
             None => vec![ego::order(scene, &graph)],
         }
+    }
+
+    fn start(&self, scene: &Scene<'_>) -> usize {
+        let worst = ego::order(scene, &Graph::of(scene)).into_iter().next();
+        let lines = self.panels(scene).into_iter().flatten();
+        lines.into_iter().position(|line| Some(line) == worst).unwrap_or(0)
     }
 
     fn draw(&self, scene: &Scene<'_>, canvas: &mut Canvas<'_>, area: Rect) {

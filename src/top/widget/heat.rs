@@ -28,8 +28,14 @@ pub fn draw(scene: &Scene<'_>, series: &Series, title: &str, canvas: &mut Canvas
     let high = (0..HEAT_ROWS).rev().find(filled);
     let (Some(low), Some(high)) = (low, high) else {
         let gap = points.iter().flatten().any(|point| matches!(point, Point::Gap));
-        let why = if gap { "no data came in this window" } else { "no requests yet: the map fills as they come" };
-        canvas.put(inner.x + 1, inner.y, &format::fit(why, usize::from(inner.width.saturating_sub(2))), Role::Dim);
+        let why =
+            if gap { "no data came in this window" } else { "no requests yet: the map fills as they come" };
+        canvas.put(
+            inner.x + 1,
+            inner.y,
+            &format::fit(why, usize::from(inner.width.saturating_sub(2))),
+            Role::Dim,
+        );
         return;
     };
     let rows = bands(low, high, usize::from(inner.height));
@@ -91,7 +97,7 @@ fn count(point: Option<&Point>, band: std::ops::Range<usize>) -> u64 {
 fn bands(low: usize, high: usize, height: usize) -> Vec<std::ops::Range<usize>> {
     let used = high - low + 1;
     let size = used.div_ceil(height.max(1));
-    let lines = if size > 1 { used.div_ceil(size) } else { height.min(HEAT_ROWS) };
+    let lines = if size > 1 { used.div_ceil(size) } else { height.min(used + 2).min(HEAT_ROWS) };
     let spare = (lines * size).saturating_sub(used);
     let bottom = low.saturating_sub(spare / 2).min(HEAT_ROWS.saturating_sub(lines * size));
     (0..lines).rev().map(|line| bottom + line * size..bottom + (line + 1) * size).collect()

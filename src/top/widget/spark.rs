@@ -1,7 +1,10 @@
 //! Sparklines and bars: height is the rate, colour is failure, a gap is a gap.
+//!
+//! A line has its own scale, on which its usual value stands at half height: steady traffic is a quiet line, and what
+//! falls away or doubles is seen.
 
-use crate::top::history::{Point, Series};
 use crate::top::canvas::Scene;
+use crate::top::history::{Point, Series};
 use crate::top::theme::Role;
 
 const STEPS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -14,31 +17,42 @@ pub fn step(value: f32, peak: f32) -> char {
     if value <= 0.0 || peak <= 0.0 {
         return '·';
     }
-    let height = (value / peak).clamp(0.0, 1.0).sqrt() * 8.0;
+    let height = (value / peak).clamp(0.0, 1.0) * 8.0;
     let index = (height.ceil() as usize).clamp(1, 8) - 1;
     STEPS.get(index).copied().unwrap_or('█')
 }
 
-/// Returns the recent rate of `series` in `width` characters with their roles, on the scale of all services.
+/// Returns the recent rate of `series` in `width` characters with their roles.
 pub fn rate(scene: &Scene<'_>, series: &Series, width: u16) -> Vec<(String, Role)> {
     let (points, _) = scene.state.points(series, width);
-    let services = scene.mesh.services.iter().map(|service| service.traffic.requests_per_second as f32);
-    let own = points.iter().filter_map(rps).fold(0.0, f32::max);
-    let peak = services.fold(own, f32::max);
+    let rates: Vec<f32> = points.iter().filter_map(rps).collect();
+    let peak = scale(&rates);
     points.iter().map(|point| column(point, peak)).collect()
 }
 
-/// Returns the failures of `series`, each column on the scale of the worst.
+/// Returns the value at full height: the largest, and at least twice the mean.
+fn scale(values: &[f32]) -> f32 {
+    let most = values.iter().copied().fold(0.0, f32::max);
+    let mean = values.iter().sum::<f32>() / values.len().max(1) as f32;
+    most.max(mean * 2.0)
+}
+
+/// Returns the denials of `series`.
+pub fn denials(scene: &Scene<'_>, series: &Series, width: u16) -> Vec<(String, Role)> {
+    values(scene, series, width, |sample| sample.denied, Role::Deny)
+}
+
+/// Returns the failures of `series`.
 pub fn failures(scene: &Scene<'_>, series: &Series, width: u16) -> Vec<(String, Role)> {
     values(scene, series, width, |sample| sample.failures, Role::Bad)
 }
 
-/// Returns the slowest percentile of `series`, each column on the scale of the worst.
+/// Returns the slowest percentile of `series`.
 pub fn slowest(scene: &Scene<'_>, series: &Series, width: u16) -> Vec<(String, Role)> {
     values(scene, series, width, |sample| sample.p99_ms.unwrap_or(0.0), Role::Warn)
 }
 
-/// Returns the rate of `series` on its own scale.
+/// Returns the rate of `series`, whatever fails.
 pub fn own_rate(scene: &Scene<'_>, series: &Series, width: u16) -> Vec<(String, Role)> {
     values(scene, series, width, |sample| sample.rps, Role::Accent)
 }
@@ -55,7 +69,8 @@ fn values(
         Point::Value(sample) => Some(value(sample)),
         Point::Before | Point::Gap => None,
     };
-    let peak = points.iter().filter_map(of).fold(0.0, f32::max);
+    let known: Vec<f32> = points.iter().filter_map(of).collect();
+    let peak = scale(&known);
     points
         .iter()
         .map(|point| match point {

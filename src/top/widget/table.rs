@@ -72,6 +72,8 @@ pub struct Listing<T: 'static> {
     pub facts: fn(&T) -> Facts,
     /// Orders lines when no column does: the highest first.
     pub impact: fn(&Scene<'_>, &T) -> f64,
+    /// Whether what is well has no sign either.
+    pub quiet: bool,
 }
 
 impl<T> Listing<T> {
@@ -91,7 +93,8 @@ impl<T> Listing<T> {
             })
             .collect();
         let sort = state.sort();
-        let ranked = sort.column.and_then(|column| self.sortable().nth(column)).and_then(|column| column.rank);
+        let ranked =
+            sort.column.and_then(|column| self.sortable().nth(column)).and_then(|column| column.rank);
         if let Some(rank) = ranked {
             rows.sort_by_cached_key(|row| Ordered(rank(scene, row)));
         } else {
@@ -194,7 +197,9 @@ impl<T> Listing<T> {
         line: Rect,
     ) {
         let status = (self.status)(scene, row);
-        canvas.cell(line.x + 1, line.y, status.glyph(), Role::from(status));
+        if !(self.quiet && status == Status::Ok) {
+            canvas.cell(line.x + 1, line.y, status.glyph(), Role::from(status));
+        }
         let mut x = line.x + 3;
         for (column, width) in columns {
             let gap = if matches!(column.width, Width::Rest(_)) && !column.right { 2 } else { 0 };
@@ -218,7 +223,9 @@ impl<T> Listing<T> {
             Width::Rest(width) => width + 2,
         };
         while kept.iter().map(|column| least(column)).sum::<u16>() > room {
-            let Some(worst) = kept.iter().map(|column| column.drop).max().filter(|drop| *drop > 0) else { break };
+            let Some(worst) = kept.iter().map(|column| column.drop).max().filter(|drop| *drop > 0) else {
+                break;
+            };
             kept.retain(|column| column.drop != worst);
         }
         let mut widths: Vec<(&'static Column<T>, u16)> =
@@ -226,7 +233,8 @@ impl<T> Listing<T> {
         let mut spare = room.saturating_sub(widths.iter().map(|(_, width)| *width).sum());
         for (column, width) in &mut widths {
             if let Width::Name(_, most) = column.width {
-                let texts = rows.iter().map(|row| (column.cell)(scene, row, most).text().chars().count() as u16 + 1);
+                let texts =
+                    rows.iter().map(|row| (column.cell)(scene, row, most).text().chars().count() as u16 + 1);
                 let wanted = texts.max().unwrap_or(*width).clamp(*width, most.max(*width));
                 let more = (wanted - *width).min(spare);
                 *width += more;
