@@ -1,4 +1,7 @@
-//! How the planes meet: bodies, errors and streams of the control plane's HTTP API, and its client.
+//! How the planes meet: bodies, refusals and streams of the control plane's HTTP API, and its client.
 
-pub mod wire;
 pub mod endpoint;
+pub mod problem;
+pub mod wire;
+pub mod stream;
+pub mod client;

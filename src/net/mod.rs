@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod task;
 pub mod disk;
+pub mod resolve;
 pub mod interface;

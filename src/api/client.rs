@@ -1,0 +1,456 @@
+//! The client of the control plane's API: one typed method for each endpoint, used by proxies, consoles and commands.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Method, Request, Response, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::api::problem::Problem;
+use crate::api::stream;
+use crate::api::wire::{
+    Ack, Issued, JoinRequest, RenewRequest, ResourceEvent, ResourceList, Status, TokenCreated, TokenInfo,
+    TokenRequest, WriteResult,
+};
+use crate::identity::tls::{self, ApiConnector};
+use crate::identity::wallet::Wallet;
+use crate::logic::metric::report::Report;
+use crate::model::endpoint::Catalog;
+use crate::model::identity::Subject;
+use crate::model::name::NodeName;
+use crate::model::resource::{Kind, Resource, Revision};
+use crate::model::snapshot::Snapshot;
+use crate::model::token::Token;
+use crate::model::view::MeshView;
+use crate::net::{resolve, task};
+
+/// A control plane that does not take the connection within this time is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// An answer that takes longer is given up; signing many certificates is the slowest.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Largest answer that is read.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No control plane could be reached. Nothing was done.
+    #[error("no control plane answers: {0}")]
+    Unreachable(String),
+    /// The control plane refused. Nothing was changed.
+    #[error(transparent)]
+    Problem(#[from] Problem),
+    /// The connection broke off, or the answer is not one: whether it was done is not known.
+    #[error("the control plane's answer cannot be read: {0}")]
+    Broken(String),
+    /// No answer in time: whether it was done is not known.
+    #[error("the control plane did not answer within {ANSWER_TIMEOUT:?}")]
+    TimedOut,
+}
+
+impl Error {
+    /// Returns whether asking again later may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Broken(_) | Self::TimedOut => true,
+            Self::Problem(problem) => problem.status >= 500 || problem.status == 429,
+        }
+    }
+}
+
+impl From<stream::Error> for Error {
+    fn from(error: stream::Error) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+/// A client of one mesh's control planes. Cheap to clone; clones share the connection.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    way: Way,
+    /// The connection in use, with the wallet that it was made with.
+    link: Mutex<Option<Link>>,
+    /// Which control plane answered last.
+    good: AtomicUsize,
+}
+
+#[derive(Clone)]
+struct Link {
+    sender: http2::SendRequest<Full<Bytes>>,
+    wallet: Option<Arc<Wallet>>,
+}
+
+/// How control planes are reached.
+enum Way {
+    /// On this host, as whoever owns the process.
+    Unix(PathBuf),
+    /// With a certificate, at any of the addresses that are in force now.
+    Wallet { controls: watch::Receiver<Vec<String>>, wallet: watch::Receiver<Arc<Wallet>>, source: Subject },
+    /// Without one, trusting only what the token pins.
+    Pinned { controls: Vec<String>, pin: [u8; 32] },
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.place()).finish()
+    }
+}
+
+impl Client {
+    fn of(way: Way) -> Self {
+        Self { inner: Arc::new(Inner { way, link: Mutex::default(), good: AtomicUsize::new(0) }) }
+    }
+
+    /// Talks to the control plane on this host through its socket.
+    pub fn unix(path: &Path) -> Self {
+        Self::of(Way::Unix(path.to_owned()))
+    }
+
+    /// Talks as `source` to any of the control planes at `controls` (`host:port`), whichever answers.
+    pub fn with_wallet(
+        controls: watch::Receiver<Vec<String>>,
+        wallet: watch::Receiver<Arc<Wallet>>,
+        source: Subject,
+    ) -> Self {
+        Self::of(Way::Wallet { controls, wallet, source })
+    }
+
+    /// Talks to the control plane that a join token names and pins.
+    pub fn pinned(token: &Token) -> Self {
+        Self::of(Way::Pinned { controls: token.controls.clone(), pin: token.pin })
+    }
+
+    /// Returns where it connects, for people.
+    pub fn place(&self) -> String {
+        match &self.inner.way {
+            Way::Unix(path) => format!("unix://{}", path.display()),
+            Way::Wallet { controls, .. } => controls.borrow().join(", "),
+            Way::Pinned { controls, .. } => controls.join(", "),
+        }
+    }
+
+    // --- joining and certificates ---
+
+    /// Asks to become a member.
+    pub async fn join(&self, request: &JoinRequest) -> Result<Issued, Error> {
+        self.call(Method::POST, "/v1/join", Some(request)).await
+    }
+
+    /// Asks for new certificates.
+    pub async fn renew(&self, request: &RenewRequest) -> Result<Issued, Error> {
+        self.call(Method::POST, "/v1/renew", Some(request)).await
+    }
+
+    // --- a proxy's own things ---
+
+    /// Follows the snapshots: the newest now, and at each change.
+    pub async fn snapshots(
+        &self,
+    ) -> Result<impl Stream<Item = Result<Snapshot, Error>> + Send + Unpin + use<>, Error> {
+        self.follow("/v1/snapshot?watch=true").await
+    }
+
+    /// Tells that a revision was taken or refused.
+    pub async fn acknowledge(&self, ack: &Ack) -> Result<(), Error> {
+        self.tell(Method::POST, "/v1/ack", Some(ack)).await
+    }
+
+    /// Hands over a report.
+    pub async fn report(&self, report: &Report) -> Result<(), Error> {
+        self.tell(Method::POST, "/v1/reports", Some(report)).await
+    }
+
+    // --- the mesh ---
+
+    /// Returns who answers.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.ask("/v1/status").await
+    }
+
+    /// Returns the mesh as consoles show it.
+    pub async fn view(&self) -> Result<MeshView, Error> {
+        self.ask("/v1/view").await
+    }
+
+    /// Follows the view, once a second.
+    pub async fn views(
+        &self,
+    ) -> Result<impl Stream<Item = Result<MeshView, Error>> + Send + Unpin + use<>, Error> {
+        self.follow("/v1/view?watch=true").await
+    }
+
+    /// Returns what gossip knows there.
+    pub async fn catalog(&self) -> Result<Catalog, Error> {
+        self.ask("/v1/catalog").await
+    }
+
+    /// Refuses a node's certificates everywhere.
+    pub async fn ban(&self, node: &NodeName) -> Result<(), Error> {
+        self.tell(Method::POST, &format!("/v1/nodes/{node}/ban"), None::<&()>).await
+    }
+
+    // --- tokens ---
+
+    /// Makes a join token.
+    pub async fn create_token(&self, request: &TokenRequest) -> Result<TokenCreated, Error> {
+        self.call(Method::POST, "/v1/tokens", Some(request)).await
+    }
+
+    /// Returns the tokens there are.
+    pub async fn tokens(&self) -> Result<Vec<TokenInfo>, Error> {
+        self.ask("/v1/tokens").await
+    }
+
+    /// Takes a token back.
+    pub async fn revoke_token(&self, id: &str) -> Result<(), Error> {
+        self.tell(Method::DELETE, &format!("/v1/tokens/{id}"), None::<&()>).await
+    }
+
+    // --- resources ---
+
+    /// Returns the objects of a kind, of every namespace.
+    pub async fn list_resources(&self, kind: Kind) -> Result<ResourceList, Error> {
+        self.ask(&format!("/v1/resources/{}", kind.plural())).await
+    }
+
+    /// Follows the changes of a kind after a revision.
+    pub async fn watch_resources(
+        &self,
+        kind: Kind,
+        since: Revision,
+    ) -> Result<impl Stream<Item = Result<ResourceEvent, Error>> + Send + Unpin + use<>, Error> {
+        self.follow(&format!("/v1/resources/{}?watch=true&since={since}", kind.plural())).await
+    }
+
+    /// Returns an object.
+    pub async fn get_resource(&self, kind: Kind, namespace: &str, name: &str) -> Result<Resource, Error> {
+        self.ask(&path_of(kind, namespace, name)).await
+    }
+
+    /// Writes an object: only over the revision that it says it is of, if it says so. `dry_run` checks and writes nothing.
+    pub async fn put_resource(&self, resource: &Resource, dry_run: bool) -> Result<WriteResult, Error> {
+        let metadata = resource.metadata();
+        let path = path_of(resource.kind(), &metadata.namespace, &metadata.name);
+        let query = if dry_run { "?dryRun=true" } else { "" };
+        self.call(Method::PUT, &format!("{path}{query}"), Some(resource)).await
+    }
+
+    /// Removes an object.
+    pub async fn delete_resource(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<WriteResult, Error> {
+        self.call(Method::DELETE, &path_of(kind, namespace, name), None::<&()>).await
+    }
+
+    // --- the way there and back ---
+
+    async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        self.call(Method::GET, path, None::<&()>).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, Error> {
+        let answer = self.exchange(method, path, body).await?;
+        serde_json::from_slice(&answer).map_err(|error| Error::Broken(error.to_string()))
+    }
+
+    async fn tell(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<(), Error> {
+        self.exchange(method, path, body).await.map(drop)
+    }
+
+    /// Sends a request and reads the whole answer.
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Bytes, Error> {
+        let exchange = async {
+            let response = self.send(method, path, body).await?;
+            let status = response.status();
+            let bytes = read(response.into_body()).await?;
+            if status.is_success() { Ok(bytes) } else { Err(problem(status.as_u16(), &bytes)) }
+        };
+        timeout(ANSWER_TIMEOUT, exchange).await.map_err(|_| Error::TimedOut)?
+    }
+
+    /// Sends a request and reads the answer line by line, for as long as it goes on.
+    async fn follow<T: DeserializeOwned + Send + 'static>(
+        &self,
+        path: &str,
+    ) -> Result<impl Stream<Item = Result<T, Error>> + Send + Unpin + use<T>, Error> {
+        let sent = timeout(ANSWER_TIMEOUT, self.send(Method::GET, path, None::<&()>)).await;
+        let response = sent.map_err(|_| Error::TimedOut)??;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(problem(status.as_u16(), &read(response.into_body()).await?));
+        }
+        Ok(stream::lines(response.into_body()).map_err(Error::from).boxed())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Response<Incoming>, Error> {
+        let broken = |error: &dyn fmt::Display| Error::Broken(error.to_string());
+        let bytes = body.map(serde_json::to_vec).transpose().map_err(|error| broken(&error))?;
+        let mut request = Request::builder().method(method);
+        if bytes.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = Full::new(Bytes::from(bytes.unwrap_or_default()));
+        if let Way::Unix(socket) = &self.inner.way {
+            let request =
+                request.uri(path).header(HOST, "control").body(body).map_err(|error| broken(&error))?;
+            return send_unix(socket, request).await;
+        }
+        let uri: Uri = format!("https://control{path}").parse().map_err(|error| broken(&error))?;
+        let request = request.uri(uri).body(body).map_err(|error| broken(&error))?;
+        let mut sender = self.sender().await?;
+        sender.send_request(request).await.map_err(|error| {
+            self.forget();
+            broken(&error)
+        })
+    }
+
+    /// Returns the open connection, or opens one to the first control plane that takes it.
+    async fn sender(&self) -> Result<http2::SendRequest<Full<Bytes>>, Error> {
+        let (controls, connector, wallet) = match &self.inner.way {
+            Way::Unix(_) => return Err(Error::Broken("a socket has no shared connection".to_owned())),
+            Way::Wallet { controls, wallet, source } => {
+                let wallet = wallet.borrow().clone();
+                let connector = ApiConnector::of(&wallet, source).map_err(|error| unreachable(&error))?;
+                (controls.borrow().clone(), connector, Some(wallet))
+            }
+            Way::Pinned { controls, pin } => {
+                (controls.clone(), ApiConnector::pinned(*pin).map_err(|error| unreachable(&error))?, None)
+            }
+        };
+        if let Some(sender) = self.open_link(wallet.as_ref()) {
+            return Ok(sender);
+        }
+        let first = self.inner.good.load(Ordering::Relaxed);
+        let mut reasons = Vec::new();
+        for step in 0..controls.len() {
+            let index = (first + step) % controls.len();
+            let Some(control) = controls.get(index) else { continue };
+            match dial(control, &connector).await {
+                Ok(sender) => {
+                    self.inner.good.store(index, Ordering::Relaxed);
+                    let link = Link { sender: sender.clone(), wallet };
+                    *self.inner.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
+                    return Ok(sender);
+                }
+                Err(reason) => reasons.push(format!("{control}: {reason}")),
+            }
+        }
+        Err(Error::Unreachable(if reasons.is_empty() {
+            "no address is known".to_owned()
+        } else {
+            reasons.join("; ")
+        }))
+    }
+
+    /// Returns the connection in use, unless it is closed or was made with another wallet.
+    fn open_link(&self, wallet: Option<&Arc<Wallet>>) -> Option<http2::SendRequest<Full<Bytes>>> {
+        let link = self.inner.link.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let same = match (&link.wallet, wallet) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        (same && !link.sender.is_closed()).then_some(link.sender)
+    }
+
+    fn forget(&self) {
+        *self.inner.link.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn path_of(kind: Kind, namespace: &str, name: &str) -> String {
+    format!("/v1/resources/{}/{namespace}/{name}", kind.plural())
+}
+
+fn unreachable(error: &tls::Error) -> Error {
+    Error::Unreachable(error.to_string())
+}
+
+fn problem(status: u16, body: &[u8]) -> Error {
+    let mut problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+    problem.status = status;
+    Error::Problem(problem)
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Error> {
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| Error::Broken(error.to_string()))
+}
+
+async fn send_unix(socket: &Path, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
+    let gone = |error: &dyn fmt::Display| Error::Unreachable(format!("{}: {error}", socket.display()));
+    let stream = UnixStream::connect(socket).await.map_err(|error| gone(&error))?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| gone(&error))?;
+    task::spawn("api-connection", connection);
+    sender.send_request(request).await.map_err(|error| Error::Broken(error.to_string()))
+}
+
+/// Connects to one control plane.
+async fn dial(control: &str, connector: &ApiConnector) -> Result<http2::SendRequest<Full<Bytes>>, String> {
+    let host = resolve::split(control).map(|(host, _)| host).ok_or("not HOST:PORT")?;
+    let mut last = "it has no address".to_owned();
+    for address in resolve::addresses(control).await.map_err(|error| error.to_string())? {
+        let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                last = error.to_string();
+                continue;
+            }
+            Err(_) => {
+                last = format!("no connection within {CONNECT_TIMEOUT:?}");
+                continue;
+            }
+        };
+        let stream = connector.connect(host, stream).await.map_err(|error| error.to_string())?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
+        task::spawn("api-connection", connection);
+        return Ok(sender);
+    }
+    Err(last)
+}
