@@ -8,10 +8,9 @@
 //! authentication. Of a signing request only the public key is taken, once its signature proves possession. The common
 //! name is the node's: what bans are about.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -526,20 +525,12 @@ fn read_key_file(path: &Path, certificate: &[u8]) -> Result<KeyPair, Error> {
     }
 }
 
-/// Writes a file whole or not at all, in a directory for its owner alone.
+/// Writes a file of the root, in a directory for its owner alone.
 fn write_file(dir: &Path, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
     let path = dir.join(name);
-    let partial = dir.join(format!("{name}.partial"));
-    let write = || {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&partial)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&partial, &path)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(|source| Error::File { path: path.clone(), source })
+    disk::make_dir(dir)
+        .and_then(|()| disk::write_file(&path, content, mode))
+        .map_err(|source| Error::File { path, source })
 }
 
 fn pem(label: &str, der: &[u8]) -> String {

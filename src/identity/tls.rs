@@ -115,6 +115,8 @@ pub struct ApiPeer {
     pub node: NodeName,
     /// SHA-256 of its public key, hexadecimal.
     pub key: String,
+    /// End of the certificate's validity, Unix milliseconds: what the connection may do ends with it.
+    pub not_after_ms: u64,
     /// Whether the certificate has expired: it may renew, and nothing else.
     pub expired: bool,
 }
@@ -418,7 +420,8 @@ impl ApiAcceptor {
         let now_ms = clock::wall_ms();
         let peer = side.judge.judge(chain, now_ms, Lateness::Allowed)?;
         let expired = now_ms > peer.not_after_ms;
-        let peer = ApiPeer { id: peer.id, node: peer.node, key: HEXLOWER.encode(&peer.key), expired };
+        let key = HEXLOWER.encode(&peer.key);
+        let peer = ApiPeer { id: peer.id, node: peer.node, key, not_after_ms: peer.not_after_ms, expired };
         Ok((stream, Some(peer)))
     }
 }

@@ -11,3 +11,4 @@ mod examples;
 mod manifest;
 mod api;
 mod screens;
+mod control;

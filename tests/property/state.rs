@@ -2,6 +2,7 @@
 
 use mesh::logic::state::command::{Admission, TokenUse};
 use mesh::logic::state::record::{Issuance, JoinToken};
+use mesh::logic::state::rotation::{self, KNOWN_MS, OPENS_MS, SEALS_MS};
 use mesh::logic::state::{Change, Command, Event, Expected, Refusal, State, Written};
 use mesh::model::endpoint::Role;
 use mesh::model::identity::Subject;
@@ -285,4 +286,26 @@ fn a_ban_outlives_the_record_of_its_node() {
     let back = state.apply(Command { at_ms: 2, change: Change::Admit(admission(1, 2, 0)) });
 
     assert_eq!(back, Err(Refusal::Banned(node(1))));
+}
+
+/// Whatever the moments at which somebody looks: a key is known before it seals, and opens after it sealed.
+#[test]
+fn a_gossip_key_is_known_an_hour_before_it_seals_and_opens_a_day_after() {
+    let mut state = founded();
+    let install = Change::InstallGossipKey { id: 255, key: "first".to_owned() };
+    state.apply(Command { at_ms: 0, change: install }).unwrap();
+    let mut steps = Vec::new();
+    for at_ms in (0..SEALS_MS * 2).step_by(600_000) {
+        let settled = at_ms % 7 != 0;
+        if let Some(change) = rotation::due(state.gossip(), settled, at_ms, || "next".to_owned()) {
+            state.apply(Command { at_ms, change }).unwrap();
+            steps.push((at_ms, state.gossip().iter().map(|key| key.id).collect::<Vec<_>>()));
+        }
+    }
+
+    let rings: Vec<_> = steps.iter().map(|(_, ring)| ring.as_slice()).collect();
+    assert_eq!(rings[..3], [&[255, 0][..], &[0, 255], &[0]]);
+    assert!(
+        steps[0].0 >= SEALS_MS && steps[1].0 >= steps[0].0 + KNOWN_MS && steps[2].0 >= steps[1].0 + OPENS_MS
+    );
 }

@@ -5,10 +5,12 @@
 
 use std::convert::Infallible;
 use std::fs;
+use std::future::poll_fn;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
@@ -21,13 +23,15 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::Service as _;
 
-use crate::control::http::access::Caller;
+use crate::control::enrollment::Holder;
+use crate::control::http::access::{Caller, Certificate};
+use crate::identity::tls::{ApiAcceptor, ApiPeer};
 use crate::net::task;
 
 /// Connections of the mesh: a few for each of some thousand proxies.
-const MESH_CONNECTIONS_MAX: usize = 16_384;
+const MESH_CONNECTIONS_MAX: u32 = 16_384;
 /// Connections to the unix socket and to the health address, each.
-const LOCAL_CONNECTIONS_MAX: usize = 256;
+const LOCAL_CONNECTIONS_MAX: u32 = 256;
 /// A head that has not arrived by then, or a connection idle for so long, is given up.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest request head, bytes.
@@ -47,27 +51,40 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Site {
     router: Router,
     slots: Arc<Semaphore>,
+    slots_max: u32,
     closing: watch::Receiver<bool>,
 }
 
 impl Site {
     /// Makes a site for the connections of the mesh.
     pub fn mesh(router: Router, closing: watch::Receiver<bool>) -> Self {
-        Self { router, slots: Arc::new(Semaphore::new(MESH_CONNECTIONS_MAX)), closing }
+        Self::new(router, closing, MESH_CONNECTIONS_MAX)
     }
 
     /// Makes a site for connections from this host.
     pub fn local(router: Router, closing: watch::Receiver<bool>) -> Self {
-        Self { router, slots: Arc::new(Semaphore::new(LOCAL_CONNECTIONS_MAX)), closing }
+        Self::new(router, closing, LOCAL_CONNECTIONS_MAX)
+    }
+
+    fn new(router: Router, closing: watch::Receiver<bool>, slots_max: u32) -> Self {
+        Self { router, slots: Arc::new(Semaphore::new(slots_max as usize)), slots_max, closing }
+    }
+
+    /// Waits until no connection is left.
+    pub async fn drained(&self) {
+        let _all = self.slots.acquire_many(self.slots_max).await;
     }
 
     /// Waits for room, then for `accept`; `None` when the site closes.
-    async fn next<T>(&self, accept: impl AsyncFn() -> io::Result<T>) -> Option<(T, OwnedSemaphorePermit)> {
+    async fn next<T>(
+        &self,
+        mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Option<(T, OwnedSemaphorePermit)> {
         let mut closing = self.closing.clone();
         loop {
             let accepted = async {
                 let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(io::Error::other)?;
-                Ok::<_, io::Error>((accept().await?, slot))
+                Ok::<_, io::Error>((poll_fn(&mut accept).await?, slot))
             };
             tokio::select! {
                 () = closed(&mut closing) => return None,
@@ -140,7 +157,7 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 
 /// Serves plain HTTP until the site closes.
 pub async fn plain(listener: TcpListener, site: Site) {
-    while let Some(((stream, _), slot)) = site.next(async || listener.accept().await).await {
+    while let Some(((stream, _), slot)) = site.next(|context| listener.poll_accept(context)).await {
         bound(&stream);
         let connection = site.clone().connection(stream, Caller::Nobody, false);
         task::spawn("control-admin", async move {
@@ -148,6 +165,29 @@ pub async fn plain(listener: TcpListener, site: Site) {
             drop(slot);
         });
     }
+}
+
+/// Serves the mesh by TLS until the site closes.
+pub async fn mesh(listener: TcpListener, site: Site, acceptor: Arc<ApiAcceptor>) {
+    while let Some(((stream, _), slot)) = site.next(|context| listener.poll_accept(context)).await {
+        bound(&stream);
+        let (site, acceptor) = (site.clone(), Arc::clone(&acceptor));
+        task::spawn("control-api-connection", async move {
+            match acceptor.accept(stream).await {
+                Ok((stream, peer)) => {
+                    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                    site.connection(stream, peer.map_or(Caller::Nobody, mesh_caller), http2).await;
+                }
+                Err(error) => tracing::debug!(%error, "api handshake failed"),
+            }
+            drop(slot);
+        });
+    }
+}
+
+fn mesh_caller(peer: ApiPeer) -> Caller {
+    let holder = Holder { subject: peer.id.subject, node: peer.node, key: peer.key };
+    Caller::Certificate(Certificate { holder, not_after_ms: peer.not_after_ms })
 }
 
 /// Makes the socket of administrators, in place of one that an earlier process left behind.
@@ -163,7 +203,7 @@ pub fn bind_socket(path: &Path) -> io::Result<UnixListener> {
 
 /// Serves administrators until the site closes.
 pub async fn socket(listener: UnixListener, site: Site) {
-    while let Some(((stream, _), slot)) = site.next(async || listener.accept().await).await {
+    while let Some(((stream, _), slot)) = site.next(|context| listener.poll_accept(context)).await {
         let caller = local_caller(&stream);
         let connection = site.clone().connection(stream, caller, false);
         task::spawn("control-socket", async move {

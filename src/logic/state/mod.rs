@@ -4,6 +4,7 @@
 //! - [`record`]: what the state is made of.
 //! - [`command`]: what may be asked of it, what it answers, and why it refuses.
 //! - [`machine`]: the state and the one way to change it.
+//! - [`rotation`]: which change of the gossip keys is due.
 //!
 //! Time, random ids and the hashes of secrets come with the commands: nothing here reads a clock or draws a number.
 //! Nothing here knows how many control planes there are.
@@ -11,6 +12,7 @@
 pub mod record;
 pub mod command;
 pub mod machine;
+pub mod rotation;
 
 pub use command::{Change, Command, Event, Expected, Refusal, Written};
 pub use machine::State;
