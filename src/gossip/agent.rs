@@ -171,17 +171,29 @@ impl Agent {
 
     /// Replaces the ring of keys: the first seals from now on, all open.
     pub fn rekey(&self, keys: GossipKeys) {
-        self.wishes.send_if_modified(|wishes| std::mem::replace(&mut wishes.keys, keys.clone()) != keys);
+        self.wishes.send_if_modified(|wishes| {
+            let changed = wishes.keys != keys;
+            wishes.keys = keys;
+            changed
+        });
     }
 
     /// Replaces the pass, after a renewal.
     pub fn repass(&self, pass: GossipPass) {
-        self.wishes.send_if_modified(|wishes| std::mem::replace(&mut wishes.pass, pass.clone()) != pass);
+        self.wishes.send_if_modified(|wishes| {
+            let changed = wishes.pass != pass;
+            wishes.pass = pass;
+            changed
+        });
     }
 
     /// Replaces the root certificates (DER), while they are rolled over.
     pub fn trust(&self, roots: Vec<Vec<u8>>) {
-        self.wishes.send_if_modified(|wishes| std::mem::replace(&mut wishes.roots, roots.clone()) != roots);
+        self.wishes.send_if_modified(|wishes| {
+            let changed = wishes.roots != roots;
+            wishes.roots = roots;
+            changed
+        });
     }
 
     /// Returns the gossip addresses of the members that are there, to be kept for the next start. Sorted.

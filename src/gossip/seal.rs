@@ -366,7 +366,10 @@ fn parse(header: &[u8; HEADER_BYTES]) -> Option<(u8, Sender, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use data_encoding::BASE64;
+
+    use crate::gossip::seal::{Refused, Ring, Seal, Window};
+    use crate::model::snapshot::GossipKeys;
 
     fn ring(ids: &[u8]) -> Ring {
         let ring = ids.iter().map(|id| (*id, BASE64.encode(&[*id; 32]))).collect();
@@ -399,7 +402,8 @@ mod tests {
         }
 
         assert!(b.senders.is_empty());
-        assert_eq!(b.open(&mut packet.clone()).unwrap(), b"hello");
+        let mut unchanged = packet;
+        assert_eq!(b.open(&mut unchanged).unwrap(), b"hello");
     }
 
     #[test]
@@ -424,7 +428,7 @@ mod tests {
         assert!(!window.admit(37) && !window.admit(100));
         assert!(window.admit(99) && !window.admit(99));
         assert!(window.admit(1000) && !window.admit(100));
-        assert!(window.admit(0) == false && window.admit(1001));
+        assert!(!window.admit(0) && window.admit(1001));
     }
 
     #[test]

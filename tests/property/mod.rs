@@ -13,3 +13,5 @@ mod resilience;
 mod authorize;
 mod compile;
 mod validate;
+mod wire;
+mod catalog;

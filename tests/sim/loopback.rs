@@ -103,12 +103,10 @@ fn said(services: u16) -> Said {
 async fn sees(agent: &Agent, what: &str, done: impl Fn(&Catalog) -> bool) -> Arc<Catalog> {
     let mut catalog = agent.catalog();
     let found = tokio::time::timeout(PATIENCE, catalog.wait_for(|catalog| done(catalog))).await;
-    let found = found.map(|found| found.map(|catalog| Arc::clone(&catalog)));
-    match found {
-        Ok(Ok(catalog)) => catalog,
-        Ok(Err(_)) => panic!("the agent stopped: {what}"),
-        Err(_) => panic!("never saw: {what}; sees {:#?}, {:?}", agent.catalog().borrow(), agent.counts()),
+    if let Ok(found) = found {
+        return Arc::clone(&found.expect("the agent runs as long as it is held"));
     }
+    panic!("never saw: {what}; sees {:#?}, {:?}", agent.catalog().borrow(), agent.counts())
 }
 
 fn state(catalog: &Catalog, node: &str) -> Option<MemberState> {

@@ -56,6 +56,7 @@ pub(crate) struct World {
 }
 
 /// Returns the seed of this run: `MESH_SEED`, or `default`. It is printed, so that a failure can be repeated.
+#[expect(clippy::print_stderr, reason = "shown when a test fails")]
 pub(crate) fn seed(default: u64) -> u64 {
     let seed = std::env::var("MESH_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     eprintln!("MESH_SEED={seed}");
@@ -85,7 +86,7 @@ fn toy_signature(key: &[u8; 32], body: &[u8]) -> Vec<u8> {
             .chain(key)
             .fold(7, |hash: u64, byte| hash.wrapping_mul(0x0100_0000_01b3) ^ u64::from(*byte)),
     );
-    (0..8).flat_map(|_| draws.next().to_be_bytes()).collect()
+    (0..8).flat_map(|_| draws.draw().to_be_bytes()).collect()
 }
 
 /// Checks a record as the world's control plane would have it.
@@ -152,7 +153,7 @@ impl World {
     fn boot(&mut self, index: usize, epoch: u64) -> Node {
         let me = Identity { node: name(index), epoch, life: 0, addr: addr(index) };
         let seeds = vec![addr(0)];
-        let (seed, wall_ms) = (self.draws.next(), self.wall_ms());
+        let (seed, wall_ms) = (self.draws.draw(), self.wall_ms());
         let cluster = Cluster::new(Settings { me, seeds, known: Vec::new(), seed, wall_ms }, self.now);
         let (history, last) = (Vec::new(), BTreeMap::new());
         Node {
@@ -360,7 +361,7 @@ impl World {
     }
 
     fn latency(&mut self) -> Duration {
-        Duration::from_micros(300 + self.draws.next() % 1200)
+        Duration::from_micros(300 + self.draws.draw() % 1200)
     }
 
     /// Carries out what a node wants.
@@ -368,7 +369,7 @@ impl World {
         let now = self.now;
         while let Some(transmit) = self.nodes[index].cluster.poll_transmit() {
             self.packets += 1;
-            if self.draws.next() % 100 >= self.loss_percent {
+            if self.draws.draw() % 100 >= self.loss_percent {
                 let at = now + self.latency();
                 let (from, to) = (addr(index), transmit.to);
                 self.push(at, Event::Packet { from, to, payload: transmit.payload });

@@ -112,9 +112,8 @@ impl Records {
         }
         match self.entries.get(&node) {
             Some(known) if !entry.replaces(known) => return Merged::Known,
-            Some(_) => {}
             None if self.entries.len() >= NODES_MAX => return Merged::Full,
-            None => {}
+            Some(_) | None => {}
         }
         self.forgotten.remove(&node);
         self.entries.insert(node, Arc::new(entry));

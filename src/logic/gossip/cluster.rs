@@ -9,16 +9,13 @@ use std::time::{Duration, Instant};
 use crate::logic::gossip::catalog::{Entry, Judge, Merged, Records, Verdict, Writing};
 use crate::logic::gossip::contact::{Contacts, Draws};
 use crate::logic::gossip::membership::{Belief, FANOUT, GOSSIP_PERIOD, Membership, State};
+use crate::logic::gossip::roster::{DEAD_FOR, Roster, Seen};
 use crate::logic::gossip::rumor::Rumors;
 use crate::logic::gossip::sync::{self, Aged, Answer, Offer, Rest};
 use crate::logic::gossip::wire::{Error, Identity, PACKET_BYTES_MAX, Packet, Signed, Word, encode};
 use crate::model::endpoint::{Catalog, Member, MemberState};
 use crate::model::name::NodeName;
 
-/// For how long a dead node is shown.
-pub const DEAD_FOR: Duration = Duration::from_hours(1);
-/// For how long a node that left is shown.
-pub const LEFT_FOR: Duration = Duration::from_mins(10);
 /// Shortest time between two catalogues.
 pub const PUBLISH_PERIOD: Duration = Duration::from_millis(50);
 /// How long changes of belief are gathered before they are looked at.
@@ -60,15 +57,6 @@ pub struct Transmit {
     pub payload: Vec<u8>,
 }
 
-/// What this node sees of another.
-#[derive(Debug)]
-struct Seen {
-    identity: Identity,
-    state: MemberState,
-    since_ms: u64,
-    rtt_us: Option<u32>,
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct Cluster {
@@ -79,7 +67,7 @@ pub struct Cluster {
     rumors: Rumors,
     contacts: Contacts,
     draws: Draws,
-    seen: BTreeMap<NodeName, Seen>,
+    roster: Roster,
     noticed: BTreeMap<NodeName, Writing>,
     out: VecDeque<Transmit>,
     exchanges: VecDeque<SocketAddr>,
@@ -109,12 +97,12 @@ impl Cluster {
         Self {
             start: now,
             start_ms: settings.wall_ms,
-            membership: Membership::new(settings.me, draws.next()),
+            membership: Membership::new(settings.me, draws.draw()),
             records: Records::default(),
             rumors: Rumors::default(),
-            contacts: Contacts::new(addr, &settings.seeds, &settings.known, draws.next(), now),
+            contacts: Contacts::new(addr, &settings.seeds, &settings.known, draws.draw(), now),
             draws,
-            seen: BTreeMap::new(),
+            roster: Roster::default(),
             noticed: BTreeMap::new(),
             out: VecDeque::new(),
             exchanges: VecDeque::new(),
@@ -223,10 +211,6 @@ impl Cluster {
             }
             return;
         }
-        let back = self.seen.get(&node).is_some_and(|seen| is_here(seen.state));
-        if back {
-            self.records.recall(&node);
-        }
         if !self.records.wants(&node, entry.writing()) {
             return;
         }
@@ -258,7 +242,7 @@ impl Cluster {
             word
         } else {
             let (epoch, version) = entry.writing();
-            let at = self.seen.get(&node).map_or(self.me().addr, |seen| seen.identity.addr);
+            let at = self.roster.find(&node).map_or(self.me().addr, |seen| seen.identity.addr);
             Word::Notice { node: node.clone(), epoch, version, at }
         };
         self.rumors.add(node, word);
@@ -267,7 +251,7 @@ impl Cluster {
     /// Returns the next packet to send.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         if let Some((to, swim)) = self.membership.poll_transmit() {
-            let here = self.seen.get(&to.node).is_none_or(|seen| is_here(seen.state));
+            let here = self.roster.find(&to.node).is_none_or(Seen::is_here);
             let room = PACKET_BYTES_MAX.saturating_sub(swim.len() + FRAME_BYTES);
             let words = if here { self.rumors.take(room, self.tellings()) } else { Vec::new() };
             return Some(Transmit { to: to.addr, payload: encode(&Packet::Gossip { swim, words }) });
@@ -305,9 +289,7 @@ impl Cluster {
             self.keep_house(now);
         }
         if self.contacts.poll_timeout() <= now {
-            let gone = |seen: &&Seen| seen.state == MemberState::Dead;
-            let dead: BTreeSet<_> = self.seen.values().filter(gone).map(|seen| seen.identity.addr).collect();
-            let active = self.active_addrs();
+            let (active, dead) = (self.active_addrs(), self.roster.dead());
             self.exchanges.extend(self.contacts.handle_timeout(&active, &dead, now));
         }
     }
@@ -317,7 +299,7 @@ impl Cluster {
         if let Some(farewell) = &self.farewell {
             return farewell.next;
         }
-        let gossip = (!self.rumors.is_empty()).then_some(self.gossip_at);
+        let gossip = (!self.rumors.is_empty() && self.membership.active_len() > 0).then_some(self.gossip_at);
         let publish = self.dirty.then_some(self.publish_at);
         let always = [self.contacts.poll_timeout(), self.housekeeping_at];
         let sometimes = [self.membership.poll_timeout(), self.refresh_at, gossip, publish];
@@ -351,95 +333,33 @@ impl Cluster {
     /// Looks at what membership believes and at the records, and notes what changed.
     fn refresh(&mut self, now: Instant) {
         self.refresh_at = None;
-        let now_ms = self.clock_ms(now);
-        let beliefs: Vec<Belief> = self.membership.beliefs().collect();
-        let names: BTreeSet<&NodeName> = beliefs.iter().map(|belief| &belief.identity.node).collect();
-        let before = self.seen.len();
-        self.seen.retain(|node, _| names.contains(node));
-        self.dirty |= self.seen.len() != before;
-        for Belief { identity, state, .. } in &beliefs {
+        let look = self.roster.look(&self.membership, &self.records, self.clock_ms(now));
+        for identity in look.arrived {
+            self.records.recall(&identity.node);
             let record = self.records.find(&identity.node);
-            let left = record.is_some_and(|e| e.statement.left && e.statement.record.epoch >= identity.epoch);
-            let current = record.is_some_and(|entry| entry.statement.record.epoch >= identity.epoch);
-            let state = match state {
-                _ if left => MemberState::Left,
-                State::Alive => MemberState::Alive,
-                State::Suspect => MemberState::Suspect,
-                State::Down => MemberState::Dead,
-            };
-            let known = self.seen.get(&identity.node);
-            if known.is_none_or(|seen| !is_here(seen.state)) && is_here(state) {
-                self.records.recall(&identity.node);
-                if !current {
-                    // Its announcement is probably under way; if not, it is fetched.
-                    self.contacts.want(identity.addr, now + Duration::from_secs(1));
-                }
+            if record.is_none_or(|entry| entry.statement.record.epoch < identity.epoch) {
+                // Its announcement is probably under way; if not, it is fetched.
+                self.contacts.want(identity.addr, now + Duration::from_secs(1));
             }
-            self.note(identity, state, now_ms);
         }
-        let buried = beliefs.into_iter().filter(|belief| belief.state != State::Down).filter(|belief| {
-            self.seen.get(&belief.identity.node).is_some_and(|seen| seen.state == MemberState::Left)
-        });
-        for belief in buried.collect::<Vec<_>>() {
-            self.membership.bury(belief.identity, now);
+        for identity in look.departed {
+            self.membership.bury(identity, now);
         }
         self.membership.take_changed();
+        self.dirty |= self.roster.take_changed();
     }
 
-    fn note(&mut self, identity: &Identity, state: MemberState, now_ms: u64) {
-        match self.seen.get_mut(&identity.node) {
-            Some(seen) => {
-                if seen.state != state {
-                    // Who says good-bye after it was missed has been gone since then.
-                    if !(seen.state == MemberState::Dead && state == MemberState::Left) {
-                        seen.since_ms = now_ms;
-                    }
-                    seen.state = state;
-                    self.dirty = true;
-                }
-                if seen.identity != *identity {
-                    self.dirty |=
-                        seen.identity.addr != identity.addr || seen.identity.epoch != identity.epoch;
-                    seen.identity = identity.clone();
-                }
-            }
-            None => {
-                let seen = Seen { identity: identity.clone(), state, since_ms: now_ms, rtt_us: None };
-                self.seen.insert(identity.node.clone(), seen);
-                self.dirty = true;
-            }
-        }
-    }
-
-    /// Forgets who is gone for long, and takes over round trips that changed by more than a quarter.
+    /// Forgets who is gone for long, and looks at round trips.
     fn keep_house(&mut self, now: Instant) {
-        let now_ms = self.clock_ms(now);
         self.records.expire(now);
-        for (node, seen) in &mut self.seen {
-            let measured = self.membership.round_trip_us(node);
-            let similar = measured.zip(seen.rtt_us).is_some_and(|(new, old)| new.abs_diff(old) <= old / 4);
-            if !similar && measured != seen.rtt_us {
-                seen.rtt_us = measured;
-                self.dirty = true;
-            }
-        }
-        let expired = |seen: &Seen| {
-            let age = Duration::from_millis(now_ms.saturating_sub(seen.since_ms));
-            match seen.state {
-                MemberState::Dead => age >= DEAD_FOR,
-                MemberState::Left => age >= LEFT_FOR,
-                MemberState::Alive | MemberState::Suspect => false,
-            }
-        };
-        let gone: Vec<Identity> =
-            self.seen.values().filter(|seen| expired(seen)).map(|seen| seen.identity.clone()).collect();
-        for identity in gone {
-            self.seen.remove(&identity.node);
+        self.roster.time_all(&self.membership);
+        for identity in self.roster.expired(self.clock_ms(now)) {
+            self.roster.remove(&identity.node);
             self.records.forget(&identity.node, now);
             self.rumors.drop_node(&identity.node);
             self.membership.forget(&identity, now);
-            self.dirty = true;
         }
+        self.dirty |= self.roster.take_changed();
     }
 
     fn clock_ms(&self, now: Instant) -> u64 {
@@ -518,19 +438,9 @@ impl Cluster {
             since_ms: self.start_ms,
             rtt_us: None,
         };
-        let others = self.seen.iter().map(|(node, seen)| {
-            let entry = self.records.find(node);
-            let current = entry.filter(|entry| entry.statement.record.epoch >= seen.identity.epoch);
-            let member = Member {
-                record: current.map(|entry| entry.statement.record.clone()),
-                state: seen.state,
-                gossip: seen.identity.addr,
-                since_ms: seen.since_ms,
-                rtt_us: seen.rtt_us,
-            };
-            (node.clone(), member)
-        });
-        Catalog { members: others.chain([(me.node.clone(), myself)]).collect() }
+        let mut members = self.roster.members(&self.records);
+        members.insert(me.node.clone(), myself);
+        Catalog { members }
     }
 
     // --- exchanges --------------------------------------------------------------------------------------------------
@@ -604,7 +514,7 @@ impl Cluster {
     fn aged(&self, now: Instant) -> Vec<Aged> {
         let now_ms = self.clock_ms(now);
         let aged = |belief: Belief| {
-            let seen = self.seen.get(&belief.identity.node);
+            let seen = self.roster.find(&belief.identity.node);
             let age_ms = seen.map_or(0, |seen| now_ms.saturating_sub(seen.since_ms));
             Aged { belief, age_s: (age_ms / 1000) as u32 }
         };
@@ -625,12 +535,12 @@ impl Cluster {
         for Aged { belief, age_s } in beliefs {
             let node = &belief.identity.node;
             let age = Duration::from_secs(u64::from(age_s));
-            if belief.state == State::Down && *node != me.node && !self.seen.contains_key(node) {
+            if belief.state == State::Down && *node != me.node && self.roster.find(node).is_none() {
                 if age >= DEAD_FOR || self.records.has_forgotten(node) {
                     continue;
                 }
                 let since_ms = now_ms.saturating_sub(age.as_millis() as u64);
-                self.note(&belief.identity, MemberState::Dead, since_ms);
+                self.roster.note(&belief.identity, MemberState::Dead, since_ms);
             }
             news.push(belief);
         }
@@ -647,8 +557,4 @@ impl Cluster {
             self.take_record(None, signed, tell, judge, now);
         }
     }
-}
-
-fn is_here(state: MemberState) -> bool {
-    matches!(state, MemberState::Alive | MemberState::Suspect)
 }

@@ -33,7 +33,7 @@ impl Draws {
     }
 
     /// Returns the next draw.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -43,12 +43,12 @@ impl Draws {
 
     /// Returns a number below `end`, which is not 0.
     pub fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
+        (self.draw() % end.max(1) as u64) as usize
     }
 
     /// Returns a duration of 75 % to 125 % of `around`.
     pub fn jitter(&mut self, around: Duration) -> Duration {
-        around.mul_f64(0.75 + (self.next() % 1024) as f64 / 2048.0)
+        around.mul_f64(0.75 + (self.draw() % 1024) as f64 / 2048.0)
     }
 
     /// Moves `count` random items to the front and drops the rest.
@@ -169,7 +169,7 @@ impl Contacts {
         if self.next_reconnect <= now {
             let gone = self.known.iter().filter(|addr| !active.contains(addr)).chain(dead);
             with.extend(pick(gone.filter(|addr| **addr != self.me), &mut self.draws));
-            let spread = RECONNECT_PERIOD.mul_f64((self.draws.next() % 1024) as f64 / 1024.0);
+            let spread = RECONNECT_PERIOD.mul_f64((self.draws.draw() % 1024) as f64 / 1024.0);
             self.next_reconnect = now + if self.joined { RECONNECT_PERIOD + spread } else { EAGER_PERIOD };
         }
         with.extend(self.wanted.iter().filter(|(_, at)| **at <= now).map(|(addr, _)| *addr));

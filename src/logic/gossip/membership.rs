@@ -18,8 +18,7 @@ use foca::{
     AccumulatingRuntime, Config, Foca, Header, Message, NoCustomBroadcast, OwnedNotification, PeriodicParams,
     PostcardCodec, Timer,
 };
-use rand::SeedableRng as _;
-use rand::rngs::StdRng;
+use rand::{SeedableRng as _, rngs::StdRng};
 
 use crate::logic::gossip::rumor::Rumors;
 use crate::logic::gossip::wire::{Identity, SWIM_BYTES_MAX};

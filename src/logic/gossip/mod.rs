@@ -7,6 +7,7 @@
 //! - [`catalog`]: what each node says of itself, one writer each, newest wins;
 //! - [`rumor`]: what is still being told, and how often yet;
 //! - [`membership`]: who answers;
+//! - [`roster`]: what follows from both for each node;
 //! - [`contact`]: whom to exchange everything with, and when;
 //! - [`sync`]: the exchange of everything two nodes know;
 //! - [`cluster`]: the machine that joins them.
@@ -17,6 +18,7 @@ pub mod wire;
 pub mod catalog;
 pub mod rumor;
 pub mod membership;
+pub mod roster;
 pub mod contact;
 pub mod sync;
 pub mod cluster;
