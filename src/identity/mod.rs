@@ -1,5 +1,6 @@
 //! Life of an SVID, from key to handshake: a **key** is made, control signs its request, chain and key together are an
-//! **SVID**, a **wallet** holds all that a process can prove and trusts, and `tls` shakes hands with it.
+//! **SVID**, a **wallet** holds all that a process can prove and trusts, and `tls` shakes hands with it. The `vault` keeps
+//! it all on disk, the `renewer` keeps it fresh.
 
 pub mod certificate;
 pub mod key;
@@ -8,3 +9,5 @@ pub mod wallet;
 pub mod target;
 pub mod verifier;
 pub mod tls;
+pub mod vault;
+pub mod renewer;

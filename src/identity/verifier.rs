@@ -17,6 +17,7 @@ use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use crate::identity::certificate::{Certificate, Unreadable, sha256};
+use crate::identity::svid::Svid;
 use crate::identity::wallet::Wallet;
 use crate::logic::pki::trust::{self, Bearer, Flaw, Leaf};
 use crate::model::identity::{SpiffeId, Subject, TrustDomain};
@@ -187,6 +188,14 @@ impl Judge {
         }
         all.insert(hash, known);
     }
+}
+
+/// Decides whether our own peers, who trust what we trust, would accept an SVID now.
+///
+/// # Errors
+/// The first reason why not.
+pub fn prove(svid: &Svid, wallet: &Wallet, now_ms: u64) -> Result<(), Distrust> {
+    Judge::new(wallet).judge(svid.chain(), now_ms, Lateness::Refused).map(drop)
 }
 
 fn judged_at(leaf: &Leaf, now_ms: u64, lateness: Lateness) -> u64 {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
 
 use crate::identity::svid::Svid;
 use crate::model::identity::{Subject, TrustDomain};
@@ -27,4 +28,9 @@ impl Wallet {
     pub fn svid(&self, subject: &Subject) -> Option<&Arc<Svid>> {
         self.svids.get(subject)
     }
+}
+
+/// Replaces the wallet by what `change` makes of it, in one step: several tasks change different parts of it.
+pub fn update(wallets: &watch::Sender<Arc<Wallet>>, change: impl FnOnce(Wallet) -> Wallet) {
+    wallets.send_modify(|wallet| *wallet = Arc::new(change(wallet.as_ref().clone())));
 }
