@@ -1,0 +1,128 @@
+//! Listening sockets: several workers share one address, and each takes no more connections than it can hold.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Most connections of one listener of one worker; further ones wait in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// Connections that the kernel holds for us until they are accepted.
+const BACKLOG: i32 = 4_096;
+/// How long to wait when the process has no descriptor or memory left for one more connection.
+const EXHAUSTED_WAIT: Duration = Duration::from_millis(50);
+/// After so long without a word, the kernel asks the other side whether it is still there, six times.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 6;
+
+/// Binds `count` listeners to one address, between which the kernel spreads connections (`SO_REUSEPORT`). With port 0 the
+/// first takes a free one, and the others follow.
+///
+/// # Errors
+/// When the address is not ours or is taken, also by a process that would share it: nothing is bound.
+pub fn bind_shared(addr: SocketAddr, count: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    if addr.port() != 0 {
+        // Sharing is meant for our own workers: whoever else holds the port makes this one fail.
+        drop(bind(addr, false)?);
+    }
+    let first = bind(addr, true)?;
+    let addr = first.local_addr()?;
+    let mut listeners = vec![first];
+    while listeners.len() < count {
+        listeners.push(bind(addr, true)?);
+    }
+    Ok(listeners)
+}
+
+fn bind(addr: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// One worker's share of a listening address.
+#[derive(Debug)]
+pub struct Listener {
+    inner: TcpListener,
+    room: Rc<Room>,
+}
+
+/// What limits a listener; kept alive by its connections.
+#[derive(Debug)]
+struct Room(std::sync::Arc<Semaphore>);
+
+/// A place among the connections of a listener, given back when dropped.
+#[derive(Debug)]
+pub struct Place(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
+
+impl Listener {
+    /// Takes a bound socket into the current runtime.
+    ///
+    /// # Errors
+    /// When the runtime cannot watch it.
+    pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
+        let room = Rc::new(Room(std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX))));
+        Ok(Self { inner: TcpListener::from_std(listener)?, room })
+    }
+
+    /// Waits for the next connection. Never fails: what is wrong with one connection does not concern the next, and a
+    /// process without descriptors waits for some to be closed.
+    pub async fn accept(&self) -> (TcpStream, SocketAddr, Place) {
+        let permit = match self.room.0.clone().acquire_owned().await {
+            Ok(permit) => permit,
+            // Nobody closes the semaphore.
+            Err(_) => std::future::pending().await,
+        };
+        loop {
+            match self.inner.accept().await {
+                Ok((stream, from)) => {
+                    tune(&stream);
+                    return (stream, from, Place(permit));
+                }
+                Err(error) if is_of_one_connection(&error) => {
+                    tracing::debug!(%error, "connection lost before it was accepted");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(EXHAUSTED_WAIT).await;
+                }
+            }
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Makes a connection send at once what it is given, and notice when the other side is gone.
+pub fn tune(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    let socket = SockRef::from(stream);
+    // A socket that refuses an option was just closed by the other side; whoever reads from it will know.
+    _ = socket.set_tcp_nodelay(true);
+    _ = socket.set_tcp_keepalive(&keepalive);
+}
+
+/// Makes the coming close of a connection a reset, so that the other side does not take a failure for a regular end.
+pub fn reset_on_close(stream: &TcpStream) {
+    _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}

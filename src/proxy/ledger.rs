@@ -1,0 +1,280 @@
+//! One worker's books: where a call is counted, and the account of one TCP connection.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::logic::metric::report::EdgeKey;
+use crate::model::identity::Subject;
+use crate::model::name::{NodeName, ServiceName};
+use crate::model::view::{EdgeProtocol, Side};
+use crate::net::clock;
+use crate::proxy::failure::Failure;
+use crate::proxy::upstream::endpoint::{Live, Target};
+use crate::telemetry::access::{AccessWriter, Record};
+use crate::telemetry::metric::{EdgeCell, Outcome, Shard};
+
+/// Cells remembered at most; then all are looked up anew.
+const CELLS_MAX: usize = 4_096;
+
+/// One worker's books.
+pub(crate) struct Ledger {
+    /// This node.
+    pub(crate) node: NodeName,
+    shard: Arc<Shard>,
+    access: Option<AccessWriter>,
+    cells: RefCell<HashMap<CellId, Known, foldhash::fast::RandomState>>,
+}
+
+/// Where a call goes, by the addresses of what stands for it: comparing names would cost more than all the counting.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct CellId {
+    live: usize,
+    source: usize,
+    rule: usize,
+    protocol: EdgeProtocol,
+}
+
+/// A cell, with what its id points to: as long as it is here, the addresses mean the same.
+struct Known {
+    cell: Arc<EdgeCell>,
+    _live: Arc<Live>,
+    _source: Arc<Subject>,
+    _rule: Option<Arc<str>>,
+}
+
+/// A call to an endpoint, as it is counted.
+#[derive(Clone, Copy)]
+pub(crate) struct Called<'a> {
+    /// Who calls.
+    pub(crate) source: &'a Arc<Subject>,
+    /// Which service.
+    pub(crate) service: &'a ServiceName,
+    /// Which endpoint of it.
+    pub(crate) target: &'a Target,
+    /// By which rule.
+    pub(crate) rule: Option<&'a Arc<str>>,
+    /// How.
+    pub(crate) protocol: EdgeProtocol,
+}
+
+impl Ledger {
+    /// Opens the books of one worker.
+    pub(crate) fn new(node: NodeName, shard: Arc<Shard>, access: Option<AccessWriter>) -> Self {
+        Self { node, shard, access, cells: RefCell::default() }
+    }
+
+    /// Returns where a call to an endpoint is counted.
+    pub(crate) fn outbound(&self, called: Called<'_>) -> Arc<EdgeCell> {
+        let Called { source, service, target, rule, protocol } = called;
+        let id = CellId {
+            live: Arc::as_ptr(&target.live).addr(),
+            source: Arc::as_ptr(source).addr(),
+            rule: rule.map_or(0, |rule| Arc::as_ptr(rule).addr()),
+            protocol,
+        };
+        if let Some(known) = self.cells.borrow().get(&id) {
+            return known.cell.clone();
+        }
+        let cell = self.shard.edge(&EdgeKey {
+            side: Side::Outbound,
+            source: source.as_ref().clone(),
+            destination: service.clone(),
+            protocol,
+            route: rule.map(|rule| rule.to_string()).unwrap_or_default(),
+            node: Some(target.endpoint.node.clone()),
+        });
+        let mut cells = self.cells.borrow_mut();
+        if cells.len() >= CELLS_MAX {
+            cells.clear();
+        }
+        let known = Known {
+            cell: cell.clone(),
+            _live: target.live.clone(),
+            _source: source.clone(),
+            _rule: rule.cloned(),
+        };
+        cells.insert(id, known);
+        cell
+    }
+
+    /// Returns where calls are counted that went to no endpoint.
+    pub(crate) fn nowhere(
+        &self,
+        source: &Subject,
+        service: &ServiceName,
+        rule: Option<&Arc<str>>,
+        protocol: EdgeProtocol,
+    ) -> Arc<EdgeCell> {
+        self.shard.edge(&EdgeKey {
+            side: Side::Outbound,
+            source: source.clone(),
+            destination: service.clone(),
+            protocol,
+            route: rule.map(|rule| rule.to_string()).unwrap_or_default(),
+            node: None,
+        })
+    }
+
+    /// Returns where calls from a peer to a local service are counted.
+    pub(crate) fn inbound(
+        &self,
+        peer: &Subject,
+        service: &ServiceName,
+        protocol: EdgeProtocol,
+    ) -> Arc<EdgeCell> {
+        self.shard.edge(&EdgeKey {
+            side: Side::Inbound,
+            source: peer.clone(),
+            destination: service.clone(),
+            protocol,
+            route: String::new(),
+            node: Some(self.node.clone()),
+        })
+    }
+
+    /// Forgets the cells of endpoints and rules that are gone.
+    pub(crate) fn sweep(&self) {
+        self.cells.borrow_mut().retain(|_, known| {
+            Arc::strong_count(&known._live) > 1 && Arc::strong_count(&known._source) > 1
+        });
+    }
+
+    /// Writes a line to the access log, if there is one.
+    pub(crate) fn record(&self, record: &Record<'_>) {
+        if let Some(access) = &self.access {
+            access.record(record);
+        }
+    }
+
+    /// Returns whether lines are written: to make them up costs something.
+    pub(crate) fn records(&self) -> bool {
+        self.access.is_some()
+    }
+}
+
+/// The account of one TCP connection: closed when dropped, and counted once.
+pub(crate) struct Account {
+    ledger: Rc<Ledger>,
+    cell: Arc<EdgeCell>,
+    side: Side,
+    source: Arc<Subject>,
+    service: ServiceName,
+    node: Option<NodeName>,
+    began: Instant,
+    began_ms: u64,
+    retries: u32,
+    /// Whether it counts only if it carried something.
+    perhaps: Cell<bool>,
+    failure: Cell<Option<Failure>>,
+    sent: Cell<u64>,
+    received: Cell<u64>,
+}
+
+/// Between whom a TCP connection is.
+pub(crate) struct Parties {
+    /// Which proxy counts.
+    pub(crate) side: Side,
+    /// Who calls.
+    pub(crate) source: Arc<Subject>,
+    /// Which service.
+    pub(crate) service: ServiceName,
+    /// On which node.
+    pub(crate) node: Option<NodeName>,
+}
+
+impl Account {
+    /// Opens the account of a connection that begins, or fails to, now.
+    pub(crate) fn open(ledger: Rc<Ledger>, cell: Arc<EdgeCell>, parties: Parties) -> Self {
+        cell.opened();
+        let Parties { side, source, service, node } = parties;
+        Self {
+            ledger,
+            cell,
+            side,
+            source,
+            service,
+            node,
+            began: clock::now(),
+            began_ms: clock::wall_ms(),
+            retries: 0,
+            perhaps: Cell::new(false),
+            failure: Cell::new(None),
+            sent: Cell::new(0),
+            received: Cell::new(0),
+        }
+    }
+
+    /// Moves the beginning back to when the caller came, and says how many endpoints were tried in vain since.
+    pub(crate) fn began(mut self, at: Instant, retries: u32) -> Self {
+        self.began = at;
+        self.retries = retries;
+        self
+    }
+
+    /// Makes it count only if it carries something: it may turn out that nobody wanted the connection.
+    pub(crate) fn perhaps(self) -> Self {
+        self.perhaps.set(true);
+        self
+    }
+
+    /// Says that the connection is wanted, or that it is not.
+    pub(crate) fn decide(&self, wanted: bool) {
+        self.perhaps.set(!wanted);
+    }
+
+    /// Counts bytes as they pass.
+    pub(crate) fn moved(&self, sent: u64, received: u64) {
+        self.cell.transferred(sent, received);
+        self.sent.set(self.sent.get() + sent);
+        self.received.set(self.received.get() + received);
+    }
+
+    /// Says that the connection did not end as it should.
+    pub(crate) fn fail(&self, failure: Failure) {
+        self.failure.set(Some(failure));
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        if self.perhaps.get() && self.sent.get() == 0 && self.received.get() == 0 {
+            self.cell.closed();
+            return;
+        }
+        let failure = self.failure.get();
+        let reason = failure.map(Failure::token);
+        let took = clock::now().saturating_duration_since(self.began);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.cell.record(&Outcome {
+            reason,
+            failed: failure.is_some_and(Failure::counts_as_failed),
+            denied: failure == Some(Failure::Denied),
+            retries: self.retries,
+            latency_us: took_us,
+            ..Outcome::default()
+        });
+        self.cell.closed();
+        self.ledger.record(&Record {
+            at_ms: self.began_ms,
+            side: self.side,
+            source: &self.source,
+            destination: Some(&self.service),
+            protocol: EdgeProtocol::Tcp,
+            node: self.node.as_ref(),
+            route: "",
+            method: "",
+            path: "",
+            status: 0,
+            grpc_status: None,
+            reason,
+            retries: self.retries,
+            latency_us: took_us,
+            duration_us: took_us,
+            bytes_sent: self.sent.get(),
+            bytes_received: self.received.get(),
+        });
+    }
+}

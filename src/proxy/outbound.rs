@@ -1,0 +1,254 @@
+//! Connections of local applications: what they speak, and where they lead.
+//!
+//! Nobody waits for a first byte that may never come. On a port of a service whose protocol is not declared, a caller that
+//! does not speak at once may be waiting for the server to; so the server is connected to in the meantime, and whoever
+//! speaks first decides. A caller that turns out to speak HTTP goes the way of HTTP, and the connection is closed, having
+//! carried nothing.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep, timeout};
+
+use crate::logic::detect::{Detection, detect};
+use crate::model::name::ServiceName;
+use crate::model::service::Protocol;
+use crate::net::patience::HEAD_TIME;
+use crate::net::peek::Peeked;
+use crate::net::{clock, listen};
+use crate::proxy::failure::Failed;
+use crate::proxy::http::client::Http;
+use crate::proxy::http::pipeline::Entry;
+use crate::proxy::http::serve;
+use crate::proxy::tcp::{self, Opened, Wish};
+
+/// A caller that speaks this soon is never doubted to speak first.
+const AT_ONCE: Duration = Duration::from_millis(5);
+/// First bytes that could still become HTTP are taken for something else after this time.
+const HALF_SAID: Duration = Duration::from_secs(3);
+/// After the service could not be reached, a caller has this time to show that it speaks HTTP, and is told why.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+/// Room for the first bytes: mostly a whole request's head.
+const FIRST_BYTES: usize = 2_048;
+/// What a request gets whose length can be read in two ways (RFC 9112 §6.3: ought to be handled as an error).
+const AMBIGUOUS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\nmesh-failure: DPE\r\n\
+    content-type: text/plain; charset=utf-8\r\ncontent-length: 82\r\n\r\n\
+    mesh outbound: the request is malformed: Transfer-Encoding beside Content-Length.\n";
+
+/// What a caller has said so far.
+struct First {
+    bytes: BytesMut,
+    detection: Detection,
+}
+
+/// What a connection turned out to be.
+enum Turn {
+    /// HTTP.
+    Http,
+    /// Something else, with the connection to the service if it is there.
+    Opaque(Option<Opened>),
+    /// Nothing that can be carried.
+    Lost(Failed),
+}
+
+/// Serves a connection to the outbound listener, where each request names its service.
+pub(crate) async fn named(http: &Rc<Http>, mut stream: TcpStream) {
+    let mut first = First::new();
+    if let Ok(Ok(())) = timeout(HEAD_TIME, first.read_on(&mut stream)).await
+        && !first.bytes.is_empty()
+    {
+        // What is no HTTP is told so by the parser.
+        serve(http, Entry::Named, first, stream).await;
+    }
+}
+
+/// Serves a connection to a port that leads to one service.
+pub(crate) async fn to_service(http: &Rc<Http>, service: ServiceName, mut stream: TcpStream) {
+    let declared = http.context.shared.tables().upstream(&service).map(|upstream| upstream.protocol);
+    let wish = Wish {
+        service: service.clone(),
+        source: http.context.shared.locals().source.clone(),
+        began: clock::now(),
+        certain: true,
+    };
+    let mut first = First::new();
+    let turn = match declared.unwrap_or_default() {
+        Protocol::Tcp => Turn::Opaque(None),
+        Protocol::Http | Protocol::H2c | Protocol::Grpc => {
+            match timeout(HEAD_TIME, first.read_on(&mut stream)).await {
+                Ok(Ok(())) => Turn::Http,
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+        Protocol::Detect => match race(http, &wish, &mut first, &mut stream).await {
+            Ok(turn) => turn,
+            Err(error) => {
+                tracing::debug!(%service, %error, "caller left before it said anything");
+                return;
+            }
+        },
+    };
+    match turn {
+        Turn::Http => serve(http, Entry::Service(service), first, stream).await,
+        Turn::Opaque(opened) => opaque(http, wish, opened, (first, stream)).await,
+        Turn::Lost(failed) => {
+            tracing::debug!(%service, %failed, "connection refused");
+            listen::reset_on_close(&stream);
+        }
+    }
+}
+
+/// Finds out who speaks first, and what.
+async fn race(
+    http: &Rc<Http>,
+    wish: &Wish,
+    first: &mut First,
+    stream: &mut TcpStream,
+) -> io::Result<Turn> {
+    if let Ok(read) = timeout(AT_ONCE, first.read_on(stream)).await {
+        read?;
+        return Ok(first.turn(None));
+    }
+    let perhaps = Wish { certain: false, ..wish.clone() };
+    let mut opening = pin!(tcp::open(&http.context, perhaps));
+    let mut opened: Option<Opened> = None;
+    let mut failed: Option<Failed> = None;
+    let mut patience: Option<Pin<Box<Sleep>>> = None;
+    let mut drain = http.context.drain.clone();
+    loop {
+        tokio::select! {
+            read = first.read(stream) => {
+                let ended = read? == 0;
+                if ended || first.detection != Detection::NeedMore {
+                    return Ok(first.turn(opened));
+                }
+                patience.get_or_insert_with(|| Box::pin(sleep(HALF_SAID)));
+            }
+            outcome = &mut opening, if opened.is_none() && failed.is_none() => match outcome {
+                Ok(ready) => opened = Some(ready),
+                Err(reason) => {
+                    failed = Some(reason);
+                    patience = Some(Box::pin(sleep(LAST_CHANCE)));
+                }
+            },
+            spoken = speaks(&mut opened) => {
+                spoken?;
+                return Ok(Turn::Opaque(opened));
+            }
+            () = over(&mut patience) => {
+                return Ok(match failed {
+                    Some(failed) => Turn::Lost(failed),
+                    None => Turn::Opaque(opened),
+                });
+            }
+            () = drain.draining() => return Err(io::ErrorKind::ConnectionAborted.into()),
+        }
+    }
+}
+
+async fn speaks(opened: &mut Option<Opened>) -> io::Result<()> {
+    match opened {
+        Some(opened) => opened.spoken().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn over(patience: &mut Option<Pin<Box<Sleep>>>) {
+    match patience {
+        Some(timer) => timer.as_mut().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Carries bytes to the service, over the connection that is there or a new one.
+async fn opaque(
+    http: &Rc<Http>,
+    wish: Wish,
+    opened: Option<Opened>,
+    (first, stream): (First, TcpStream),
+) {
+    let service = wish.service.clone();
+    let opened = match opened {
+        Some(mut opened) => {
+            opened.decide(true);
+            Ok(opened)
+        }
+        None => tcp::open(&http.context, wish).await,
+    };
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(failed) => {
+            tracing::debug!(%service, %failed, "connection refused");
+            listen::reset_on_close(&stream);
+            return;
+        }
+    };
+    let mut caller = Peeked::new(first.bytes.freeze(), stream);
+    if let Err(error) = opened.carry(&http.context, &mut caller).await {
+        tracing::debug!(%service, %error, "connection broke");
+        listen::reset_on_close(caller.inner());
+    }
+}
+
+async fn serve(http: &Rc<Http>, entry: Entry, first: First, mut stream: TcpStream) {
+    match first.detection {
+        Detection::Http2 => serve::h2(http, entry, Peeked::new(first.bytes.freeze(), stream)).await,
+        Detection::Http1 | Detection::Opaque | Detection::NeedMore => {
+            if is_ambiguous(&first.bytes) {
+                _ = stream.write_all(AMBIGUOUS).await;
+                _ = stream.shutdown().await;
+                return;
+            }
+            serve::h1(http, entry, Peeked::new(first.bytes.freeze(), stream)).await;
+        }
+    }
+}
+
+/// Returns whether the first request has a `Transfer-Encoding` as well as a `Content-Length`. hyper ignores the second, and
+/// forgets that it was there; later requests on the connection are left to it.
+fn is_ambiguous(bytes: &[u8]) -> bool {
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(bytes.len());
+    let has = |name: &[u8]| {
+        bytes[..end].split(|byte| *byte == b'\n').skip(1).any(|line| {
+            let field = line.iter().position(|byte| *byte == b':').map(|colon| &line[..colon]);
+            field.is_some_and(|field| field.trim_ascii().eq_ignore_ascii_case(name))
+        })
+    };
+    has(b"transfer-encoding") && has(b"content-length")
+}
+
+impl First {
+    fn new() -> Self {
+        Self { bytes: BytesMut::with_capacity(FIRST_BYTES), detection: Detection::NeedMore }
+    }
+
+    /// Reads once. May be given up while it waits: nothing is lost.
+    async fn read(&mut self, stream: &mut TcpStream) -> io::Result<usize> {
+        let count = stream.read_buf(&mut self.bytes).await?;
+        self.detection = detect(&self.bytes);
+        Ok(count)
+    }
+
+    /// Reads until it is clear what is spoken, or the caller has no more to say.
+    async fn read_on(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        while self.read(stream).await? > 0 {
+            if self.detection != Detection::NeedMore {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what the connection is, the caller having spoken first.
+    fn turn(&self, opened: Option<Opened>) -> Turn {
+        match self.detection {
+            Detection::Http1 | Detection::Http2 => Turn::Http,
+            Detection::Opaque | Detection::NeedMore => Turn::Opaque(opened),
+        }
+    }
+}

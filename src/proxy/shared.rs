@@ -1,0 +1,118 @@
+//! What all workers of the data path share, and how the rest of the proxy changes it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::identity::wallet::Wallet;
+use crate::logic::compile::Policy;
+use crate::model::identity::Subject;
+use crate::model::name::{NodeName, ServiceName};
+use crate::model::service::LocalService;
+use crate::proxy::tables::Tables;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::metric::Registry;
+
+/// What all workers share.
+pub struct Shared {
+    /// This node.
+    pub node: NodeName,
+    /// Certificates and whom to trust.
+    pub wallet: watch::Receiver<Arc<Wallet>>,
+    /// Where traffic is counted.
+    pub registry: Arc<Registry>,
+    /// Where calls are recorded; `None` when they are not.
+    pub access: Option<Arc<AccessLog>>,
+    tables: ArcSwap<Tables>,
+    generation: watch::Sender<u64>,
+    locals: ArcSwap<Locals>,
+}
+
+/// The services of this host.
+#[derive(Debug)]
+pub struct Locals {
+    /// As configured.
+    pub services: Vec<LocalService>,
+    /// Whom calls of this host's applications come from: its only service, else the node itself.
+    pub source: Arc<Subject>,
+}
+
+impl Shared {
+    /// Makes the state of a proxy that runs no service yet.
+    pub fn new(
+        policy: Policy,
+        wallet: watch::Receiver<Arc<Wallet>>,
+        registry: Arc<Registry>,
+        access: Option<Arc<AccessLog>>,
+    ) -> Arc<Self> {
+        let node = policy.node().clone();
+        let source = Arc::new(Subject::Node(node.clone()));
+        Arc::new(Self {
+            node,
+            wallet,
+            registry,
+            access,
+            tables: ArcSwap::from_pointee(Tables::new(policy)),
+            generation: watch::Sender::new(0),
+            locals: ArcSwap::from_pointee(Locals { services: Vec::new(), source }),
+        })
+    }
+
+    /// Returns the tables in force.
+    pub fn tables(&self) -> Arc<Tables> {
+        self.tables.load_full()
+    }
+
+    /// Puts a policy in force: requests that begin after this follow it, and long-lived connections are judged again.
+    ///
+    /// To be called by one task at a time.
+    pub fn install(&self, policy: Policy) {
+        let next = self.tables.load().next(policy);
+        let generation = next.generation;
+        self.tables.store(Arc::new(next));
+        self.generation.send_replace(generation);
+    }
+
+    /// Returns what tells of new tables, by their generation.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// Returns the services of this host.
+    pub fn locals(&self) -> Arc<Locals> {
+        self.locals.load_full()
+    }
+
+    /// Says which services this host runs, and so whom its calls come from.
+    pub fn set_locals(&self, services: Vec<LocalService>) {
+        let source = match distinct(&services) {
+            Some(only) => Subject::Service(only.clone()),
+            None => Subject::Node(self.node.clone()),
+        };
+        // The same value as before stays the same pointer: connections are kept by it.
+        let before = self.locals.load().source.clone();
+        let source = if *before == source { before } else { Arc::new(source) };
+        self.locals.store(Arc::new(Locals { services, source }));
+    }
+}
+
+/// Returns the name that all have in common, if there is one.
+fn distinct(services: &[LocalService]) -> Option<&ServiceName> {
+    let first = &services.first()?.name;
+    services.iter().all(|service| service.name == *first).then_some(first)
+}
+
+impl Locals {
+    /// Returns the instance of a service at a port.
+    pub fn find(&self, name: &ServiceName, port: u16) -> Option<&LocalService> {
+        self.services.iter().find(|service| service.name == *name && service.addr.port() == port)
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("node", &self.node).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,270 @@
+//! The threads of the data path. Each has listeners of its own on the common addresses, its own connections and its own
+//! books, and shares only what is read: no request waits for another thread.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::oneshot;
+use tokio::time::{interval, timeout};
+use tokio_util::task::TaskTracker;
+
+use crate::identity::tls::{Acceptor, Connector};
+use crate::model::name::ServiceName;
+use crate::model::service::UpstreamPort;
+use crate::net::drain::{Drain, Drainer, Phase};
+use crate::net::listen::{Listener, Place, bind_shared};
+use crate::net::{clock, task};
+use crate::proxy::context::Context;
+use crate::proxy::http::client::Http;
+use crate::proxy::shared::Shared;
+use crate::proxy::{inbound, outbound};
+
+/// How often idle connections are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// For what is cut to notice.
+const CUT_TIME: Duration = Duration::from_secs(1);
+/// Tasks that run between two looks at the sockets (tokio's own choice for one thread).
+const EVENT_INTERVAL: u32 = 61;
+
+/// What the data path needs to begin.
+#[derive(Debug)]
+pub struct WorkerConfig {
+    /// Where local applications reach services by name.
+    pub outbound: SocketAddr,
+    /// Where other proxies reach local services.
+    pub inbound: SocketAddr,
+    /// Local ports that lead to one service each.
+    pub upstreams: Vec<UpstreamPort>,
+    /// Number of threads, at least 1.
+    pub workers: usize,
+    /// Whether TLS sessions are resumed.
+    pub reuse: bool,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+}
+
+/// Why the data path could not begin. Nothing of it runs then.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An address is taken, or not ours.
+    #[error("cannot listen on {addr} ({purpose})")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// What it is for.
+        purpose: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A thread could not be started, or not watch its sockets.
+    #[error("cannot start a worker thread")]
+    Thread(#[source] io::Error),
+}
+
+/// Where the data path listens, with the ports that were free.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// Where local applications reach services by name.
+    pub outbound: SocketAddr,
+    /// Where other proxies reach local services.
+    pub inbound: SocketAddr,
+    /// Local ports that lead to one service each.
+    pub upstreams: BTreeMap<ServiceName, SocketAddr>,
+}
+
+/// The data path, at work. Dropping it cuts everything.
+#[derive(Debug)]
+pub struct Workers {
+    drainer: Drainer,
+    addresses: Addresses,
+    running: Vec<oneshot::Receiver<()>>,
+}
+
+/// What a listener is for.
+#[derive(Debug, Clone)]
+enum Purpose {
+    Outbound,
+    Inbound,
+    Upstream(ServiceName),
+}
+
+impl Workers {
+    /// Binds all addresses and starts the threads; returns when they accept connections.
+    ///
+    /// # Errors
+    /// When an address cannot be bound or a thread not started: nothing runs then.
+    pub fn start(config: WorkerConfig) -> Result<Self, Error> {
+        let count = config.workers.max(1);
+        let mut shares: Vec<Vec<(Purpose, TcpListener)>> = (0..count).map(|_| Vec::new()).collect();
+        let mut bind = |purpose: Purpose, addr: SocketAddr| {
+            let failed = |source| Error::Listen { addr, purpose: purpose.to_string(), source };
+            let listeners = bind_shared(addr, count).map_err(failed)?;
+            let bound = listeners.first().map_or(Ok(addr), TcpListener::local_addr).map_err(failed)?;
+            for (share, listener) in shares.iter_mut().zip(listeners) {
+                share.push((purpose.clone(), listener));
+            }
+            Ok(bound)
+        };
+        let outbound = bind(Purpose::Outbound, config.outbound)?;
+        let inbound = bind(Purpose::Inbound, config.inbound)?;
+        let mut upstreams = BTreeMap::new();
+        for UpstreamPort { name, listen } in config.upstreams {
+            let bound = bind(Purpose::Upstream(name.clone()), listen)?;
+            upstreams.insert(name, bound);
+        }
+        let drainer = Drainer::new();
+        let mut running = Vec::new();
+        let (ready, started) = mpsc::channel();
+        for (index, listeners) in shares.into_iter().enumerate() {
+            let (done, end) = oneshot::channel();
+            let (ready, drain, reuse) = (ready.clone(), drainer.drain(), config.reuse);
+            let shared = config.shared.clone();
+            let body = move || {
+                run(listeners, (shared, drain, reuse), &ready);
+                _ = done.send(());
+            };
+            let thread = std::thread::Builder::new().name(format!("worker-{index}"));
+            thread.spawn(body).map_err(Error::Thread)?;
+            running.push(end);
+        }
+        for _ in 0..count {
+            started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).map_err(Error::Thread)?;
+        }
+        Ok(Self { drainer, addresses: Addresses { outbound, inbound, upstreams }, running })
+    }
+
+    /// Returns where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// Stops accepting, lets what is under way finish for `grace`, cuts the rest, and returns when all threads have ended.
+    pub async fn drain(mut self, grace: Duration) {
+        self.drainer.advance(Phase::Draining);
+        let mut running = futures_util::future::join_all(std::mem::take(&mut self.running));
+        if timeout(grace, &mut running).await.is_err() {
+            self.drainer.advance(Phase::Closing);
+            _ = timeout(CUT_TIME * 2, running).await;
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.drainer.advance(Phase::Closing);
+    }
+}
+
+impl std::fmt::Display for Purpose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Outbound => f.write_str("outbound"),
+            Self::Inbound => f.write_str("inbound"),
+            Self::Upstream(service) => write!(f, "upstream {service}"),
+        }
+    }
+}
+
+/// One thread, from its runtime to its end.
+fn run(
+    listeners: Vec<(Purpose, TcpListener)>,
+    (shared, drain, reuse): (Arc<Shared>, Drain, bool),
+    ready: &mpsc::Sender<io::Result<()>>,
+) {
+    let mut builder = Builder::new_current_thread();
+    let built = builder.enable_all().event_interval(EVENT_INTERVAL).build_local(LocalOptions::default());
+    let runtime = match built {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            _ = ready.send(Err(error));
+            return;
+        }
+    };
+    runtime.block_on(async move {
+        let wrapped = listeners
+            .into_iter()
+            .map(|(purpose, listener)| Ok((purpose, Listener::new(listener)?)))
+            .collect::<io::Result<Vec<_>>>();
+        match wrapped {
+            Ok(listeners) => {
+                _ = ready.send(Ok(()));
+                work(listeners, shared, drain, reuse).await;
+            }
+            Err(error) => _ = ready.send(Err(error)),
+        }
+    });
+}
+
+async fn work(listeners: Vec<(Purpose, Listener)>, shared: Arc<Shared>, mut drain: Drain, reuse: bool) {
+    let acceptor = Rc::new(Acceptor::new(shared.wallet.clone(), reuse));
+    let connector = Connector::new(shared.wallet.clone(), reuse);
+    let http = Http::new(Rc::new(Context::new(shared, connector, drain.clone())));
+    let connections = http.context.tasks.clone();
+    for (purpose, listener) in listeners {
+        let desk = Desk {
+            http: http.clone(),
+            acceptor: acceptor.clone(),
+            purpose,
+            connections: connections.clone(),
+        };
+        task::spawn_local("accept", desk.receive(listener, drain.clone()));
+    }
+    let mut sweeps = interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            _ = sweeps.tick() => http.sweep(clock::now()),
+            () = drain.draining() => break,
+        }
+    }
+    // The listeners take what already waits with the kernel before they close.
+    tokio::task::yield_now().await;
+    connections.close();
+    tokio::select! {
+        () = connections.wait() => {}
+        () = drain.closing() => {
+            _ = timeout(CUT_TIME, connections.wait()).await;
+        }
+    }
+}
+
+/// Where connections of one listener are received.
+struct Desk {
+    http: Rc<Http>,
+    acceptor: Rc<Acceptor>,
+    purpose: Purpose,
+    connections: TaskTracker,
+}
+
+impl Desk {
+    async fn receive(self, listener: Listener, mut drain: Drain) {
+        loop {
+            tokio::select! {
+                (stream, _, place) = listener.accept() => self.take(stream, place),
+                () = drain.draining() => break,
+            }
+        }
+        while let Some((stream, _, place)) = listener.accept().now_or_never() {
+            self.take(stream, place);
+        }
+    }
+
+    fn take(&self, stream: tokio::net::TcpStream, place: Place) {
+        let (http, acceptor, purpose) = (self.http.clone(), self.acceptor.clone(), self.purpose.clone());
+        let served = self.connections.track_future(async move {
+            match purpose {
+                Purpose::Outbound => outbound::named(&http, stream).await,
+                Purpose::Inbound => inbound::serve(&http, &acceptor, stream).await,
+                Purpose::Upstream(service) => outbound::to_service(&http, service, stream).await,
+            }
+            drop(place);
+        });
+        task::spawn_local("connection", served);
+    }
+}
