@@ -13,7 +13,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Returns its name as OpenAPI writes it.
+    /// Returns its name as `OpenAPI` writes it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Get => "get",

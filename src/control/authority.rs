@@ -166,7 +166,7 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-/// Returns the SHA-256 of a SubjectPublicKeyInfo, hexadecimal: how keys are remembered.
+/// Returns the SHA-256 of a `SubjectPublicKeyInfo`, hexadecimal: how keys are remembered.
 pub fn fingerprint(spki: &[u8]) -> String {
     HEXLOWER.encode(&sha256(spki))
 }
@@ -178,7 +178,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// Returns the public key (SubjectPublicKeyInfo, DER) and the end of validity (Unix milliseconds) of a certificate;
+/// Returns the public key (`SubjectPublicKeyInfo`, DER) and the end of validity (Unix milliseconds) of a certificate;
 /// `None` when it is not one.
 pub fn read_certificate(der: &[u8]) -> Option<(Vec<u8>, u64)> {
     let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
@@ -240,13 +240,12 @@ impl Authority {
             None if !key_file.exists() => return Err(Error::RootElsewhere),
             None => make_intermediate(db, trust_domain, &root, &key_file, now_ms)?,
         };
-        let serving = match db.get(SERVING_KEY_ROW)? {
-            Some(row) => key_pair(&row).map_err(|reason| row_error(SERVING_KEY_ROW, reason))?,
-            None => {
-                let key = generate()?;
-                db.put(SERVING_KEY_ROW, key.serialized_der())?;
-                key
-            }
+        let serving = if let Some(row) = db.get(SERVING_KEY_ROW)? {
+            key_pair(&row).map_err(|reason| row_error(SERVING_KEY_ROW, reason))?
+        } else {
+            let key = generate()?;
+            db.put(SERVING_KEY_ROW, key.serialized_der())?;
+            key
         };
         let authority = Self {
             trust_domain: trust_domain.clone(),
@@ -310,7 +309,7 @@ impl Authority {
         self.serving.serialize_der()
     }
 
-    /// Returns the SHA-256 of the serving key's SubjectPublicKeyInfo, in base64: what `curl --pinnedpubkey` takes.
+    /// Returns the SHA-256 of the serving key's `SubjectPublicKeyInfo`, in base64: what `curl --pinnedpubkey` takes.
     pub fn serving_pin(&self) -> String {
         BASE64.encode(&sha256(&self.serving.subject_public_key_info()))
     }

@@ -68,20 +68,16 @@ impl Fleet {
         let mut entries = self.lock();
         let entry = entries.entry(node.clone()).or_default();
         entry.heard_ms = clock::wall_ms();
-        match &ack.refused {
-            Some(reason) => {
-                let refused = Some((ack.revision, reason.clone()));
-                let news = entry.refused != refused;
-                entry.refused = refused;
-                news
-            }
-            None => {
-                let news = entry.acked != Some(ack.revision);
-                entry.acked = Some(ack.revision);
-                entry.refused.take_if(|(revision, _)| *revision <= ack.revision);
-                news
-            }
-        }
+        let Some(reason) = &ack.refused else {
+            let news = entry.acked != Some(ack.revision);
+            entry.acked = Some(ack.revision);
+            entry.refused.take_if(|(revision, _)| *revision <= ack.revision);
+            return news;
+        };
+        let refused = Some((ack.revision, reason.clone()));
+        let news = entry.refused != refused;
+        entry.refused = refused;
+        news
     }
 
     /// Forgets a proxy.

@@ -29,7 +29,7 @@ use crate::net::clock;
 use crate::net::disk;
 
 /// How often it is looked whether something must be renewed, rotated or kept.
-const KEEP_EVERY: Duration = Duration::from_secs(60);
+const KEEP_EVERY: Duration = Duration::from_mins(1);
 const SIGNER_ROW: &[u8] = b"gossip/signer";
 const PEERS_ROW: &[u8] = b"gossip/peers";
 
@@ -173,13 +173,12 @@ impl Voice {
     /// Starts to speak, and announces the API.
     pub fn start(place: &Place<'_>) -> Result<Self, Error> {
         let db = place.store.db();
-        let signer = match db.get(SIGNER_ROW)? {
-            Some(row) => Signer::from_pkcs8(&row)?,
-            None => {
-                let signer = Signer::generate()?;
-                db.put(SIGNER_ROW, &signer.to_pkcs8()?)?;
-                signer
-            }
+        let signer = if let Some(row) = db.get(SIGNER_ROW)? {
+            Signer::from_pkcs8(&row)?
+        } else {
+            let signer = Signer::generate()?;
+            db.put(SIGNER_ROW, &signer.to_pkcs8()?)?;
+            signer
         };
         let known_peers =
             db.get(PEERS_ROW)?.and_then(|row| serde_json::from_slice(&row).ok()).unwrap_or_default();

@@ -306,7 +306,9 @@ impl Writer {
         }
         if !notes.is_empty() {
             let mut history = lock(&self.history);
-            notes.iter().for_each(|(revision, events)| history.note(*revision, events));
+            for (revision, events) in &notes {
+                history.note(*revision, events);
+            }
             drop(history);
             self.published.send_replace(Arc::new(self.state.clone()));
         }

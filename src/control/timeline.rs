@@ -8,13 +8,19 @@ use crate::model::view::{EventView, Severity};
 use crate::net::clock;
 
 /// Puts something on the timeline, now.
-pub fn note(events: &Events, severity: Severity, kind: &str, subject: impl ToString, message: impl ToString) {
+pub fn note(
+    events: &Events,
+    severity: Severity,
+    kind: &str,
+    subject: &impl ToString,
+    message: impl Into<String>,
+) {
     events.push(EventView {
         at_ms: clock::wall_ms(),
         severity,
         kind: kind.to_owned(),
         subject: subject.to_string(),
-        message: message.to_string(),
+        message: message.into(),
     });
 }
 
@@ -23,7 +29,7 @@ pub fn tell(events: &Events, happened: &[Event]) {
     for event in happened {
         if let Some((severity, kind, subject, message)) = words(event) {
             tracing::info!(kind, subject, "{message}");
-            note(events, severity, kind, subject, message);
+            note(events, severity, kind, &subject, message);
         }
     }
 }

@@ -107,6 +107,9 @@ impl std::fmt::Debug for Batch {
     }
 }
 
+/// A row: its key, its value.
+pub type Row = (Vec<u8>, Vec<u8>);
+
 /// An open map: rows of bytes, sorted by key.
 pub struct Db {
     map: sled::Db,
@@ -178,7 +181,7 @@ impl Db {
     }
 
     /// Returns every row whose key begins with `prefix`, sorted by key; an empty prefix returns all of the caller's.
-    pub fn scan(&self, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    pub fn scan(&self, prefix: &[u8]) -> Result<Vec<Row>, Error> {
         let mut rows = Vec::new();
         for row in self.map.scan_prefix(prefix) {
             let (key, value) = row.map_err(|error| told(&self.dir, error))?;
@@ -340,10 +343,12 @@ fn refused(dir: &Path, source: io::Error) -> Error {
 fn told(dir: &Path, error: sled::Error) -> Error {
     let corrupt = |reason: String| Error::Corrupt { dir: dir.to_owned(), reason };
     match error {
-        sled::Error::Io(source) => match source.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => corrupt(source.to_string()),
-            _ => refused(dir, source),
-        },
+        sled::Error::Io(source)
+            if [io::ErrorKind::UnexpectedEof, io::ErrorKind::InvalidData].contains(&source.kind()) =>
+        {
+            corrupt(source.to_string())
+        }
+        sled::Error::Io(source) => refused(dir, source),
         error @ (sled::Error::Corruption { .. }
         | sled::Error::Unsupported(_)
         | sled::Error::ReportableBug(_)

@@ -1,13 +1,14 @@
 //! Bodies in, answers and refusals out: every refusal is a problem of RFC 9457.
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 
+use crate::api::problem::{FieldProblem, Problem as Answer};
 use crate::control::authority;
 use crate::control::enrollment;
 use crate::control::store::SubmitError;
@@ -45,7 +46,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Read<T> {
 pub struct Refused {
     status: StatusCode,
     detail: String,
-    errors: Vec<Value>,
+    errors: Vec<FieldProblem>,
 }
 
 impl Refused {
@@ -62,7 +63,11 @@ impl Refused {
                 Severity::Error => "error",
                 Severity::Warning => "warning",
             };
-            json!({ "path": problem.path, "message": problem.message, "severity": severity })
+            FieldProblem {
+                path: problem.path.clone(),
+                message: problem.message.clone(),
+                severity: severity.to_owned(),
+            }
         });
         Self {
             status: StatusCode::UNPROCESSABLE_ENTITY,
@@ -74,24 +79,16 @@ impl Refused {
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let mut body = json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Refused"),
-            "status": self.status.as_u16(),
-            "detail": self.detail,
-        });
-        if !self.errors.is_empty()
-            && let Some(fields) = body.as_object_mut()
-        {
-            fields.insert("errors".to_owned(), Value::Array(self.errors));
-        }
-        let mut response = (self.status, body.to_string()).into_response();
+        let Self { status, detail, errors } = self;
+        let title = status.canonical_reason().unwrap_or("Refused").to_owned();
+        let body = Answer { title, status: status.as_u16(), detail, errors };
+        let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::UNAUTHORIZED {
+        if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Mutual realm=\"mesh\""));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -104,9 +101,12 @@ impl From<Refusal> for Refused {
             Refusal::Conflict { .. }
             | Refusal::Exists(_)
             | Refusal::TokenExists(_)
-            | Refusal::NameTaken(_) => StatusCode::CONFLICT,
-            Refusal::Founded(_) | Refusal::SerialTaken | Refusal::IsControl(_) => StatusCode::CONFLICT,
-            Refusal::GossipKey(_) | Refusal::GossipKeyExists(_) => StatusCode::CONFLICT,
+            | Refusal::NameTaken(_)
+            | Refusal::Founded(_)
+            | Refusal::SerialTaken
+            | Refusal::IsControl(_)
+            | Refusal::GossipKey(_)
+            | Refusal::GossipKeyExists(_) => StatusCode::CONFLICT,
             Refusal::NoObject(_) | Refusal::UnknownNode(_) => StatusCode::NOT_FOUND,
             Refusal::UnknownToken | Refusal::TokenExpired(_) | Refusal::TokenUsedUp(_) => {
                 StatusCode::UNAUTHORIZED

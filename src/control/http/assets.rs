@@ -36,8 +36,8 @@ pub(crate) async fn installer(State(plane): State<Arc<Plane>>) -> Response {
 }
 
 pub(crate) async fn executable() -> Result<Response, Refused> {
-    let file = File::open(EXECUTABLE).await.map_err(unreadable)?;
-    let length = file.metadata().await.map_err(unreadable)?.len();
+    let file = File::open(EXECUTABLE).await.map_err(|error| unreadable(&error))?;
+    let length = file.metadata().await.map_err(|error| unreadable(&error))?.len();
     let chunks = stream::try_unfold(file, |mut file| async move {
         let mut chunk = vec![0; CHUNK_BYTES];
         let read = file.read(&mut chunk).await?;
@@ -50,7 +50,7 @@ pub(crate) async fn executable() -> Result<Response, Refused> {
 }
 
 pub(crate) async fn executable_sum() -> Result<Response, Refused> {
-    let sum = EXECUTABLE_SUM.get_or_try_init(hash_executable).await.map_err(unreadable)?;
+    let sum = EXECUTABLE_SUM.get_or_try_init(hash_executable).await.map_err(|error| unreadable(&error))?;
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{sum}  mesh\n")).into_response())
 }
 
@@ -59,7 +59,7 @@ async fn hash_executable() -> std::io::Result<String> {
     Ok(HEXLOWER.encode(&hash.await.map_err(std::io::Error::other)??))
 }
 
-fn unreadable(error: std::io::Error) -> Refused {
+fn unreadable(error: &std::io::Error) -> Refused {
     tracing::error!(%error, "cannot read the running program");
     Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "the program cannot be read")
 }

@@ -43,9 +43,9 @@ pub(crate) async fn revoke_token(
     State(plane): State<Arc<Plane>>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Refused> {
-    match plane.store.state().tokens().contains_key(&id) {
-        true => plane.submit(Change::RevokeToken { id }).await?,
-        false => return Err(Refused::new(StatusCode::NOT_FOUND, format!("there is no token {id}"))),
-    };
+    if !plane.store.state().tokens().contains_key(&id) {
+        return Err(Refused::new(StatusCode::NOT_FOUND, format!("there is no token {id}")));
+    }
+    plane.submit(Change::RevokeToken { id }).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,4 +1,4 @@
-//! `/openapi.json`: the table of endpoints, and the shapes of what goes in and out, in OpenAPI 3.1.
+//! `/openapi.json`: the table of endpoints, and the shapes of what goes in and out, in `OpenAPI` 3.1.
 
 use std::collections::BTreeMap;
 
@@ -126,136 +126,112 @@ fn open(description: &str) -> Value {
 }
 
 fn schemas() -> Value {
-    let role = json!({ "type": "string", "enum": ["proxy", "control"] });
-    let services = list(&text("NAME.NAMESPACE"));
-    let change = json!({ "type": "string", "enum": ["created", "updated", "unchanged", "deleted"] });
     let mut all = serde_json::Map::new();
-    let mut add = |name: &str, schema: Value| all.insert(name.to_owned(), schema);
-    add(
-        "Problem",
-        object(
-            "Why a request was refused",
-            &[
-                ("type", text("about:blank")),
-                ("title", text("The status in words")),
-                ("status", number("The status")),
-                ("detail", text("What happened, and what to do next")),
-                ("errors?", list(&open("What is wrong with an object: path, message, severity"))),
-            ],
-        ),
-    );
-    let signing = object(
-        "A wish for one certificate",
-        &[("subject", text("web.default or node/NAME")), ("csr", text("PKCS#10, DER in base64"))],
-    );
-    add("SigningRequest", signing);
-    add(
-        "JoinRequest",
-        object(
-            "A new node, with its token",
-            &[
-                ("token", text("ID.SECRET of the token")),
-                ("node", text("The name it wants")),
-                ("role", role.clone()),
-                ("requests", list(&reference("SigningRequest"))),
-                ("gossipKey", text("Ed25519 public key, 32 bytes in base64")),
-            ],
-        ),
-    );
-    add(
-        "RenewRequest",
-        object(
-            "The certificates a node asks for",
-            &[
-                ("requests", list(&reference("SigningRequest"))),
-                ("gossipKey", text("Ed25519 public key, base64")),
-            ],
-        ),
-    );
-    add(
-        "Issued",
-        object(
-            "What a node needs to start",
-            &[
-                ("certificates", list(&open("subject, and chain: leaf and intermediate, DER in base64"))),
-                ("gossipPass", open("Control's word that the gossip key is the node's")),
-                ("snapshot", reference("Snapshot")),
-            ],
-        ),
-    );
+    for (name, schema) in enrollment().into_iter().chain(objects()).chain(observation()) {
+        all.insert(name.to_owned(), schema);
+    }
+    Value::Object(all)
+}
+
+fn role() -> Value {
+    json!({ "type": "string", "enum": ["proxy", "control"] })
+}
+
+fn services() -> Value {
+    list(&text("NAME.NAMESPACE"))
+}
+
+/// Tokens, joining, renewing.
+fn enrollment() -> Vec<(&'static str, Value)> {
+    let signing = [("subject", text("web.default or node/NAME")), ("csr", text("PKCS#10, DER in base64"))];
+    let gossip_key = text("Ed25519 public key, 32 bytes in base64");
+    let requests = list(&reference("SigningRequest"));
+    let join = [
+        ("token", text("ID.SECRET of the token")),
+        ("node", text("The name it wants")),
+        ("role", role()),
+        ("requests", requests.clone()),
+        ("gossipKey", gossip_key.clone()),
+    ];
+    let renew = [("requests", requests), ("gossipKey", gossip_key)];
+    let issued = [
+        ("certificates", list(&open("subject, and chain: leaf and intermediate, DER in base64"))),
+        ("gossipPass", open("Control's word that the gossip key is the node's")),
+        ("snapshot", reference("Snapshot")),
+    ];
     let token = [
         ("id", text("The public part")),
-        ("role", role.clone()),
-        ("services", services.clone()),
+        ("role", role()),
+        ("services", services()),
         ("usesLeft", number("Joins left")),
         ("expiresMs", number("Unix milliseconds")),
         ("createdMs", number("Unix milliseconds")),
     ];
-    add("TokenInfo", object("What is known of a token", &token));
-    add(
-        "TokenRequest",
-        object(
-            "A token to make",
-            &[
-                ("role", role),
-                ("services?", services),
-                ("uses", number("How many nodes may join with it")),
-                ("ttlSeconds", number("For how long")),
-            ],
-        ),
-    );
-    add(
-        "TokenCreated",
-        object(
-            "A token, the only time its secret is seen",
-            &[
-                ("token", text("mesh1.…")),
-                ("install", text("The line to paste on another host")),
-                ("info", reference("TokenInfo")),
-            ],
-        ),
-    );
-    add("Resource", open("A manifest: apiVersion, kind, metadata, spec"));
-    add(
-        "ResourceList",
-        object(
-            "Objects of a kind; with watch, lines of revision, change and object instead",
-            &[("revision", number("The revision it shows")), ("items", list(&reference("Resource")))],
-        ),
-    );
-    add(
-        "WriteResult",
-        object(
-            "What a write did",
-            &[
-                ("revision", number("The revision in force now")),
-                ("change", change),
-                ("object", reference("Resource")),
-                ("warnings", list(&text("A doubt that did not stop the write"))),
-            ],
-        ),
-    );
-    add("Action", json!({ "type": "string", "enum": ["allow", "deny"] }));
-    add("Snapshot", open("All that a proxy needs besides the catalogue, at one revision"));
+    let wish = [
+        ("role", role()),
+        ("services?", services()),
+        ("uses", number("How many nodes may join with it")),
+        ("ttlSeconds", number("For how long")),
+    ];
+    let created = [
+        ("token", text("mesh1.…")),
+        ("install", text("The line to paste on another host")),
+        ("info", reference("TokenInfo")),
+    ];
+    vec![
+        ("SigningRequest", object("A wish for one certificate", &signing)),
+        ("JoinRequest", object("A new node, with its token", &join)),
+        ("RenewRequest", object("The certificates a node asks for", &renew)),
+        ("Issued", object("What a node needs to start", &issued)),
+        ("TokenInfo", object("What is known of a token", &token)),
+        ("TokenRequest", object("A token to make", &wish)),
+        ("TokenCreated", object("A token, the only time its secret is seen", &created)),
+    ]
+}
+
+/// What users write, and what becomes of it.
+fn objects() -> Vec<(&'static str, Value)> {
+    let resources = [("revision", number("The revision it shows")), ("items", list(&reference("Resource")))];
+    let written = [
+        ("revision", number("The revision in force now")),
+        ("change", json!({ "type": "string", "enum": ["created", "updated", "unchanged", "deleted"] })),
+        ("object", reference("Resource")),
+        ("warnings", list(&text("A doubt that did not stop the write"))),
+    ];
+    let problem = [
+        ("title", text("The status in words")),
+        ("status", number("The status")),
+        ("detail", text("What happened, and what to do next")),
+        ("errors?", list(&open("What is wrong with an object: path, message, severity"))),
+    ];
+    let watch = "Objects of a kind; with watch, lines of revision, change and object instead";
+    vec![
+        ("Resource", open("A manifest: apiVersion, kind, metadata, spec")),
+        ("ResourceList", object(watch, &resources)),
+        ("WriteResult", object("What a write did", &written)),
+        ("Action", json!({ "type": "string", "enum": ["allow", "deny"] })),
+        ("Problem", object("Why a request was refused", &problem)),
+    ]
+}
+
+/// What proxies are given and tell, and what is seen of the mesh.
+fn observation() -> Vec<(&'static str, Value)> {
     let ack = [("revision", number("It speaks of this one")), ("refused?", text("Why it was refused"))];
-    add("Ack", object("A proxy took a revision, or kept the one before", &ack));
-    add("Report", open("What a proxy counted since its last report"));
-    add("MeshView", open("Services, edges, nodes, identities and events"));
-    add(
-        "Status",
-        object(
-            "Who answers",
-            &[
-                ("mesh", text("The trust domain")),
-                ("node", text("Its name")),
-                ("build", text("Version of the program")),
-                ("revision", number("The newest revision")),
-                ("nowMs", number("Its clock, Unix milliseconds")),
-                ("rootNotAfterMs", number("End of the root certificate, Unix milliseconds")),
-                ("intermediateNotAfterMs", number("End of the intermediate certificate, Unix milliseconds")),
-            ],
-        ),
-    );
-    add("Catalog", open("Members by node name, with what each says of itself"));
-    Value::Object(all)
+    let status = [
+        ("mesh", text("The trust domain")),
+        ("node", text("Its name")),
+        ("build", text("Version of the program")),
+        ("revision", number("The newest revision")),
+        ("nowMs", number("Its clock, Unix milliseconds")),
+        ("rootNotAfterMs", number("End of the root certificate, Unix milliseconds")),
+        ("intermediateNotAfterMs", number("End of the intermediate certificate, Unix milliseconds")),
+    ];
+    vec![
+        ("Snapshot", open("All that a proxy needs besides the catalogue, at one revision")),
+        ("Ack", object("A proxy took a revision, or kept the one before", &ack)),
+        ("Report", open("What a proxy counted since its last report")),
+        ("MeshView", open("Services, edges, nodes, identities and events")),
+        ("Status", object("Who answers", &status)),
+        ("Catalog", open("Members by node name, with what each says of itself")),
+    ]
 }

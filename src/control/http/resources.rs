@@ -142,9 +142,8 @@ async fn carry_out(
     }
     let stored = object.or_else(|| state.resources().get(&key).cloned()).ok_or_else(|| no_object(&key))?;
     let revision = match change {
-        ChangeKind::Unchanged => state.policy_revision(),
         ChangeKind::Created | ChangeKind::Updated => version(&stored),
-        ChangeKind::Deleted => state.policy_revision(),
+        ChangeKind::Unchanged | ChangeKind::Deleted => state.policy_revision(),
     };
     let status = if change == ChangeKind::Created { StatusCode::CREATED } else { StatusCode::OK };
     let result = WriteResult { revision, change, object: stored.as_ref().clone(), warnings };

@@ -122,7 +122,7 @@ pub struct Admission {
     pub node: NodeName,
     /// What it wants to be.
     pub role: Role,
-    /// SHA-256 of its public key (SubjectPublicKeyInfo), hexadecimal.
+    /// SHA-256 of its public key (`SubjectPublicKeyInfo`), hexadecimal.
     pub key: String,
     /// The services it wants to run.
     pub services: Vec<ServiceName>,

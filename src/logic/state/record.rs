@@ -44,7 +44,7 @@ pub struct JoinToken {
 pub struct Node {
     /// What it does.
     pub role: Role,
-    /// SHA-256 of the public keys (SubjectPublicKeyInfo) that speak for it, hexadecimal, the newest first, at most 2:
+    /// SHA-256 of the public keys (`SubjectPublicKeyInfo`) that speak for it, hexadecimal, the newest first, at most 2:
     /// the one before stays good until the newest has been seen in use, as the answer that carried it may be lost.
     pub keys: Vec<String>,
     /// The services it may run; empty means any.
