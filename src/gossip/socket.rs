@@ -36,7 +36,7 @@ pub enum Error {
     /// A message does not say what it should.
     #[error("{0}")]
     Wire(#[from] crate::logic::gossip::wire::Error),
-    /// It took longer than [`EXCHANGE_MAX`].
+    /// It, or a step of it, took longer than allowed.
     #[error("it took too long")]
     Late,
 }

@@ -3,10 +3,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -29,6 +30,12 @@ use crate::net::{clock, task};
 
 /// Most exchanges answered at once: each may hold 8 MiB.
 const ANSWERING_MAX: usize = 16;
+/// Most of those for one address, so that a single stranger who holds connections open cannot keep members out.
+const ANSWERING_ONE_MAX: usize = 8;
+/// Longest time to make a connection: a host that is off answers nothing at all.
+const DIAL_MAX: Duration = Duration::from_secs(3);
+/// Longest time until a caller has said which key it speaks with.
+const GREETING_MAX: Duration = Duration::from_secs(2);
 /// Most exchanges begun at once.
 const ASKING_MAX: usize = 8;
 /// Most packets taken in a row before timers are looked at.
@@ -116,7 +123,8 @@ struct Voice {
     spoken_epoch: RefCell<u64>,
     /// With whom an exchange is under way that this node began.
     asking: RefCell<BTreeSet<SocketAddr>>,
-    answering: RefCell<usize>,
+    /// From where those come that this node answers; one entry for each.
+    answering: RefCell<Vec<IpAddr>>,
     tally: Arc<Tally>,
     /// Wakes the loop after an exchange.
     changed: Notify,
@@ -171,11 +179,11 @@ async fn run(speaker: Speaker, ends: &mut Ends, udp: UdpSocket, tcp: TcpListener
             },
             readable = udp.readable() => if readable.is_ok() { voice.hear(&udp) },
             accepted = tcp.accept() => match accepted {
-                Ok((stream, _)) => voice.answer_on(stream),
+                Ok((stream, from)) => voice.answer_on(stream, from.ip()),
                 // Out of descriptors, most likely: the timers must go on, and the next accept waits for one of them.
                 Err(error) => {
                     tracing::debug!(%error, "gossip could not accept");
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             },
             () = voice.changed.notified() => {}
@@ -186,7 +194,7 @@ async fn run(speaker: Speaker, ends: &mut Ends, udp: UdpSocket, tcp: TcpListener
 
 impl Voice {
     /// Does what is due and carries out what the machine wants. Returns when something is due next.
-    fn drain(self: &Rc<Self>, udp: &UdpSocket, ends: &Ends) -> std::time::Instant {
+    fn drain(self: &Rc<Self>, udp: &UdpSocket, ends: &Ends) -> Instant {
         let now = clock::now();
         let mut speaker = self.speaker.borrow_mut();
         if speaker.cluster.poll_timeout() <= now {
@@ -330,7 +338,7 @@ impl Voice {
         }
         let voice = Rc::clone(self);
         task::spawn_local("gossip exchange", async move {
-            let outcome = in_time(voice.ask_all(with)).await;
+            let outcome = within(EXCHANGE_MAX, voice.ask_all(with)).await;
             voice.asking.borrow_mut().remove(&with);
             if let Err(error) = outcome {
                 count(&voice.tally.exchanges_failed);
@@ -345,7 +353,8 @@ impl Voice {
 
     async fn ask_all(&self, with: SocketAddr) -> Result<(), Error> {
         let mine = self.greeting()?;
-        let mut channel = Channel::new(TcpStream::connect(with).await?);
+        let dial = async { Ok(TcpStream::connect(with).await?) };
+        let mut channel = Channel::new(within(DIAL_MAX, dial).await?);
         channel.greet(&mine).await?;
         let theirs = channel.greeted().await?;
         let halves = self.speaker.borrow().seal.stream(&mine, &theirs, true)?;
@@ -365,15 +374,23 @@ impl Voice {
     }
 
     /// Answers an exchange, unless too many are under way.
-    fn answer_on(self: &Rc<Self>, stream: TcpStream) {
-        if *self.answering.borrow() >= ANSWERING_MAX {
-            return;
+    fn answer_on(self: &Rc<Self>, stream: TcpStream, from: IpAddr) {
+        {
+            let mut answering = self.answering.borrow_mut();
+            let same = answering.iter().filter(|other| **other == from).count();
+            if answering.len() >= ANSWERING_MAX || same >= ANSWERING_ONE_MAX {
+                return;
+            }
+            answering.push(from);
         }
-        *self.answering.borrow_mut() += 1;
         let voice = Rc::clone(self);
         task::spawn_local("gossip answer", async move {
-            let outcome = in_time(voice.answer_all(stream)).await;
-            *voice.answering.borrow_mut() -= 1;
+            let outcome = within(EXCHANGE_MAX, voice.answer_all(stream)).await;
+            let mut answering = voice.answering.borrow_mut();
+            if let Some(index) = answering.iter().position(|other| *other == from) {
+                answering.swap_remove(index);
+            }
+            drop(answering);
             match outcome {
                 Ok(()) => count(&voice.tally.exchanges),
                 Err(error) => {
@@ -388,7 +405,7 @@ impl Voice {
     async fn answer_all(&self, stream: TcpStream) -> Result<(), Error> {
         let mine = self.greeting()?;
         let mut channel = Channel::new(stream);
-        let theirs = channel.greeted().await?;
+        let theirs = within(GREETING_MAX, channel.greeted()).await?;
         channel.greet(&mine).await?;
         let halves = self.speaker.borrow().seal.stream(&theirs, &mine, false)?;
         channel.secure(halves);
@@ -425,6 +442,6 @@ impl Voice {
     }
 }
 
-async fn in_time<T>(exchange: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    tokio::time::timeout(EXCHANGE_MAX, exchange).await.unwrap_or(Err(Error::Late))
+async fn within<T>(most: Duration, step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(most, step).await.unwrap_or(Err(Error::Late))
 }
