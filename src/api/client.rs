@@ -16,6 +16,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -104,6 +105,8 @@ struct Link {
 enum Way {
     /// On this host, as whoever owns the process.
     Unix(PathBuf),
+    /// The admin API of one proxy, `host:port`, without identities.
+    Admin(String),
     /// With a certificate, at any of the addresses that are in force now.
     Wallet { controls: watch::Receiver<Vec<String>>, wallet: watch::Receiver<Arc<Wallet>>, source: Subject },
     /// Without one, trusting only what the token pins.
@@ -126,6 +129,11 @@ impl Client {
         Self::of(Way::Unix(path.to_owned()))
     }
 
+    /// Talks to the admin API of one proxy: its view is all there is.
+    pub fn admin(address: &str) -> Self {
+        Self::of(Way::Admin(address.to_owned()))
+    }
+
     /// Talks as `source` to any of the control planes at `controls` (`host:port`), whichever answers.
     pub fn with_wallet(
         controls: watch::Receiver<Vec<String>>,
@@ -144,6 +152,7 @@ impl Client {
     pub fn place(&self) -> String {
         match &self.inner.way {
             Way::Unix(path) => format!("unix://{}", path.display()),
+            Way::Admin(address) => format!("http://{address}"),
             Way::Wallet { controls, .. } => controls.borrow().join(", "),
             Way::Pinned { controls, .. } => controls.join(", "),
         }
@@ -197,6 +206,13 @@ impl Client {
         &self,
     ) -> Result<impl Stream<Item = Result<MeshView, Error>> + Send + Unpin + use<>, Error> {
         self.follow("/v1/view?watch=true").await
+    }
+
+    /// Follows one proxy's own view, once a second; only with [`Self::admin`].
+    pub async fn proxy_views(
+        &self,
+    ) -> Result<impl Stream<Item = Result<MeshView, Error>> + Send + Unpin + use<>, Error> {
+        self.follow("/view?watch=true").await
     }
 
     /// Returns what gossip knows there.
@@ -328,10 +344,20 @@ impl Client {
             request = request.header(CONTENT_TYPE, "application/json");
         }
         let body = Full::new(Bytes::from(bytes.unwrap_or_default()));
-        if let Way::Unix(socket) = &self.inner.way {
-            let request =
-                request.uri(path).header(HOST, "control").body(body).map_err(|error| broken(&error))?;
-            return send_unix(socket, request).await;
+        let local =
+            |request: http::request::Builder, body| request.uri(path).header(HOST, "localhost").body(body);
+        match &self.inner.way {
+            Way::Unix(socket) => {
+                let gone = |error| Error::Unreachable(format!("{}: {error}", socket.display()));
+                let stream = UnixStream::connect(socket).await.map_err(gone)?;
+                return send_once(stream, local(request, body).map_err(|error| broken(&error))?).await;
+            }
+            Way::Admin(address) => {
+                let stream =
+                    open(address).await.map_err(|error| Error::Unreachable(format!("{address}: {error}")))?;
+                return send_once(stream, local(request, body).map_err(|error| broken(&error))?).await;
+            }
+            Way::Wallet { .. } | Way::Pinned { .. } => {}
         }
         let uri: Uri = format!("https://control{path}").parse().map_err(|error| broken(&error))?;
         let request = request.uri(uri).body(body).map_err(|error| broken(&error))?;
@@ -345,7 +371,9 @@ impl Client {
     /// Returns the open connection, or opens one to the first control plane that takes it.
     async fn sender(&self) -> Result<http2::SendRequest<Full<Bytes>>, Error> {
         let (controls, connector, wallet) = match &self.inner.way {
-            Way::Unix(_) => return Err(Error::Broken("a socket has no shared connection".to_owned())),
+            Way::Unix(_) | Way::Admin(_) => {
+                return Err(Error::Broken("there is no shared connection".to_owned()));
+            }
             Way::Wallet { controls, wallet, source } => {
                 let wallet = wallet.borrow().clone();
                 let connector = ApiConnector::of(&wallet, source).map_err(|error| unreachable(&error))?;
@@ -415,42 +443,43 @@ async fn read(body: Incoming) -> Result<Bytes, Error> {
     body.map(http_body_util::Collected::to_bytes).map_err(|error| Error::Broken(error.to_string()))
 }
 
-async fn send_unix(socket: &Path, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error> {
-    let gone = |error: &dyn fmt::Display| Error::Unreachable(format!("{}: {error}", socket.display()));
-    let stream = UnixStream::connect(socket).await.map_err(|error| gone(&error))?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| gone(&error))?;
+/// Sends a request over a connection of its own.
+async fn send_once<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let broken = |error: hyper::Error| Error::Broken(error.to_string());
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     task::spawn("api-connection", connection);
-    sender.send_request(request).await.map_err(|error| Error::Broken(error.to_string()))
+    sender.send_request(request).await.map_err(broken)
+}
+
+/// Opens a connection to the first address of `host:port` that takes one.
+async fn open(place: &str) -> Result<TcpStream, String> {
+    let mut last = "it has no address".to_owned();
+    for address in resolve::addresses(place).await.map_err(|error| error.to_string())? {
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error.to_string(),
+            Err(_) => last = format!("no connection within {CONNECT_TIMEOUT:?}"),
+        }
+    }
+    Err(last)
 }
 
 /// Connects to one control plane.
 async fn dial(control: &str, connector: &ApiConnector) -> Result<http2::SendRequest<Full<Bytes>>, String> {
     let host = resolve::split(control).map(|(host, _)| host).ok_or("not HOST:PORT")?;
-    let mut last = "it has no address".to_owned();
-    for address in resolve::addresses(control).await.map_err(|error| error.to_string())? {
-        let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                last = error.to_string();
-                continue;
-            }
-            Err(_) => {
-                last = format!("no connection within {CONNECT_TIMEOUT:?}");
-                continue;
-            }
-        };
-        let stream = connector.connect(host, stream).await.map_err(|error| error.to_string())?;
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| error.to_string())?;
-        task::spawn("api-connection", connection);
-        return Ok(sender);
-    }
-    Err(last)
+    let stream = open(control).await?;
+    let stream = connector.connect(host, stream).await.map_err(|error| error.to_string())?;
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
+    task::spawn("api-connection", connection);
+    Ok(sender)
 }

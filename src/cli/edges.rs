@@ -11,7 +11,7 @@ use crate::model::name::ServiceName;
 use crate::model::view::{EdgeProtocol, EdgeView, MeshView, TrafficView};
 
 /// Flags of `mesh edges`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct EdgesArgs {
     /// Only edges from or to this service
     #[arg(value_name = "SERVICE")]

@@ -1,9 +1,228 @@
-//! The command line: one file for each command, and how its output looks.
+//! The command tree. One file for each command; this one parses, dispatches, and turns errors into exit codes.
 
 pub mod output;
+mod config_file;
+mod connect;
+pub mod manifest;
+pub(crate) mod apply;
+pub(crate) mod get;
+pub(crate) mod delete;
 pub(crate) mod token;
 pub(crate) mod traffic;
 pub(crate) mod stat;
 pub(crate) mod edges;
 pub(crate) mod events;
-pub mod manifest;
+pub(crate) mod check;
+pub(crate) mod top;
+mod start;
+mod demo;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::api::client::Client;
+
+/// How a command ended; the process's exit status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Done = 0,
+    /// Refused, or a check has a finding.
+    Refused = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The control plane cannot be reached.
+    Unreachable = 3,
+    /// There is no such thing.
+    NotFound = 4,
+    /// The caller may not.
+    NotAllowed = 5,
+    /// Somebody else wrote first.
+    Conflict = 6,
+    /// It took too long.
+    TimedOut = 7,
+}
+
+/// An error that knows its exit status.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Refusal {
+    exit: Exit,
+    text: String,
+}
+
+/// Makes an error that ends the process with `exit`.
+pub(crate) fn refuse(exit: Exit, text: String) -> anyhow::Error {
+    anyhow::Error::new(Refusal { exit, text })
+}
+
+/// A service mesh for plain Linux hosts: one binary, mutual TLS, live in the terminal
+#[derive(Debug, Parser)]
+#[command(name = "mesh", version, disable_help_subcommand = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where to find the control plane.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ControlAddress {
+    /// The control plane: https://HOST:7443 or unix:///path/control.sock [default: the one on this host]
+    #[arg(long, env = "MESH_CONTROL", value_name = "URL")]
+    pub(crate) control: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the control plane: certificate authority, configuration, API, the merged view of all traffic
+    Control(Box<start::ControlArgs>),
+    /// Run the data plane of this host: every call between services, over mutual TLS
+    Proxy(Box<start::ProxyArgs>),
+    /// Watch the mesh live in the terminal
+    Top(WithControl<top::TopArgs>),
+    /// Run a whole mesh with a small shop on this machine, and watch it
+    Demo(demo::DemoArgs),
+    /// Make, list and revoke join tokens
+    Token(WithControl<token::TokenArgs>),
+    /// Create or change objects from manifests
+    Apply(WithControl<apply::ApplyArgs>),
+    /// Show objects
+    Get(WithControl<get::GetArgs>),
+    /// Show one object with all that is known of it
+    Describe(WithControl<get::DescribeArgs>),
+    /// Delete objects
+    Delete(WithControl<delete::DeleteArgs>),
+    /// Is the mesh well, and if not, what to do
+    Check(WithControl<check::CheckArgs>),
+    /// Traffic by service
+    Stat(WithControl<stat::StatArgs>),
+    /// Traffic by who calls whom
+    Edges(WithControl<edges::EdgesArgs>),
+    /// What happened lately
+    Events(WithControl<events::EventsArgs>),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+/// A command that talks to a control plane.
+#[derive(Debug, Args)]
+struct WithControl<A: Args> {
+    #[command(flatten)]
+    address: ControlAddress,
+    #[command(flatten)]
+    args: A,
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let ended = parse(&words).and_then(|cli| dispatch(cli.command));
+    let exit = ended.unwrap_or_else(|error| report(&error));
+    ExitCode::from(exit as u8)
+}
+
+/// Says what went wrong and returns the exit status for it.
+fn report(error: &anyhow::Error) -> Exit {
+    if let Some(usage) = error.downcast_ref::<clap::Error>() {
+        // Help and version are errors to clap, and printed on standard output. Nobody reading is no reason to fail.
+        let _ = usage.print();
+        return if usage.use_stderr() { Exit::Usage } else { Exit::Done };
+    }
+    if output::is_broken_pipe(error) {
+        return Exit::Done;
+    }
+    output::error(error);
+    let refusal = error.chain().find_map(|cause| cause.downcast_ref::<Refusal>()).map(|refusal| refusal.exit);
+    refusal.or_else(|| error.chain().find_map(connect::exit_of)).unwrap_or(Exit::Refused)
+}
+
+/// Parses the words of a command line. A `--config` file in it, or in the environment, gives the defaults of its flags.
+fn parse(words: &[OsString]) -> anyhow::Result<Cli> {
+    let command = Cli::command();
+    let matches = command.clone().try_get_matches_from(words);
+    let first = matches.as_ref().ok().and_then(clap::ArgMatches::subcommand);
+    let file = first.and_then(|(name, flags)| {
+        let has_file = command.find_subcommand(name)?.get_arguments().any(|arg| arg.get_id() == "config");
+        has_file.then(|| flags.get_one::<PathBuf>("config").map(|path| (name.to_owned(), path.clone())))?
+    });
+    let matches = match file {
+        None => matches?,
+        Some((name, path)) => {
+            let mut failed = None;
+            let command = command.mut_subcommand(name, |sub| {
+                config_file::apply(sub.clone(), &path).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    sub
+                })
+            });
+            match failed {
+                Some(error) => return Err(refuse(Exit::Usage, format!("{error:#}"))),
+                None => command.try_get_matches_from(words)?,
+            }
+        }
+    };
+    Ok(Cli::from_arg_matches(&matches)?)
+}
+
+fn dispatch(command: Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Control(args) => start::control(*args),
+        Command::Proxy(args) => start::proxy(*args),
+        Command::Demo(args) => wait_for(demo::run(args)),
+        Command::Top(with) => wait_for(top::run(with.args, with.address)),
+        Command::Check(with) => wait_for(check::run(with.args, with.address)),
+        Command::Token(with) => {
+            ask(with, |args, client| async move { token::run(args, &client).await.map(|()| Exit::Done) })
+        }
+        Command::Apply(with) => ask(with, |args, client| async move { apply::run(args, &client).await }),
+        Command::Get(with) => ask(with, |args, client| async move { get::run(args, &client).await }),
+        Command::Describe(with) => {
+            ask(with, |args, client| async move { get::describe(args, &client).await })
+        }
+        Command::Delete(with) => ask(with, |args, client| async move { delete::run(args, &client).await }),
+        Command::Stat(with) => ask(with, |args, client| async move {
+            stat::run(&args, connect::views(&client, args.watch).await?).await.map(|()| Exit::Done)
+        }),
+        Command::Edges(with) => ask(with, |args, client| async move {
+            edges::run(&args, connect::views(&client, args.watch).await?).await.map(|()| Exit::Done)
+        }),
+        Command::Events(with) => ask(with, |args, client| async move {
+            events::run(&args, connect::views(&client, args.watch).await?).await.map(|()| Exit::Done)
+        }),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "mesh", &mut script);
+            output::write(&String::from_utf8_lossy(&script))?;
+            Ok(Exit::Done)
+        }
+        Command::Version => {
+            output::line(&format!("mesh {}", env!("CARGO_PKG_VERSION")))?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Runs a future to its end on this thread.
+fn wait_for(future: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(future)
+}
+
+/// Runs a command that asks a control plane.
+fn ask<A, F>(with: WithControl<A>, command: impl FnOnce(A, Client) -> F) -> anyhow::Result<Exit>
+where
+    A: Args,
+    F: Future<Output = anyhow::Result<Exit>>,
+{
+    wait_for(async { command(with.args, connect::client(&with.address)?).await })
+}

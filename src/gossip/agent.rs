@@ -223,7 +223,7 @@ impl Agent {
     }
 
     /// Says good-bye, so that nobody takes the silence for a crash, and stops. Takes [`LEAVE_MAX`] at most.
-    pub async fn leave(self) {
+    pub async fn leave(&self) {
         self.wishes.send_modify(|wishes| wishes.leave = true);
         let mut status = self.status.clone();
         let _late = tokio::time::timeout(LEAVE_MAX, status.wait_for(|status| status.left)).await;

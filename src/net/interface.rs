@@ -61,3 +61,11 @@ mod tests {
         assert_eq!(local_address("Main:\n"), None);
     }
 }
+
+/// Returns the local address that packets towards `target` leave with; `None` without a way there. Sends nothing.
+pub fn towards(target: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().ok()?;
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(target).ok()?;
+    socket.local_addr().ok().map(|addr| addr.ip())
+}

@@ -164,9 +164,7 @@ impl Failure {
             Self::BadResponse => {
                 row(13, (GATEWAY, 13), "UPE", (Idempotent, Callee), "the response is malformed")
             }
-            Self::Timeout => {
-                row(14, (StatusCode::GATEWAY_TIMEOUT, 4), "UT", (Never, Callee), "time is over")
-            }
+            Self::Timeout => row(14, (StatusCode::GATEWAY_TIMEOUT, 4), "UT", (Never, Callee), "time is over"),
             Self::Denied => {
                 row(15, (StatusCode::FORBIDDEN, 7), "RBAC", (Never, Policy), "an intention refuses this call")
             }

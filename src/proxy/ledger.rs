@@ -137,9 +137,9 @@ impl Ledger {
 
     /// Forgets the cells of endpoints and rules that are gone.
     pub(crate) fn sweep(&self) {
-        self.cells.borrow_mut().retain(|_, known| {
-            Arc::strong_count(&known._live) > 1 && Arc::strong_count(&known._source) > 1
-        });
+        self.cells
+            .borrow_mut()
+            .retain(|_, known| Arc::strong_count(&known._live) > 1 && Arc::strong_count(&known._source) > 1);
     }
 
     /// Writes a line to the access log, if there is one.

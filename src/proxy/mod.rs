@@ -1,5 +1,16 @@
 //! The data plane: every call between services, over mutual TLS.
+//!
+//! A host becomes a node in [`membership`]; what control says comes in by `subscriber`, which neighbours are there by
+//! gossip, and both together are the [`tables`] that the workers read. A call comes in at `outbound` or `inbound`, is HTTP
+//! or bytes (`http`, `tcp`), and leaves by an [`upstream`]; whatever goes wrong is a [`failure`]. `announcer` tells the
+//! others what runs here, [`reporter`] tells control what was counted, [`admin`] tells whoever asks on this host. The
+//! workers have threads of their own, all else shares another, so that nothing of ours starves requests.
 
+pub mod bootstrap;
+pub mod membership;
+mod prober;
+mod subscriber;
+mod announcer;
 pub mod reporter;
 pub mod admin;
 pub mod failure;
@@ -13,3 +24,6 @@ pub(crate) mod http;
 pub(crate) mod outbound;
 pub(crate) mod inbound;
 pub mod worker;
+mod running;
+
+pub use crate::proxy::running::{Addresses, Error, run};

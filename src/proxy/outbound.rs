@@ -104,12 +104,7 @@ pub(crate) async fn to_service(http: &Rc<Http>, service: ServiceName, mut stream
 }
 
 /// Finds out who speaks first, and what.
-async fn race(
-    http: &Rc<Http>,
-    wish: &Wish,
-    first: &mut First,
-    stream: &mut TcpStream,
-) -> io::Result<Turn> {
+async fn race(http: &Rc<Http>, wish: &Wish, first: &mut First, stream: &mut TcpStream) -> io::Result<Turn> {
     if let Ok(read) = timeout(AT_ONCE, first.read_on(stream)).await {
         read?;
         return Ok(first.turn(None));
@@ -166,12 +161,7 @@ async fn over(patience: &mut Option<Pin<Box<Sleep>>>) {
 }
 
 /// Carries bytes to the service, over the connection that is there or a new one.
-async fn opaque(
-    http: &Rc<Http>,
-    wish: Wish,
-    opened: Option<Opened>,
-    (first, stream): (First, TcpStream),
-) {
+async fn opaque(http: &Rc<Http>, wish: Wish, opened: Option<Opened>, (first, stream): (First, TcpStream)) {
     let service = wish.service.clone();
     let opened = match opened {
         Some(mut opened) => {

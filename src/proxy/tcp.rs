@@ -104,9 +104,7 @@ impl Wish {
     fn account(&self, context: &Rc<Context>, target: Option<&Target>, retries: usize) -> Account {
         let (source, service, protocol) = (&self.source, &self.service, EdgeProtocol::Tcp);
         let cell = match target {
-            Some(target) => {
-                context.ledger.outbound(Called { source, service, target, rule: None, protocol })
-            }
+            Some(target) => context.ledger.outbound(Called { source, service, target, rule: None, protocol }),
             None => context.ledger.nowhere(source, service, None, protocol),
         };
         let parties = Parties {

@@ -12,9 +12,8 @@ use proptest::prelude::*;
 
 fn identity() -> impl Strategy<Value = Identity> {
     let addr = (any::<IpAddr>(), any::<u16>()).prop_map(SocketAddr::from);
-    ("[a-z]([a-z0-9]{0,60})", any::<u64>(), any::<u16>(), addr).prop_map(|(node, epoch, life, addr)| {
-        Identity { node: node.parse().unwrap(), epoch, life, addr }
-    })
+    ("[a-z]([a-z0-9]{0,60})", any::<u64>(), any::<u16>(), addr)
+        .prop_map(|(node, epoch, life, addr)| Identity { node: node.parse().unwrap(), epoch, life, addr })
 }
 
 fn signed() -> impl Strategy<Value = Signed> {

@@ -139,7 +139,6 @@ pub struct EdgeDelta {
     /// Which.
     pub key: EdgeKey,
     /// What.
-    #[serde(flatten)]
     pub counts: EdgeCounts,
 }
 

@@ -251,7 +251,8 @@ fn app_head(parts: &mut Parts, delivery: &Delivery<'_>) {
     parts.version = delivery.version;
     if delivery.version == Version::HTTP_2 {
         // The host travels in the field on links; in HTTP/2 it belongs into the URI.
-        let authority = headers.remove(HOST).and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
+        let authority =
+            headers.remove(HOST).and_then(|host| http::uri::Authority::try_from(host.as_bytes()).ok());
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(Scheme::HTTP);
         uri.path_and_query = Some(path_of(&parts.uri));

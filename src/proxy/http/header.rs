@@ -3,9 +3,7 @@
 //! A link is HTTP/2 whatever the caller speaks; what HTTP/2 cannot say travels in `mesh-*` fields. Such fields from
 //! applications are taken away, on the way there and on the way back, so nobody can make them up.
 
-use http::header::{
-    CONNECTION, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, HOST, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Request, Version};
 
 use crate::proxy::failure::Failure;

@@ -192,8 +192,7 @@ impl Observation {
         let latency_us = known.head_us.unwrap_or(took_us);
         let reason = known.failure.map(Failure::token);
         if let Some(cell) = &known.cell {
-            let server_fault =
-                known.grpc_status.is_some_and(|status| GRPC_SERVER_FAULTS.contains(&status));
+            let server_fault = known.grpc_status.is_some_and(|status| GRPC_SERVER_FAULTS.contains(&status));
             cell.record(&Outcome {
                 status: known.status,
                 grpc_status: known.grpc_status,

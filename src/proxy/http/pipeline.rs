@@ -164,10 +164,9 @@ async fn send(
 ) -> Result<Answered, Failed> {
     let timeouts = rule.map_or(Timeouts::default(), |rule| rule.timeouts);
     let patience = match observation.protocol {
-        EdgeProtocol::Grpc => parts
-            .headers
-            .get("grpc-timeout")
-            .and_then(|value| deadline::grpc_timeout(value.as_bytes())),
+        EdgeProtocol::Grpc => {
+            parts.headers.get("grpc-timeout").and_then(|value| deadline::grpc_timeout(value.as_bytes()))
+        }
         EdgeProtocol::Http | EdgeProtocol::Tcp => None,
     };
     forward::link_head(&mut parts, upstream, change.map(|change| &change.wanted));

@@ -12,9 +12,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::identity::tls::Accepted;
+use crate::net::clock;
 use crate::net::http::{h1_server, h2_server};
 use crate::net::patience::{Busy, Patient};
-use crate::net::clock;
 use crate::proxy::http::client::Http;
 use crate::proxy::http::pipeline::{Caller, Entry, Link, inbound, outbound};
 

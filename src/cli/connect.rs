@@ -1,0 +1,98 @@
+//! Finding the control plane, and what its refusals mean for the exit status.
+
+use std::error::Error as StdError;
+use std::path::{Path, PathBuf};
+
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, stream};
+
+use crate::api::client::{self, Client};
+use crate::cli::{ControlAddress, Exit, refuse, start, stat};
+use crate::control::bootstrap::SOCKET_FILE;
+use crate::model::view::MeshView;
+
+/// Returns the socket of the control plane on this host.
+fn default_socket() -> PathBuf {
+    start::default_data_dir("control").join(SOCKET_FILE)
+}
+
+/// Returns a client of the control plane that is named, or of the one on this host.
+///
+/// # Errors
+/// When the name is not one, or there is none on this host.
+pub(crate) fn client(address: &ControlAddress) -> anyhow::Result<Client> {
+    match address.control.as_deref().filter(|text| !text.is_empty()) {
+        Some(text) => match text.split_once("://") {
+            Some(("unix", path)) => Ok(Client::unix(Path::new(path))),
+            Some(("https", _)) => {
+                let text = format!(
+                    "'{text}' needs an operator's certificate, which this version does not issue yet: run the command \
+                     on the control plane's host, or forward its socket: ssh -L /tmp/mesh.sock:{} HOST, then \
+                     MESH_CONTROL=unix:///tmp/mesh.sock",
+                    default_socket().display()
+                );
+                Err(refuse(Exit::NotAllowed, text))
+            }
+            Some(_) | None => {
+                let text = format!(
+                    "'{text}' is not a control plane: expected unix:///PATH/control.sock or https://HOST:7443"
+                );
+                Err(refuse(Exit::Usage, text))
+            }
+        },
+        None => {
+            let socket = default_socket();
+            if socket.exists() {
+                return Ok(Client::unix(&socket));
+            }
+            let text = format!(
+                "there is no control plane on this host ({} does not exist): start one with 'mesh control', or name it \
+                 with --control or MESH_CONTROL",
+                socket.display()
+            );
+            Err(refuse(Exit::Unreachable, text))
+        }
+    }
+}
+
+/// Returns one view, or with `watch` one a second.
+///
+/// # Errors
+/// When the control plane does not answer or refuses.
+pub(crate) async fn views(
+    client: &Client,
+    watch: bool,
+) -> Result<BoxStream<'static, Result<MeshView, client::Error>>, client::Error> {
+    if watch {
+        return Ok(client.views().await?.boxed());
+    }
+    let view = client.view().await?;
+    Ok(stream::iter([Ok(view)]).boxed())
+}
+
+/// Returns the exit status that a cause of a failure stands for; `None` when it stands for none.
+pub(crate) fn exit_of(cause: &(dyn StdError + 'static)) -> Option<Exit> {
+    if cause.is::<stat::NoSuchService>() {
+        return Some(Exit::NotFound);
+    }
+    match cause.downcast_ref::<client::Error>()? {
+        client::Error::Unreachable(_) | client::Error::Broken(_) => Some(Exit::Unreachable),
+        client::Error::TimedOut => Some(Exit::TimedOut),
+        client::Error::Problem(problem) => Some(match problem.status {
+            401 | 403 => Exit::NotAllowed,
+            404 => Exit::NotFound,
+            409 | 412 => Exit::Conflict,
+            _ => Exit::Refused,
+        }),
+    }
+}
+
+/// Follows the view of one proxy, from its admin API.
+///
+/// # Errors
+/// When the proxy does not answer.
+pub(crate) async fn proxy_views(
+    address: String,
+) -> Result<BoxStream<'static, Result<MeshView, client::Error>>, client::Error> {
+    Ok(Client::admin(&address).proxy_views().await?.boxed())
+}

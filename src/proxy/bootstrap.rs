@@ -1,0 +1,55 @@
+//! What a proxy is told at its start. `cli` fills it from flags, environment and file.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::name::{NodeName, ZoneName};
+use crate::model::service::{LocalService, UpstreamPort};
+use crate::model::token::Token;
+
+/// Everything a proxy can be told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where its state lives; created with mode 0700.
+    pub data_dir: PathBuf,
+    /// How to join; needed on the first start only.
+    pub join: Option<Token>,
+    /// What this host is called in the mesh.
+    pub node: NodeName,
+    /// The services that run here.
+    pub services: Vec<LocalService>,
+    /// Local ports that lead to services elsewhere.
+    pub upstreams: Vec<UpstreamPort>,
+    /// Where applications send requests for the mesh.
+    pub outbound: SocketAddr,
+    /// Where other proxies reach this host: mutual TLS only.
+    pub inbound: SocketAddr,
+    /// Where gossip listens, UDP and TCP.
+    pub gossip: SocketAddr,
+    /// Where the admin API listens; has no authentication, so loopback unless you know better.
+    pub admin: SocketAddr,
+    /// The address that other hosts reach this one at; found from the route to the control plane when absent.
+    pub advertise: Option<IpAddr>,
+    /// The failure domain.
+    pub zone: Option<ZoneName>,
+    /// Data-plane threads; at least 1.
+    pub workers: usize,
+    /// Whether TLS sessions are resumed; `false` makes every meshed TCP connection cost a full handshake.
+    pub tls_reuse: bool,
+    /// How long running requests may take to end after SIGTERM.
+    pub drain: Duration,
+    /// Where access records go.
+    pub access_log: AccessLogTarget,
+}
+
+/// Where access records go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// Nowhere.
+    Off,
+    /// Standard error.
+    Stderr,
+    /// This file, appended to.
+    File(PathBuf),
+}

@@ -1,0 +1,90 @@
+//! Follows control: takes snapshots, keeps the last good one on disk, acknowledges or refuses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use tokio::sync::watch;
+
+use crate::api::client::{self, Client};
+use crate::api::wire::Ack;
+use crate::identity::vault::Vault;
+use crate::logic::validate;
+use crate::model::snapshot::Snapshot;
+use crate::proxy::membership;
+
+/// Time until the next attempt after one that failed at once, doubled up to the cap.
+const RETRY: Duration = Duration::from_millis(250);
+const RETRY_CAP: Duration = Duration::from_secs(10);
+
+/// Follows control for as long as the proxy runs. Whatever is taken is in `taken`, after it is on disk.
+pub(crate) async fn run(client: Client, vault: Arc<Vault>, taken: watch::Sender<Arc<Snapshot>>) {
+    let mut wait = RETRY;
+    let mut told = false;
+    loop {
+        match follow(&client, &vault, &taken, &mut told).await {
+            Ok(()) => tracing::debug!("control ended the stream of snapshots"),
+            // Said once for each outage: the proxy serves on, and says when control is back.
+            Err(error) if !told => {
+                told = true;
+                tracing::warn!(%error, "control is not reachable; serving on with what is known");
+            }
+            Err(error) => tracing::debug!(%error, "control is still not reachable"),
+        }
+        if !told {
+            wait = RETRY;
+        }
+        tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..1.0))).await;
+        wait = (wait * 2).min(RETRY_CAP);
+    }
+}
+
+async fn follow(
+    client: &Client,
+    vault: &Arc<Vault>,
+    taken: &watch::Sender<Arc<Snapshot>>,
+    told: &mut bool,
+) -> Result<(), client::Error> {
+    let mut snapshots = client.snapshots().await?;
+    while let Some(snapshot) = snapshots.next().await {
+        let snapshot = snapshot?;
+        if std::mem::take(told) {
+            tracing::info!("control is reachable again");
+        }
+        let revision = snapshot.revision;
+        let refused = take(snapshot, vault, taken).await.err();
+        match &refused {
+            None => tracing::info!(revision, "snapshot taken"),
+            Some(reason) => {
+                tracing::error!(revision, %reason, "snapshot refused; the one before stays in force")
+            }
+        }
+        client.acknowledge(&Ack { revision, refused }).await?;
+    }
+    Ok(())
+}
+
+/// Checks a snapshot, keeps it on disk, and puts it in force.
+///
+/// # Errors
+/// Why it was refused: nothing has changed then.
+async fn take(
+    snapshot: Snapshot,
+    vault: &Arc<Vault>,
+    taken: &watch::Sender<Arc<Snapshot>>,
+) -> Result<(), String> {
+    let current = taken.borrow().clone();
+    if *current == snapshot {
+        return Ok(());
+    }
+    if snapshot.trust_domain != current.trust_domain {
+        return Err(format!("it is of the mesh {}, not of {}", snapshot.trust_domain, current.trust_domain));
+    }
+    validate::snapshot(&snapshot)?;
+    let snapshot = Arc::new(snapshot);
+    let (vault, kept) = (vault.clone(), snapshot.clone());
+    let written = tokio::task::spawn_blocking(move || membership::keep_snapshot(&vault, &kept)).await;
+    written.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    taken.send_replace(snapshot);
+    Ok(())
+}
