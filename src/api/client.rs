@@ -225,6 +225,16 @@ impl Client {
         self.tell(Method::POST, &format!("/v1/nodes/{node}/ban"), None::<&()>).await
     }
 
+    /// Takes a ban back.
+    pub async fn unban(&self, node: &NodeName) -> Result<(), Error> {
+        self.tell(Method::DELETE, &format!("/v1/nodes/{node}/ban"), None::<&()>).await
+    }
+
+    /// Removes a node from the mesh: it can no longer renew, and its name is free.
+    pub async fn forget_node(&self, node: &NodeName) -> Result<(), Error> {
+        self.tell(Method::DELETE, &format!("/v1/nodes/{node}"), None::<&()>).await
+    }
+
     // --- tokens ---
 
     /// Makes a join token.

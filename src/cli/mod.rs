@@ -8,6 +8,7 @@ pub(crate) mod apply;
 pub(crate) mod get;
 pub(crate) mod delete;
 pub(crate) mod token;
+pub(crate) mod node;
 pub(crate) mod traffic;
 pub(crate) mod stat;
 pub(crate) mod edges;

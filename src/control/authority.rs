@@ -476,12 +476,16 @@ fn key_pair(pkcs8: &[u8]) -> Result<KeyPair, String> {
         .map_err(|error| error.to_string())
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it stands in map_err")]
 fn signing(error: rcgen::Error) -> Error {
     Error::Signing(error.to_string())
 }
 
-fn row_error(row: &[u8], reason: String) -> Error {
-    Error::Material { what: format!("the row {} of the store", String::from_utf8_lossy(row)), reason }
+fn row_error(row: &[u8], reason: impl Into<String>) -> Error {
+    Error::Material {
+        what: format!("the row {} of the store", String::from_utf8_lossy(row)),
+        reason: reason.into(),
+    }
 }
 
 // --- files ----------------------------------------------------------------------------------------------------------

@@ -256,8 +256,12 @@ impl Running {
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!("connections were cut");
         }
-        self.tasks.iter().for_each(JoinHandle::abort);
         self.plane.store.close().await;
+        // Whoever starts next in this directory finds it unlocked only once nobody holds the store.
+        for task in self.tasks {
+            task.abort();
+            let _ended = task.await;
+        }
     }
 }
 

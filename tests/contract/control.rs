@@ -5,22 +5,25 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
+use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh::api::wire::{Issued, Status, TokenCreated};
+use mesh::api::client::{self, Client};
+use mesh::api::wire::{Ack, Issued, Status, TokenCreated, TokenRequest};
 use mesh::control;
 use mesh::control::bootstrap::{Addresses, Options, Started};
 use mesh::identity::key::Key;
 use mesh::identity::svid::Svid;
 use mesh::identity::tls::ApiConnector;
 use mesh::identity::wallet::Wallet;
+use mesh::model::endpoint::Role;
 use mesh::model::identity::Subject;
 use mesh::model::token::Token;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 fn options(dir: &Path) -> Options {
     Options {
@@ -161,12 +164,56 @@ async fn a_host_joins_by_the_line_that_is_printed_and_then_speaks_with_its_certi
 }
 
 #[tokio::test]
-async fn a_restart_is_quick_and_keeps_identity_key_and_objects() {
+async fn the_client_follows_snapshots_acknowledges_and_is_told_when_it_may_not() {
     let dir = tempfile::tempdir().unwrap();
-    let intention = json!({
+    with(options(dir.path()), async |started| {
+        let admin = Client::unix(&dir.path().join("control.sock"));
+        let wish = TokenRequest { role: Role::Proxy, services: Vec::new(), uses: 1, ttl_seconds: 60 };
+        let token: Token = admin.create_token(&wish).await.unwrap().token.parse().unwrap();
+        let key = Arc::new(Key::generate().unwrap());
+        let request = serde_json::from_value(join(&token, &key)).unwrap();
+        let issued = Client::pinned(&token).join(&request).await.unwrap();
+        let (_, controls) = watch::channel(issued.snapshot.controls.clone());
+        let (_, wallets) = watch::channel(Arc::new(wallet(&issued, &key)));
+        let proxy = Client::with_wallet(controls, wallets, "node/host-1".parse().unwrap());
+
+        let mut snapshots = proxy.snapshots().await.unwrap();
+        let first = snapshots.next().await.unwrap().unwrap();
+        proxy.acknowledge(&Ack { revision: first.revision, refused: None }).await.unwrap();
+        let written = admin.put_resource(&serde_json::from_value(intention()).unwrap(), false).await.unwrap();
+        let second = snapshots.next().await.unwrap().unwrap();
+        let view = admin.view().await.unwrap();
+        let refused = proxy.create_token(&wish).await.unwrap_err();
+        admin.ban(&"host-1".parse().unwrap()).await.unwrap();
+        let banned = snapshots.next().await;
+        admin.unban(&"host-1".parse().unwrap()).await.unwrap();
+        let unbanned = proxy.status().await.map(|status| status.node);
+        admin.forget_node(&"host-1".parse().unwrap()).await.unwrap();
+        let forgotten = proxy.status().await.unwrap_err();
+
+        assert_eq!(first, issued.snapshot);
+        assert_eq!((second.revision, second.resources.len()), (written.revision, 1));
+        assert_eq!(view.revision, written.revision);
+        assert!(matches!(&refused, client::Error::Problem(problem) if problem.status == 403), "{refused}");
+        assert!(banned.is_none_or(|end| end.is_err()));
+        assert_eq!(unbanned.unwrap(), started.node);
+        assert!(forgotten.to_string().contains("join again with a token"), "{forgotten}");
+        assert_eq!(admin.tokens().await.unwrap().iter().map(|token| token.uses_left).sum::<u32>(), 100);
+        assert!(started.install.is_some());
+    })
+    .await;
+}
+
+fn intention() -> Value {
+    json!({
         "apiVersion": "mesh/v1", "kind": "Intention", "metadata": { "name": "one" },
         "spec": { "destination": "web", "sources": [{ "service": "*" }], "action": "allow" },
-    });
+    })
+}
+
+#[tokio::test]
+async fn a_restart_is_quick_and_keeps_identity_key_and_objects() {
+    let dir = tempfile::tempdir().unwrap();
     let path = "/v1/resources/intentions/default/one";
     let token = json!({ "role": "proxy", "uses": 1, "ttlSeconds": 60 });
     let pin = |created: Value| {
@@ -174,7 +221,7 @@ async fn a_restart_is_quick_and_keeps_identity_key_and_objects() {
         (created.token.parse::<Token>().unwrap().pin, created.install.split('\'').nth(1).unwrap().to_owned())
     };
     let first = with(options(dir.path()), async |started| {
-        let (status, body) = on_socket(dir.path(), "PUT", path, Some(intention.clone())).await;
+        let (status, body) = on_socket(dir.path(), "PUT", path, Some(intention())).await;
         assert_eq!(status, 201, "{body}");
         let (_, created) = on_socket(dir.path(), "POST", "/v1/tokens", Some(token.clone())).await;
         let addresses: Addresses =

@@ -1,0 +1,53 @@
+//! `mesh ban` and `mesh leave`: nodes put out of the mesh, and let back in.
+
+use clap::Args;
+
+use crate::api::client::Client;
+use crate::cli::output;
+use crate::model::name::NodeName;
+
+/// Flags of `mesh ban`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BanArgs {
+    /// The node: its certificates are refused everywhere from now on
+    #[arg(value_name = "NODE")]
+    node: NodeName,
+    /// Take the ban back
+    #[arg(long)]
+    undo: bool,
+}
+
+/// Flags of `mesh leave`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LeaveArgs {
+    /// The node: it can no longer renew its certificates, and its name is free for another host
+    #[arg(value_name = "NODE")]
+    node: NodeName,
+}
+
+/// Carries out `mesh ban`.
+///
+/// # Errors
+/// Those of the control plane.
+pub(crate) async fn ban(args: BanArgs, client: &Client) -> anyhow::Result<()> {
+    let node = args.node;
+    if args.undo {
+        client.unban(&node).await?;
+        output::note(&format!("node {node} is no longer banned"));
+    } else {
+        client.ban(&node).await?;
+        output::note(&format!("node {node} is banned; 'mesh ban --undo {node}' takes it back"));
+    }
+    Ok(())
+}
+
+/// Carries out `mesh leave`.
+///
+/// # Errors
+/// Those of the control plane.
+pub(crate) async fn leave(args: LeaveArgs, client: &Client) -> anyhow::Result<()> {
+    let node = args.node;
+    client.forget_node(&node).await?;
+    output::note(&format!("node {node} was removed; it may join again with a token"));
+    Ok(())
+}
