@@ -65,12 +65,16 @@ fn leaf(certificate: &X509Certificate<'_>) -> Leaf {
         not_after_ms: milliseconds(certificate.validity().not_after.timestamp()),
     };
     let mut names = certificate.subject().iter_common_name();
-    leaf.common_name = names.next().and_then(|name| name.as_str().ok()).map(str::to_owned);
+    if let (Some(name), None) = (names.next(), names.next()) {
+        leaf.common_name = name.as_str().ok().map(str::to_owned);
+    }
     for extension in certificate.extensions() {
         match extension.parsed_extension() {
             ParsedExtension::SubjectAlternativeName(names) => {
                 leaf.uris.extend(names.general_names.iter().filter_map(|name| match name {
                     GeneralName::URI(uri) => Some((*uri).to_owned()),
+                    // It may be a second URI, badly written: counted as one.
+                    GeneralName::Invalid(tag, _) => Some(format!("an unreadable name ({tag})")),
                     _ => None,
                 }));
             }
@@ -84,10 +88,8 @@ fn leaf(certificate: &X509Certificate<'_>) -> Leaf {
                 });
             }
             ParsedExtension::ExtendedKeyUsage(usage) => {
-                leaf.extended_key_usage = Some(ExtendedKeyUsage {
-                    server_auth: usage.server_auth || usage.any,
-                    client_auth: usage.client_auth || usage.any,
-                });
+                leaf.extended_key_usage =
+                    Some(ExtendedKeyUsage { server_auth: usage.server_auth, client_auth: usage.client_auth });
             }
             _ => {}
         }

@@ -8,6 +8,7 @@ pub mod svid;
 pub mod wallet;
 pub mod target;
 pub mod verifier;
+pub mod handshake;
 pub mod tls;
 pub mod vault;
 pub mod renewer;

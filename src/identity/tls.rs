@@ -1,42 +1,42 @@
 //! Handshakes: between proxies (both ends proven), and with control planes. TLS 1.3 only; the only file that builds TLS
-//! configurations. They are built once for each wallet, and session caches live and die with them.
+//! configurations. They are made once for each wallet. Sessions and tickets live as long as roots and bans stay the same;
+//! with control planes there are none.
 //!
 //! A resumed session skips the verifiers, so every handshake, full or resumed, ends with asking the judge about the
 //! certificate again: expiry, bans and the bundle count as of now.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use data_encoding::HEXLOWER;
-use rustls::client::{ResolvesClientCert, Resumption};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache};
-use rustls::sign::CertifiedKey;
+use rustls::client::Resumption;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, HandshakeKind, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
+use crate::identity::handshake::{HANDSHAKE_TIMEOUT, Time, complete, provider, tickets};
+use crate::identity::svid::Svid;
 use crate::identity::target::Target;
 use crate::identity::verifier::{
-    ClientVerifier, Distrust, Judge, Lateness, Meet, Peer, PinVerifier, ServerVerifier,
+    ClientVerifier, Clock, Distrust, Judge, Lateness, Meet, Peer, PinVerifier, ServerVerifier, refused,
+    wall_clock,
 };
 use crate::identity::wallet::Wallet;
 use crate::model::identity::{SpiffeId, Subject};
 use crate::model::name::{NodeName, ServiceName};
 use crate::net::clock;
 
-/// A handshake that takes longer is given up.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Sessions remembered by a server; each takes about a kilobyte.
-const SERVER_SESSIONS_MAX: usize = 4_096;
-/// Servers whose sessions a client remembers.
+/// One ticket for each handshake: a resumed one brings the next.
+const TICKETS_PER_HANDSHAKE: usize = 1;
+/// Sessions that a client remembers for each of its identities.
 const CLIENT_SESSIONS_MAX: usize = 1_024;
 const ALPN_HTTP: &[u8] = b"mesh-h2/1";
 const ALPN_TCP: &[u8] = b"mesh-tcp/1";
@@ -62,18 +62,21 @@ impl Alpn {
 /// Why there is no connection. Nothing was sent on it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The handshake failed: the other end refused us, is not trusted, or speaks something else.
+    /// The handshake failed: the other end refused us, or speaks something else.
     #[error("the TLS handshake failed: {0}")]
-    Handshake(#[from] std::io::Error),
+    Handshake(#[from] io::Error),
     /// It took too long.
     #[error("the TLS handshake took longer than {HANDSHAKE_TIMEOUT:?}")]
     Timeout,
-    /// The other end is not trusted, found out after the handshake.
+    /// The other end is not trusted.
     #[error("the other end is not trusted: {0}")]
     Distrust(#[from] Distrust),
     /// This process cannot prove to be what it should speak as.
     #[error("this node holds no certificate for {0}")]
     NoIdentity(Subject),
+    /// What this process should speak as has expired: it is being renewed.
+    #[error("this node's certificate for {0} has expired")]
+    Expired(Subject),
     /// The other end asked for no service, or for nothing that is carried here.
     #[error("the other end asked for nothing that is carried here")]
     NoTarget,
@@ -95,6 +98,8 @@ pub struct Accepted {
     pub port: u16,
     /// What is carried.
     pub alpn: Alpn,
+    /// Whether an earlier session was resumed.
+    pub resumed: bool,
 }
 
 /// A connection to another proxy.
@@ -104,6 +109,8 @@ pub struct Connected {
     pub stream: client::TlsStream<TcpStream>,
     /// Who answered.
     pub peer: Peer,
+    /// Whether an earlier session was resumed.
+    pub resumed: bool,
 }
 
 /// A connection to a control plane's API, seen from there.
@@ -121,44 +128,46 @@ pub struct ApiPeer {
     pub expired: bool,
 }
 
-/// Returns the cryptography of the mesh: TLS 1.3 suites, AES-128-GCM first, and hybrid post-quantum key exchange first.
-fn provider() -> Arc<CryptoProvider> {
-    use aws_lc_rs::cipher_suite::{
-        TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256,
-    };
-    let cipher_suites =
-        vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_CHACHA20_POLY1305_SHA256];
-    Arc::new(CryptoProvider { cipher_suites, ..aws_lc_rs::default_provider() })
-}
-
-/// Something built out of a wallet, and built again when the wallet was replaced.
+/// Something made from a wallet, and made again when the wallet was replaced.
 struct PerWallet<T> {
     wallet: watch::Receiver<Arc<Wallet>>,
-    built: ArcSwapOption<(Arc<Wallet>, T)>,
+    made: ArcSwapOption<(Arc<Wallet>, T)>,
+    /// Held while one is made, so that it is made once.
+    making: Mutex<()>,
 }
 
 impl<T> PerWallet<T> {
     fn new(wallet: watch::Receiver<Arc<Wallet>>) -> Self {
-        Self { wallet, built: ArcSwapOption::empty() }
+        Self { wallet, made: ArcSwapOption::empty(), making: Mutex::new(()) }
     }
 
+    /// Returns the one for the wallet of this moment. `make` is given the one before as well.
     fn get(
         &self,
-        build: impl FnOnce(&Arc<Wallet>) -> Result<T, Error>,
+        make: impl FnOnce(&Arc<Wallet>, Option<&(Arc<Wallet>, T)>) -> Result<T, Error>,
     ) -> Result<Arc<(Arc<Wallet>, T)>, Error> {
-        let wallet = self.wallet.borrow().clone();
-        if let Some(built) = self.built.load_full().filter(|built| Arc::ptr_eq(&built.0, &wallet)) {
-            return Ok(built);
+        let is_newest = |made: &Arc<(Arc<Wallet>, T)>| Arc::ptr_eq(&made.0, &self.wallet.borrow());
+        if let Some(made) = self.made.load_full().filter(is_newest) {
+            return Ok(made);
         }
-        let built = Arc::new((wallet.clone(), build(&wallet)?));
-        self.built.store(Some(built.clone()));
-        Ok(built)
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.made.load_full();
+        if let Some(made) = old.clone().filter(is_newest) {
+            return Ok(made);
+        }
+        let wallet = self.wallet.borrow().clone();
+        let made = Arc::new((wallet.clone(), make(&wallet, old.as_deref())?));
+        self.made.store(Some(made.clone()));
+        Ok(made)
     }
 }
 
-/// Runs a handshake within its deadline.
-async fn in_time<T>(handshake: impl Future<Output = std::io::Result<T>>) -> Result<T, Error> {
-    Ok(timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| Error::Timeout)??)
+/// Runs a handshake within its deadline; says which certificate was refused, and why, where that ended it.
+async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> Result<T, Error> {
+    complete(handshake).await.ok_or(Error::Timeout)?.map_err(|error| {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        inner.and_then(refused).map_or_else(|| Error::Handshake(error), Error::Distrust)
+    })
 }
 
 // --- between proxies ------------------------------------------------------------------------------------------------
@@ -167,6 +176,7 @@ async fn in_time<T>(handshake: impl Future<Output = std::io::Result<T>>) -> Resu
 pub struct Acceptor {
     side: PerWallet<ServerSide>,
     reuse: bool,
+    clock: Clock,
 }
 
 struct ServerSide {
@@ -194,31 +204,52 @@ impl fmt::Debug for Acceptor {
 impl Acceptor {
     /// Makes an acceptor for whatever the wallet holds. Without `reuse` every connection is a full handshake.
     pub fn new(wallet: watch::Receiver<Arc<Wallet>>, reuse: bool) -> Self {
-        Self { side: PerWallet::new(wallet), reuse }
+        Self::with_clock(wallet, reuse, wall_clock())
     }
 
-    fn build(&self, wallet: &Arc<Wallet>) -> Result<ServerSide, Error> {
+    /// As [`Self::new`], by another clock than this host's.
+    pub fn with_clock(wallet: watch::Receiver<Arc<Wallet>>, reuse: bool, clock: Clock) -> Self {
+        Self { side: PerWallet::new(wallet), reuse, clock }
+    }
+
+    /// Other roots or bans forget who is known and make the tickets given so far useless; a renewed SVID does not.
+    fn make(
+        &self,
+        wallet: &Arc<Wallet>,
+        old: Option<&(Arc<Wallet>, ServerSide)>,
+    ) -> Result<ServerSide, Error> {
+        let kept = old.filter(|(before, _)| before.trusts_like(wallet)).map(|(_, side)| side);
+        let judge = match kept {
+            Some(side) => side.judge.clone(),
+            None => Arc::new(Judge::new(wallet, self.clock.clone())),
+        };
         let provider = provider();
-        let judge = Arc::new(Judge::new(wallet));
         let verifier = ClientVerifier {
             judge: judge.clone(),
             mandatory: true,
             lateness: Lateness::Refused,
             provider: provider.clone(),
         };
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_details(provider, Arc::new(Time(self.clock.clone())))
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(ByServerName(wallet.clone())));
         config.alpn_protocols = vec![ALPN_HTTP.to_vec(), ALPN_TCP.to_vec()];
+        config.ignore_client_order = true;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
         if self.reuse {
-            config.session_storage = ServerSessionMemoryCache::new(SERVER_SESSIONS_MAX);
-            config.send_tls13_tickets = 1;
-        } else {
-            config.session_storage = Arc::new(NoServerSessionStorage {});
-            config.send_tls13_tickets = 0;
+            config.ticketer = match kept {
+                Some(side) => side.config.ticketer.clone(),
+                None => tickets(shortest_life_ms(wallet))?,
+            };
+            config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
         }
         Ok(ServerSide { config: Arc::new(config), judge })
+    }
+
+    fn side(&self) -> Result<Arc<(Arc<Wallet>, ServerSide)>, Error> {
+        self.side.get(|wallet, old| self.make(wallet, old))
     }
 
     /// Shakes hands with whoever connected.
@@ -226,45 +257,46 @@ impl Acceptor {
     /// # Errors
     /// When the handshake fails or the other end is not trusted: the connection is closed.
     pub async fn accept(&self, stream: TcpStream) -> Result<Accepted, Error> {
-        let built = self.side.get(|wallet| self.build(wallet))?;
-        let side = &built.1;
-        let stream = in_time(TlsAcceptor::from(side.config.clone()).accept(stream)).await?;
+        let config = self.side()?.1.config.clone();
+        let stream = in_time(TlsAcceptor::from(config).accept(stream)).await?;
         let (_, connection) = stream.get_ref();
         let chain = connection.peer_certificates().unwrap_or_default();
-        let peer = side.judge.judge(chain, clock::wall_ms(), Lateness::Refused)?;
+        // By the wallet of this moment: it may have changed since the handshake began, and a resumed session asked nobody.
+        let peer = self.side()?.1.judge.judge(chain, Lateness::Refused)?;
         let target = connection.server_name().and_then(Target::parse).ok_or(Error::NoTarget)?;
         let alpn = match connection.alpn_protocol() {
             Some(ALPN_HTTP) => Alpn::Http,
             Some(ALPN_TCP) => Alpn::Tcp,
             Some(_) | None => return Err(Error::NoTarget),
         };
-        Ok(Accepted { peer, target: target.service, port: target.port, alpn, stream })
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        Ok(Accepted { peer, target: target.service, port: target.port, alpn, resumed, stream })
     }
+}
+
+/// Returns the life of the shortest certificate held, ms.
+fn shortest_life_ms(wallet: &Wallet) -> u64 {
+    let lives = wallet.svids.values().map(|svid| svid.not_after_ms.saturating_sub(svid.not_before_ms));
+    lives.min().unwrap_or_default()
 }
 
 /// Connects to other proxies.
 pub struct Connector {
     side: PerWallet<ClientSide>,
     reuse: bool,
+    clock: Clock,
 }
 
 struct ClientSide {
     judge: Arc<Judge>,
-    configs: Mutex<BTreeMap<(Subject, Alpn), Arc<ClientConfig>>>,
+    sources: BTreeMap<Subject, Source>,
 }
 
-/// Shows one SVID, whoever asks.
-#[derive(Debug)]
-struct Always(Arc<CertifiedKey>);
-
-impl ResolvesClientCert for Always {
-    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
-    }
-
-    fn has_certs(&self) -> bool {
-        true
-    }
+/// An identity to speak as, with the sessions it remembers.
+#[derive(Clone)]
+struct Source {
+    svid: Arc<Svid>,
+    config: Arc<ClientConfig>,
 }
 
 impl fmt::Debug for Connector {
@@ -276,10 +308,52 @@ impl fmt::Debug for Connector {
 impl Connector {
     /// Makes a connector that speaks as whatever the wallet holds. Without `reuse` no session is resumed.
     pub fn new(wallet: watch::Receiver<Arc<Wallet>>, reuse: bool) -> Self {
-        Self { side: PerWallet::new(wallet), reuse }
+        Self::with_clock(wallet, reuse, wall_clock())
+    }
+
+    /// As [`Self::new`], by another clock than this host's.
+    pub fn with_clock(wallet: watch::Receiver<Arc<Wallet>>, reuse: bool, clock: Clock) -> Self {
+        Self { side: PerWallet::new(wallet), reuse, clock }
+    }
+
+    /// Other roots or bans forget all sessions, a renewed SVID those of its identity.
+    fn make(
+        &self,
+        wallet: &Arc<Wallet>,
+        old: Option<&(Arc<Wallet>, ClientSide)>,
+    ) -> Result<ClientSide, Error> {
+        let kept = old.filter(|(before, _)| before.trusts_like(wallet)).map(|(_, side)| side);
+        let judge = match kept {
+            Some(side) => side.judge.clone(),
+            None => Arc::new(Judge::new(wallet, self.clock.clone())),
+        };
+        let mut sources = BTreeMap::new();
+        for (subject, svid) in &wallet.svids {
+            let same = kept.and_then(|side| side.sources.get(subject));
+            let source = match same.filter(|source| Arc::ptr_eq(&source.svid, svid)) {
+                Some(source) => source.clone(),
+                None => {
+                    let mut config = client_config(svid, &judge, Meet::Service, &self.clock)?;
+                    config.resumption = if self.reuse {
+                        Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX)
+                    } else {
+                        Resumption::disabled()
+                    };
+                    Source { svid: svid.clone(), config: Arc::new(config) }
+                }
+            };
+            sources.insert(subject.clone(), source);
+        }
+        Ok(ClientSide { judge, sources })
+    }
+
+    fn side(&self) -> Result<Arc<(Arc<Wallet>, ClientSide)>, Error> {
+        self.side.get(|wallet, old| self.make(wallet, old))
     }
 
     /// Speaking as `source`, shakes hands over `stream` with the proxy of an instance of `target` on `port`.
+    ///
+    /// A server that refuses our certificate says so after this has returned, with its first bytes (TLS 1.3).
     ///
     /// # Errors
     /// When `source` is not held here, the handshake fails, or the other end is not that service.
@@ -291,62 +365,40 @@ impl Connector {
         alpn: Alpn,
         stream: TcpStream,
     ) -> Result<Connected, Error> {
-        let build = |wallet: &Arc<Wallet>| {
-            Ok(ClientSide { judge: Arc::new(Judge::new(wallet)), configs: Mutex::default() })
-        };
-        let built = self.side.get(build)?;
-        let (wallet, side) = (&built.0, &built.1);
-        let config = self.config(wallet, side, source, alpn)?;
+        let side = self.side()?;
+        let own = side.1.sources.get(source).ok_or_else(|| Error::NoIdentity(source.clone()))?;
+        if (self.clock)() > own.svid.not_after_ms {
+            return Err(Error::Expired(source.clone()));
+        }
         let name = Target { service: target.clone(), port }.to_server_name().ok_or(Error::NoTarget)?;
-        let stream = in_time(TlsConnector::from(config).connect(name.clone(), stream)).await?;
+        let connector = TlsConnector::from(own.config.clone());
+        let handshake = connector.with_alpn(vec![alpn.bytes().to_vec()]).connect(name.clone(), stream);
+        let stream = in_time(handshake).await?;
         let (_, connection) = stream.get_ref();
         let chain = connection.peer_certificates().unwrap_or_default();
-        let peer = side.judge.judge(chain, clock::wall_ms(), Lateness::Refused)?;
+        let peer = self.side()?.1.judge.judge(chain, Lateness::Refused)?;
         Meet::Service.check(&peer, &name)?;
         if connection.alpn_protocol() != Some(alpn.bytes()) {
             return Err(Error::NoTarget);
         }
-        Ok(Connected { stream, peer })
-    }
-
-    fn config(
-        &self,
-        wallet: &Wallet,
-        side: &ClientSide,
-        source: &Subject,
-        alpn: Alpn,
-    ) -> Result<Arc<ClientConfig>, Error> {
-        let mut configs = side.configs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = configs.get(&(source.clone(), alpn)) {
-            return Ok(config.clone());
-        }
-        let mut config = client_config(wallet, &side.judge, source, Meet::Service)?;
-        config.alpn_protocols = vec![alpn.bytes().to_vec()];
-        config.resumption = if self.reuse {
-            Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX)
-        } else {
-            Resumption::disabled()
-        };
-        let config = Arc::new(config);
-        configs.insert((source.clone(), alpn), config.clone());
-        Ok(config)
+        let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        Ok(Connected { stream, peer, resumed })
     }
 }
 
 fn client_config(
-    wallet: &Wallet,
+    svid: &Svid,
     judge: &Arc<Judge>,
-    source: &Subject,
     meet: Meet,
-) -> Result<ClientConfig, Error> {
-    let svid = wallet.svid(source).ok_or_else(|| Error::NoIdentity(source.clone()))?;
+    clock: &Clock,
+) -> Result<ClientConfig, rustls::Error> {
     let provider = provider();
     let verifier = ServerVerifier { judge: judge.clone(), meet, provider: provider.clone() };
-    Ok(ClientConfig::builder_with_provider(provider)
+    Ok(ClientConfig::builder_with_details(provider, Arc::new(Time(clock.clone())))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_client_cert_resolver(Arc::new(Always(svid.certified()))))
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(svid.certified()))))
 }
 
 // --- with control planes --------------------------------------------------------------------------------------------
@@ -379,14 +431,14 @@ impl ApiAcceptor {
         Self { side: PerWallet::new(wallet), serving }
     }
 
-    fn build(&self, wallet: &Arc<Wallet>) -> Result<ServerSide, Error> {
+    fn make(&self, wallet: &Arc<Wallet>) -> Result<ServerSide, Error> {
         let svid = wallet.svid(&self.serving).ok_or_else(|| Error::NoIdentity(self.serving.clone()))?;
         let certified = svid.certified();
         let chain: Vec<CertificateDer<'static>> =
             svid.chain().iter().chain(&wallet.bundle).cloned().collect();
         let shown = Arc::new(CertifiedKey::new(chain, certified.key.clone()));
         let provider = provider();
-        let judge = Arc::new(Judge::new(wallet));
+        let judge = Arc::new(Judge::new(wallet, wall_clock()));
         let verifier = ClientVerifier {
             judge: judge.clone(),
             mandatory: false,
@@ -411,15 +463,13 @@ impl ApiAcceptor {
         &self,
         stream: TcpStream,
     ) -> Result<(server::TlsStream<TcpStream>, Option<ApiPeer>), Error> {
-        let built = self.side.get(|wallet| self.build(wallet))?;
-        let side = &built.1;
-        let stream = in_time(TlsAcceptor::from(side.config.clone()).accept(stream)).await?;
+        let side = self.side.get(|wallet, _| self.make(wallet))?;
+        let stream = in_time(TlsAcceptor::from(side.1.config.clone()).accept(stream)).await?;
         let Some(chain) = stream.get_ref().1.peer_certificates().filter(|chain| !chain.is_empty()) else {
             return Ok((stream, None));
         };
-        let now_ms = clock::wall_ms();
-        let peer = side.judge.judge(chain, now_ms, Lateness::Allowed)?;
-        let expired = now_ms > peer.not_after_ms;
+        let peer = side.1.judge.judge(chain, Lateness::Allowed)?;
+        let expired = clock::wall_ms() > peer.not_after_ms;
         let key = HEXLOWER.encode(&peer.key);
         let peer = ApiPeer { id: peer.id, node: peer.node, key, not_after_ms: peer.not_after_ms, expired };
         Ok((stream, Some(peer)))
@@ -438,8 +488,10 @@ impl ApiConnector {
     /// # Errors
     /// When `source` is not held.
     pub fn of(wallet: &Wallet, source: &Subject) -> Result<Self, Error> {
-        let config = client_config(wallet, &Arc::new(Judge::new(wallet)), source, Meet::Control)?;
-        Ok(Self::with(config))
+        let svid = wallet.svid(source).ok_or_else(|| Error::NoIdentity(source.clone()))?;
+        let clock = wall_clock();
+        let judge = Arc::new(Judge::new(wallet, clock.clone()));
+        Ok(Self::with(client_config(svid, &judge, Meet::Control, &clock)?))
     }
 
     /// Speaks as nobody, and trusts only the control plane of the mesh whose root has this key (SHA-256 of its

@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
@@ -24,10 +24,16 @@ use crate::model::identity::{SpiffeId, Subject, TrustDomain};
 use crate::model::name::NodeName;
 use crate::net::clock;
 
-/// Verified chains that are remembered.
-const KNOWN_MAX: usize = 1_024;
-/// After so long a remembered chain is verified again.
-const KNOWN_FOR_MS: u64 = 600_000;
+/// Most verified leaves that are remembered; beyond it they are verified anew.
+const KNOWN_MAX: usize = 4_096;
+
+/// Where the time of day comes from: Unix milliseconds.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Returns the clock of this process.
+pub(crate) fn wall_clock() -> Clock {
+    Arc::new(clock::wall_ms)
+}
 
 /// Why the other end is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +50,9 @@ pub enum Distrust {
     /// Its chain does not lead to a root that is trusted.
     #[error("the certificate does not come from this mesh: {0}")]
     Chain(String),
+    /// It shows no root with the key that the join token pins.
+    #[error("this is not the control plane that made the join token: its root has another key")]
+    Unpinned,
     /// It is somebody else.
     #[error("expected {expected}, found {found}")]
     Somebody {
@@ -61,7 +70,7 @@ pub struct Peer {
     pub id: SpiffeId,
     /// The node the certificate was issued to.
     pub node: NodeName,
-    /// End of the certificate's validity, Unix milliseconds: the connection must not outlive it.
+    /// End of validity of the certificate, or of one above it, Unix milliseconds: the connection must not outlive it.
     pub not_after_ms: u64,
     /// SHA-256 of its public key (SubjectPublicKeyInfo).
     pub key: [u8; 32],
@@ -69,17 +78,27 @@ pub struct Peer {
 
 /// Judges certificates by one wallet.
 pub(crate) struct Judge {
-    roots: Vec<TrustAnchor<'static>>,
+    roots: Vec<Root>,
+    anchors: Vec<TrustAnchor<'static>>,
     trust_domain: Option<TrustDomain>,
     banned: BTreeSet<NodeName>,
-    known: Mutex<BTreeMap<[u8; 32], Known>>,
+    known: RwLock<BTreeMap<[u8; 32], Arc<Known>>>,
+    clock: Clock,
 }
 
-#[derive(Clone)]
+/// The time of a root; the anchor made of it has none. At the same place as that anchor.
+#[derive(Debug, Clone, Copy)]
+struct Root {
+    not_before_ms: u64,
+    not_after_ms: u64,
+}
+
+/// A leaf whose chain was verified.
 struct Known {
     leaf: Leaf,
     key: [u8; 32],
-    verified_ms: u64,
+    /// When the first of the certificates above it ends, Unix milliseconds.
+    until_ms: u64,
 }
 
 /// Whether time may have run out on a certificate.
@@ -97,56 +116,58 @@ impl fmt::Debug for Judge {
     }
 }
 
-fn anchors(bundle: &[CertificateDer<'_>]) -> Vec<TrustAnchor<'static>> {
-    let read = |root| anchor_from_trusted_cert(root).ok().map(|anchor: TrustAnchor<'_>| anchor.to_owned());
-    bundle.iter().filter_map(read).collect()
-}
-
 impl Judge {
     /// Makes the judge of a wallet. Roots that cannot be read are trusted by nobody.
-    pub(crate) fn new(wallet: &Wallet) -> Self {
+    pub(crate) fn new(wallet: &Wallet, clock: Clock) -> Self {
         Self {
-            roots: anchors(&wallet.bundle),
             trust_domain: Some(wallet.trust_domain.clone()),
             banned: wallet.banned.clone(),
-            known: Mutex::default(),
+            ..Self::of(&wallet.bundle, clock)
         }
     }
 
     /// Makes a judge that trusts one root and any trust domain: for a node that has not joined yet.
-    pub(crate) fn pinned(root: &CertificateDer<'_>) -> Self {
-        Self {
-            roots: anchors(std::slice::from_ref(root)),
-            trust_domain: None,
-            banned: BTreeSet::new(),
-            known: Mutex::default(),
+    pub(crate) fn pinned(root: &CertificateDer<'_>, clock: Clock) -> Self {
+        Self::of(std::slice::from_ref(root), clock)
+    }
+
+    fn of(bundle: &[CertificateDer<'_>], clock: Clock) -> Self {
+        let (mut roots, mut anchors) = (Vec::new(), Vec::new());
+        for der in bundle {
+            if let (Ok(root), Ok(anchor)) = (Certificate::parse(der), anchor_from_trusted_cert(der)) {
+                let Leaf { not_before_ms, not_after_ms, .. } = root.leaf;
+                roots.push(Root { not_before_ms, not_after_ms });
+                anchors.push(anchor.to_owned());
+            }
         }
+        let (trust_domain, banned, known) = (None, BTreeSet::new(), RwLock::default());
+        Self { roots, anchors, trust_domain, banned, known, clock }
     }
 
     /// Judges the chain (leaf first) that the other end showed.
     ///
     /// # Errors
     /// The first reason not to trust it.
-    pub(crate) fn judge(
-        &self,
-        chain: &[CertificateDer<'_>],
-        now_ms: u64,
-        lateness: Lateness,
-    ) -> Result<Peer, Distrust> {
+    pub(crate) fn judge(&self, chain: &[CertificateDer<'_>], lateness: Lateness) -> Result<Peer, Distrust> {
         let (first, intermediates) = chain.split_first().ok_or(Distrust::Nothing)?;
+        let now_ms = (self.clock)();
         let hash = sha256(first);
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
         let known = match known {
-            Some(known) if now_ms.abs_diff(known.verified_ms) < KNOWN_FOR_MS => known,
-            Some(_) | None => {
-                let verified = self.verify(first, intermediates, now_ms, lateness)?;
-                self.remember(hash, verified.clone());
+            Some(known) => known,
+            None => {
+                let verified = Arc::new(self.verify(first, intermediates, now_ms, lateness)?);
+                self.remember(hash, Arc::clone(&verified));
                 verified
             }
         };
         let at_ms = judged_at(&known.leaf, now_ms, lateness);
         let Bearer { id, node } = trust::judge(&known.leaf, self.trust_domain.as_ref(), &self.banned, at_ms)?;
-        Ok(Peer { id, node, not_after_ms: known.leaf.not_after_ms, key: known.key })
+        if at_ms > known.until_ms {
+            return Err(Distrust::Chain("a certificate above it has expired".to_owned()));
+        }
+        let not_after_ms = known.leaf.not_after_ms.min(known.until_ms);
+        Ok(Peer { id, node, not_after_ms, key: known.key })
     }
 
     /// Verifies the chain of signatures up to a root.
@@ -167,22 +188,24 @@ impl Judge {
         let entity = EndEntityCert::try_from(first).map_err(broken)?;
         let time = UnixTime::since_unix_epoch(Duration::from_millis(at_ms));
         // Leaves are for both ends or for any use (`trust::judge`), so one usage stands for both.
-        entity
-            .verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                &self.roots,
-                intermediates,
-                time,
-                KeyUsage::client_auth(),
-                None,
-                None,
-            )
+        let usage = KeyUsage::client_auth();
+        let algorithms = webpki::ALL_VERIFICATION_ALGS;
+        let path = entity
+            .verify_for_usage(algorithms, &self.anchors, intermediates, time, usage, None, None)
             .map_err(broken)?;
-        Ok(Known { key: sha256(&certificate.public), leaf: certificate.leaf, verified_ms: now_ms })
+        let place = self.anchors.iter().position(|anchor| anchor == path.anchor());
+        let root = place.and_then(|place| self.roots.get(place));
+        let root = root.filter(|root| (root.not_before_ms..=root.not_after_ms).contains(&at_ms));
+        let root = root.ok_or_else(|| Distrust::Chain("its root is not valid now".to_owned()))?;
+        let mut until_ms = root.not_after_ms;
+        for intermediate in path.intermediate_certificates() {
+            until_ms = until_ms.min(Certificate::parse(&intermediate.der())?.leaf.not_after_ms);
+        }
+        Ok(Known { key: sha256(&certificate.public), leaf: certificate.leaf, until_ms })
     }
 
-    fn remember(&self, hash: [u8; 32], known: Known) {
-        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+    fn remember(&self, hash: [u8; 32], known: Arc<Known>) {
+        let mut all = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= KNOWN_MAX {
             all.clear();
         }
@@ -195,7 +218,7 @@ impl Judge {
 /// # Errors
 /// The first reason why not.
 pub fn prove(svid: &Svid, wallet: &Wallet, now_ms: u64) -> Result<(), Distrust> {
-    Judge::new(wallet).judge(svid.chain(), now_ms, Lateness::Refused).map(drop)
+    Judge::new(wallet, Arc::new(move || now_ms)).judge(svid.chain(), Lateness::Refused).map(drop)
 }
 
 fn judged_at(leaf: &Leaf, now_ms: u64, lateness: Lateness) -> u64 {
@@ -205,19 +228,37 @@ fn judged_at(leaf: &Leaf, now_ms: u64, lateness: Lateness) -> u64 {
     }
 }
 
-/// Returns why the TLS library should refuse; the alert it sends tells the other end little, and is meant to.
-fn refuse(distrust: &Distrust) -> rustls::Error {
-    tracing::debug!(%distrust, "certificate refused");
+/// Returns why the TLS library should refuse: the alert that says it best where there is one, else the reason itself.
+fn refuse(distrust: Distrust) -> rustls::Error {
     match distrust {
         Distrust::Nothing => rustls::Error::NoCertificatesPresented,
-        Distrust::Unreadable(_) => CertificateError::BadEncoding.into(),
         Distrust::Flaw(Flaw::Expired) => CertificateError::Expired.into(),
         Distrust::Flaw(Flaw::Early) => CertificateError::NotValidYet.into(),
-        Distrust::Flaw(Flaw::Banned(_)) => CertificateError::Revoked.into(),
-        Distrust::Chain(_) => CertificateError::UnknownIssuer.into(),
-        Distrust::Flaw(_) | Distrust::Somebody { .. } => {
-            CertificateError::ApplicationVerificationFailure.into()
+        Distrust::Chain(reason) => {
+            tracing::debug!(reason, "certificate refused");
+            CertificateError::UnknownIssuer.into()
         }
+        other @ (Distrust::Unreadable(_)
+        | Distrust::Flaw(_)
+        | Distrust::Unpinned
+        | Distrust::Somebody { .. }) => CertificateError::Other(OtherError(Arc::new(other))).into(),
+    }
+}
+
+/// Returns why a certificate was refused; `None` for an error about something else.
+pub(crate) fn refused(error: &rustls::Error) -> Option<Distrust> {
+    match error {
+        rustls::Error::NoCertificatesPresented => Some(Distrust::Nothing),
+        rustls::Error::InvalidCertificate(CertificateError::Expired) => Some(Flaw::Expired.into()),
+        rustls::Error::InvalidCertificate(CertificateError::NotValidYet) => Some(Flaw::Early.into()),
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            Some(Distrust::Chain("none of its roots signed it".to_owned()))
+        }
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => {
+            other.downcast_ref().cloned()
+        }
+        rustls::Error::InvalidCertificate(other) => Some(Distrust::Chain(other.to_string())),
+        _ => None,
     }
 }
 
@@ -312,9 +353,8 @@ impl ServerCertVerifier for ServerVerifier {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let chain = chain_of(end_entity, intermediates);
-        let peer =
-            self.judge.judge(&chain, clock::wall_ms(), Lateness::Refused).map_err(|error| refuse(&error))?;
-        self.meet.check(&peer, server_name).map_err(|error| refuse(&error))?;
+        let peer = self.judge.judge(&chain, Lateness::Refused).map_err(refuse)?;
+        self.meet.check(&peer, server_name).map_err(refuse)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -334,11 +374,11 @@ impl ServerCertVerifier for PinVerifier {
             Certificate::parse(der).is_ok_and(|certificate| sha256(&certificate.public) == self.pin)
         };
         let Some(root) = intermediates.iter().find(pinned) else {
-            return Err(refuse(&Distrust::Chain("its root is not the one that the token pins".to_owned())));
+            return Err(refuse(Distrust::Unpinned));
         };
         let chain = chain_of(end_entity, intermediates);
-        let peer = Judge::pinned(root).judge(&chain, clock::wall_ms(), Lateness::Refused);
-        peer.and_then(|peer| Meet::Control.check(&peer, server_name)).map_err(|error| refuse(&error))?;
+        let peer = Judge::pinned(root, wall_clock()).judge(&chain, Lateness::Refused);
+        peer.and_then(|peer| Meet::Control.check(&peer, server_name)).map_err(refuse)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -361,7 +401,7 @@ impl ClientCertVerifier for ClientVerifier {
         _now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let chain = chain_of(end_entity, intermediates);
-        self.judge.judge(&chain, clock::wall_ms(), self.lateness).map_err(|error| refuse(&error))?;
+        self.judge.judge(&chain, self.lateness).map_err(refuse)?;
         Ok(ClientCertVerified::assertion())
     }
 

@@ -28,6 +28,11 @@ impl Wallet {
     pub fn svid(&self, subject: &Subject) -> Option<&Arc<Svid>> {
         self.svids.get(subject)
     }
+
+    /// Returns whether `other` trusts the same peers.
+    pub fn trusts_like(&self, other: &Self) -> bool {
+        self.trust_domain == other.trust_domain && self.bundle == other.bundle && self.banned == other.banned
+    }
 }
 
 /// Replaces the wallet by what `change` makes of it, in one step: several tasks change different parts of it.

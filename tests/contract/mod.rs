@@ -3,6 +3,12 @@
 mod disk;
 mod store;
 mod authority;
+mod ca;
+mod handshake;
+mod vault;
+mod renewer;
+mod stream;
+mod client;
 mod metrics;
 mod access;
 mod reporter;

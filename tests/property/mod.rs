@@ -13,5 +13,7 @@ mod resilience;
 mod authorize;
 mod compile;
 mod validate;
+mod trust;
+mod rotation;
 mod wire;
 mod catalog;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::identity::{SpiffeId, TrustDomain};
+use crate::model::identity::{SpiffeId, Subject, TrustDomain};
 use crate::model::name::NodeName;
 
 /// The key usage extension of a leaf.
@@ -30,7 +30,7 @@ pub struct ExtendedKeyUsage {
 pub struct Leaf {
     /// Its URI names, as written.
     pub uris: Vec<String>,
-    /// Its common name: the node it was issued to.
+    /// Its only common name: the node it was issued to.
     pub common_name: Option<String>,
     /// Whether it may sign certificates by its basic constraints.
     pub is_ca: bool,
@@ -56,8 +56,8 @@ pub enum Flaw {
     /// It belongs to another mesh.
     #[error("the certificate is of the trust domain {0}, not of this mesh")]
     TrustDomain(TrustDomain),
-    /// It names no node.
-    #[error("the certificate names no node")]
+    /// It names no node, or another than its identity does.
+    #[error("the certificate's common name is not the node that holds it")]
     Node,
     /// It may sign others.
     #[error("the certificate belongs to an authority; it proves no identity")]
@@ -116,6 +116,10 @@ pub fn judge(
         return Err(Flaw::ExtendedKeyUsage);
     }
     let node: NodeName = leaf.common_name.as_deref().and_then(|name| name.parse().ok()).ok_or(Flaw::Node)?;
+    match &id.subject {
+        Subject::Node(name) | Subject::Control(name) if *name != node => return Err(Flaw::Node),
+        Subject::Node(_) | Subject::Control(_) | Subject::Service(_) | Subject::Operator(_) => {}
+    }
     if banned.contains(&node) {
         return Err(Flaw::Banned(node));
     }
