@@ -5,3 +5,4 @@ mod tidy;
 mod property;
 mod sim;
 mod contract;
+mod data_path;

@@ -50,6 +50,9 @@ where
 }
 
 /// Makes a server for HTTP/1 clients.
+///
+/// Without `pipeline_flush`: hyper 1.12 then never flushes an answer after which bytes stay unread, as after a refused
+/// head, or a switch of protocols when the client has already spoken the new one.
 pub fn h1_server() -> server::http1::Builder {
     let mut builder = server::http1::Builder::new();
     builder
@@ -58,8 +61,7 @@ pub fn h1_server() -> server::http1::Builder {
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .preserve_header_case(true)
-        .auto_date_header(false)
-        .pipeline_flush(true);
+        .auto_date_header(false);
     builder
 }
 

@@ -37,7 +37,10 @@ pub(crate) struct Answer {
     deadline: Option<Pin<Box<Sleep>>>,
     /// Bytes to come, where the response says.
     left: Option<u64>,
+    broken: Option<Broken>,
 }
+
+type Broken = Box<dyn Error + Send + Sync>;
 
 /// What a call occupies until its response has ended.
 #[derive(Default)]
@@ -73,7 +76,7 @@ impl Body {
         deadline: Option<Pin<Box<Sleep>>>,
     ) -> Self {
         let left = incoming.size_hint().exact();
-        Self::Response(Answer { incoming, watch, hold, deadline, left })
+        Self::Response(Answer { incoming, watch, hold, deadline, left, broken: None })
     }
 
     /// Makes a body of our own.
@@ -85,7 +88,7 @@ impl Body {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
@@ -125,10 +128,10 @@ impl HttpBody for Body {
 }
 
 impl Answer {
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(error) = self.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let observation = self.watch.observation();
         if self.deadline.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
             observation.failed(Failure::Timeout);
@@ -153,7 +156,10 @@ impl Answer {
             }
             Poll::Ready(Some(Err(error))) => {
                 observation.failed(Failure::Truncated);
-                Poll::Ready(Some(Err(error.into())))
+                // hyper drops what it has not written yet when a body fails: it gets a turn to write it first.
+                self.broken = Some(error.into());
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             Poll::Pending => Poll::Pending,
         }

@@ -70,12 +70,9 @@ pub(crate) struct Origin<'a> {
 pub(crate) struct Watch(Rc<Observation>);
 
 impl Watch {
-    /// Begins to observe a call.
+    /// Begins to observe a call. Its end is told to `busy`.
     pub(crate) fn begin(ledger: &Rc<Ledger>, origin: Origin<'_>, protocol: EdgeProtocol) -> Self {
         let Origin { side, source, busy, method, uri } = origin;
-        if let Some(busy) = &busy {
-            busy.begin();
-        }
         let (method, uri, began_ms) = if ledger.records() {
             (method.clone(), uri.clone(), clock::wall_ms())
         } else {

@@ -25,8 +25,10 @@ where
 {
     let busy = Busy::default();
     let io = TokioIo::new(Patient::new(stream, busy.clone()));
-    let caller = Rc::new(Caller { entry, busy: Some(busy) });
+    let caller = Rc::new(Caller { entry, busy: Some(busy.clone()) });
     let service = service_fn(|request| {
+        // Not within the future: hyper reads on before it polls it for the first time.
+        busy.begin();
         let (http, caller) = (http.clone(), caller.clone());
         async move { Ok::<_, Infallible>(outbound(&http, &caller, request).await) }
     });

@@ -1,0 +1,194 @@
+//! Applications behind proxies.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use crate::data_path::mesh::loopback;
+
+pub type Reply = UnsyncBoxBody<Bytes, Infallible>;
+
+/// Starts an application that handles each connection by `serve`.
+pub async fn raw<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind(loopback()).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::task::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::task::spawn(serve(stream));
+        }
+    });
+    addr
+}
+
+/// Starts an application that says a line when it is connected to, and then gives back what it hears.
+pub async fn speaks_first() -> SocketAddr {
+    raw(|mut stream| async move {
+        stream.write_all(b"220 hello\r\n").await.unwrap();
+        let (mut from, mut to) = stream.split();
+        _ = tokio::io::copy(&mut from, &mut to).await;
+        _ = to.shutdown().await;
+    })
+    .await
+}
+
+/// Starts an application that reads one request's head and answers with `text`, for each connection.
+pub async fn answers(text: &'static str) -> SocketAddr {
+    raw(move |mut stream| async move {
+        read_head(&mut stream).await;
+        stream.write_all(text.as_bytes()).await.unwrap();
+    })
+    .await
+}
+
+pub async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// What an echo application tells of itself.
+#[derive(Clone)]
+pub struct Ears {
+    /// Gets a word when a request to `/hang` begins, and another when it is given up.
+    pub hung: mpsc::Sender<&'static str>,
+    pub name: &'static str,
+}
+
+/// Starts an application that speaks HTTP/1 and HTTP/2 and does what the path says.
+pub async fn echo(name: &'static str) -> (SocketAddr, mpsc::Receiver<&'static str>) {
+    let (hung, heard) = mpsc::channel(16);
+    let ears = Arc::new(Ears { hung, name });
+    let addr = raw(move |stream| {
+        let ears = ears.clone();
+        async move {
+            let service = hyper::service::service_fn(move |request| {
+                let ears = ears.clone();
+                async move { Ok::<_, Infallible>(handle(&ears, request).await) }
+            });
+            let builder = auto::Builder::new(TokioExecutor::new());
+            _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+        }
+    })
+    .await;
+    (addr, heard)
+}
+
+async fn handle(ears: &Ears, mut request: Request<Incoming>) -> Response<Reply> {
+    let version = format!("{:?}", request.version());
+    let seen: Vec<String> = request.headers().keys().map(ToString::to_string).collect();
+    let host = request.headers().get("host").cloned();
+    let host = host.or_else(|| {
+        HeaderValue::from_str(request.uri().authority().map_or("", |authority| authority.as_str())).ok()
+    });
+    let mut response = match request.uri().path() {
+        "/hang" => {
+            struct Given(mpsc::Sender<&'static str>);
+            impl Drop for Given {
+                fn drop(&mut self) {
+                    _ = self.0.try_send("given up");
+                }
+            }
+            let _given = Given(ears.hung.clone());
+            _ = ears.hung.send("begun").await;
+            std::future::pending().await
+        }
+        "/upgrade" => {
+            let protocol = request.headers().get("upgrade").cloned().unwrap();
+            let upgraded = hyper::upgrade::on(&mut request);
+            tokio::task::spawn(async move {
+                let mut stream = TokioIo::new(upgraded.await.unwrap());
+                let mut buffer = [0; 4096];
+                while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+                    stream.write_all(&buffer[..count]).await.unwrap();
+                }
+                _ = stream.shutdown().await;
+            });
+            let mut response = Response::new(reply(""));
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            response.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
+            response.headers_mut().insert("upgrade", protocol);
+            return response;
+        }
+        "/small" => Response::new(Small { left: 20_000 }.boxed_unsync()),
+        "/big" => Response::new(Full::new(Bytes::from(vec![b'x'; 10 << 20])).boxed_unsync()),
+        "/grpc" => {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from_static("0"));
+            trailers.insert("grpc-message", HeaderValue::from_static("fine"));
+            let body =
+                Full::new(Bytes::from_static(b"\0\0\0\0\0")).with_trailers(async move { Some(Ok(trailers)) });
+            let mut response = Response::new(body.boxed_unsync());
+            response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+            response
+        }
+        "/hop" => {
+            let mut response = Response::new(reply("hop"));
+            response.headers_mut().insert("keep-alive", HeaderValue::from_static("timeout=5"));
+            response.headers_mut().insert("mesh-failure", HeaderValue::from_static("UF"));
+            response
+        }
+        path if path.starts_with("/status/") => {
+            let mut response = Response::new(reply("as asked"));
+            *response.status_mut() = path.trim_start_matches("/status/").parse().unwrap();
+            response
+        }
+        _ => {
+            let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            Response::new(Full::new(body).boxed_unsync())
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert("x-app", HeaderValue::from_static(ears.name));
+    headers.insert("x-version", HeaderValue::from_str(&version).unwrap());
+    headers.insert("x-seen", HeaderValue::from_str(&seen.join(",")).unwrap());
+    if let Some(host) = host {
+        headers.insert("x-host", host);
+    }
+    response
+}
+
+pub fn reply(text: &'static str) -> Reply {
+    Full::new(Bytes::from_static(text.as_bytes())).boxed_unsync()
+}
+
+/// Many messages of 100 bytes.
+struct Small {
+    left: u32,
+}
+
+impl http_body::Body for Small {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b's'; 100])))))
+    }
+}

@@ -1,0 +1,252 @@
+//! A small mesh: an authority, nodes with workers, and a catalogue written by hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mesh::identity::key::Key;
+use mesh::identity::svid::Svid;
+use mesh::identity::wallet::Wallet;
+use mesh::logic::compile::compile;
+use mesh::model::endpoint::{Announcement, Catalog, Member, MemberState, NodeRecord, Role};
+use mesh::model::identity::{SpiffeId, Subject};
+use mesh::model::intention::Action;
+use mesh::model::name::{NodeName, ServiceName};
+use mesh::model::resource::Resource;
+use mesh::model::service::{LocalService, UpstreamPort};
+use mesh::model::snapshot::{GossipKeys, Snapshot};
+use mesh::net::clock;
+use mesh::proxy::shared::Shared;
+use mesh::proxy::worker::{WorkerConfig, Workers};
+use mesh::telemetry::metric::Registry;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use tokio::sync::watch;
+
+const TRUST_DOMAIN: &str = "shop.test";
+
+/// A test that waits longer than this has failed.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for something that must happen.
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it must not take so long")
+}
+
+/// Looks again and again until `look` finds something.
+pub async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    within(async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+}
+
+/// An authority and what it told the nodes.
+pub struct Mesh {
+    root: Vec<u8>,
+    issuer: Issuer<'static, KeyPair>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    catalog: Catalog,
+    resources: Vec<Resource>,
+    banned: Vec<NodeName>,
+    revision: u64,
+    nodes: BTreeMap<NodeName, Arc<Shared>>,
+}
+
+/// A running proxy.
+pub struct Node {
+    pub name: NodeName,
+    pub workers: Workers,
+    pub shared: Arc<Shared>,
+    _wallet: watch::Sender<Arc<Wallet>>,
+}
+
+impl Mesh {
+    pub fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "root");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let root = params.self_signed(&key).unwrap().der().to_vec();
+        Self { root, issuer: Issuer::new(params, key), state: Mutex::default() }
+    }
+
+    fn svid(&self, node: &NodeName, subject: Subject) -> Arc<Svid> {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let id = SpiffeId::new(TRUST_DOMAIN.parse().unwrap(), subject);
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, node.as_str());
+        params.subject_alt_names = vec![SanType::URI(id.to_string().as_str().try_into().unwrap())];
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let leaf = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
+        let key = Arc::new(Key::from_pkcs8(&key.serialize_der()).unwrap());
+        Arc::new(Svid::new(vec![leaf], key).unwrap())
+    }
+
+    /// Starts a proxy with the given `--service` and `--upstream` arguments, and tells everybody of its services.
+    pub fn node(&self, name: &str, services: &[String], upstreams: &[&str]) -> Node {
+        let name: NodeName = name.parse().unwrap();
+        let locals: Vec<LocalService> = services.iter().map(|text| text.parse().unwrap()).collect();
+        let mut subjects: BTreeSet<Subject> =
+            locals.iter().map(|local| Subject::Service(local.name.clone())).collect();
+        subjects.insert(Subject::Node(name.clone()));
+        let svids =
+            subjects.into_iter().map(|subject| (subject.clone(), self.svid(&name, subject))).collect();
+        let (sender, wallet) = watch::channel(Arc::new(Wallet {
+            trust_domain: TRUST_DOMAIN.parse().unwrap(),
+            bundle: vec![self.root.clone().into()],
+            svids,
+            banned: BTreeSet::new(),
+        }));
+        let policy = compile(&self.snapshot(), &Catalog::default(), &name);
+        let shared = Shared::new(policy, wallet, Registry::new(), None);
+        shared.set_locals(locals.clone());
+        let upstreams = upstreams
+            .iter()
+            .map(|service| UpstreamPort { name: service.parse().unwrap(), listen: loopback() })
+            .collect();
+        let workers = Workers::start(WorkerConfig {
+            outbound: loopback(),
+            inbound: loopback(),
+            upstreams,
+            workers: 1,
+            reuse: true,
+            shared: shared.clone(),
+        })
+        .unwrap();
+        self.state.lock().unwrap().nodes.insert(name.clone(), shared.clone());
+        self.announce(&name, workers.addresses().inbound, &locals);
+        Node { name, workers, shared, _wallet: sender }
+    }
+
+    /// Says for a node, which need not exist, that it runs services.
+    pub fn announce(&self, node: &NodeName, addr: SocketAddr, services: &[LocalService]) {
+        let announcement = |local: &LocalService| Announcement {
+            service: local.name.clone(),
+            port: local.addr.port(),
+            protocol: local.protocol,
+            weight: 100,
+            healthy: true,
+        };
+        let record = NodeRecord {
+            node: node.clone(),
+            epoch: 1,
+            version: 1,
+            role: Role::Proxy,
+            addr,
+            zone: None,
+            build: "test".to_owned(),
+            draining: false,
+            services: services.iter().map(announcement).collect(),
+        };
+        let member = Member {
+            record: Some(record),
+            state: MemberState::Alive,
+            gossip: addr,
+            since_ms: 0,
+            rtt_us: None,
+        };
+        self.change(|state| _ = state.catalog.members.insert(node.clone(), member));
+    }
+
+    /// Says that a node is dead.
+    pub fn bury(&self, node: &str) {
+        let node: NodeName = node.parse().unwrap();
+        self.change(|state| state.catalog.members.get_mut(&node).unwrap().state = MemberState::Dead);
+    }
+
+    /// Puts objects into force, given as JSON with `kind`.
+    pub fn apply(&self, objects: serde_json::Value) {
+        let resources = serde_json::from_value(objects).unwrap();
+        self.change(|state| state.resources = resources);
+    }
+
+    /// Bans a node.
+    pub fn ban(&self, node: &str) {
+        self.change(|state| state.banned.push(node.parse().unwrap()));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.lock().unwrap();
+        change(&mut state);
+        state.revision += 1;
+        let snapshot = state.snapshot();
+        for (name, shared) in &state.nodes {
+            shared.install(compile(&snapshot, &state.catalog, name));
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.state.lock().unwrap().snapshot()
+    }
+}
+
+impl State {
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            revision: self.revision,
+            trust_domain: TRUST_DOMAIN.parse().unwrap(),
+            bundle: Vec::new(),
+            resources: self.resources.clone(),
+            default_action: Action::Allow,
+            gossip: GossipKeys { ring: Vec::new(), seeds: Vec::new() },
+            banned: self.banned.clone(),
+            controls: Vec::new(),
+        }
+    }
+}
+
+impl Node {
+    pub fn outbound(&self) -> SocketAddr {
+        self.workers.addresses().outbound
+    }
+
+    /// Returns the local port that leads to a service.
+    pub fn port(&self, service: &str) -> SocketAddr {
+        let service: ServiceName = service.parse().unwrap();
+        self.workers.addresses().upstreams[&service]
+    }
+
+    /// Returns the sum over all edges of something counted.
+    pub fn counted(&self, count: impl Fn(&mesh::logic::metric::total::EdgeTotal) -> u64) -> u64 {
+        self.shared.registry.totals().iter().map(|(_, total)| count(total)).sum()
+    }
+}
+
+pub fn loopback() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// Returns an address where nobody listens.
+pub fn nobody() -> SocketAddr {
+    std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap()
+}
+
+/// A service `name` on a node of its own, and a node `caller` to call it from.
+pub struct Pair {
+    pub mesh: Mesh,
+    pub caller: Node,
+    pub callee: Node,
+}
+
+impl Pair {
+    pub fn new(name: &str, app: SocketAddr, protocol: &str) -> Self {
+        let mesh = Mesh::new();
+        let slash = if protocol.is_empty() { "" } else { "/" };
+        let callee = mesh.node("callee", &[format!("{name}={app}{slash}{protocol}")], &[]);
+        let caller = mesh.node("caller", &[], &[name]);
+        mesh.change(|_| {});
+        Self { mesh, caller, callee }
+    }
+}
