@@ -14,13 +14,11 @@ use crate::net::listen::tune;
 /// # Errors
 /// When it is refused, or not open within `limit` ([`io::ErrorKind::TimedOut`]).
 pub async fn connect(addr: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
-    let stream = match timeout(limit, TcpStream::connect(addr)).await {
-        Ok(connected) => connected?,
-        Err(_) => {
-            let text = format!("no answer from {addr} within {} ms", limit.as_millis());
-            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
-        }
-    };
+    let connected = timeout(limit, TcpStream::connect(addr)).await.map_err(|_| {
+        let text = format!("no answer from {addr} within {} ms", limit.as_millis());
+        io::Error::new(io::ErrorKind::TimedOut, text)
+    });
+    let stream = connected??;
     tune(&stream);
     Ok(stream)
 }

@@ -20,7 +20,7 @@ pub const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Header fields at most.
 pub const HEADERS_MAX: usize = 128;
 /// A client may keep an unused HTTP/1 connection for so long.
-pub const IDLE_TIME: Duration = Duration::from_secs(300);
+pub const IDLE_TIME: Duration = Duration::from_mins(5);
 /// Streams on one HTTP/2 connection that others opened to us.
 pub const STREAMS_MAX: u32 = 512;
 

@@ -16,7 +16,7 @@ const BACKLOG: i32 = 4_096;
 /// How long to wait when the process has no descriptor or memory left for one more connection.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(50);
 /// After so long without a word, the kernel asks the other side whether it is still there, six times.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;
 

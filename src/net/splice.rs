@@ -15,7 +15,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// A connection with one direction ended is given up when the other is silent for so long: whoever closed a socket
 /// without reading on looks the same as one who only ended its own direction.
-pub const HALF_CLOSED_IDLE: Duration = Duration::from_secs(300);
+pub const HALF_CLOSED_IDLE: Duration = Duration::from_mins(5);
 
 const SMALL: usize = 1 << 10;
 const MEDIUM: usize = 16 << 10;
@@ -91,11 +91,7 @@ impl Way {
                 self.grow();
                 let mut buf = ReadBuf::new(&mut self.buffer);
                 if from.as_mut().poll_read(cx, &mut buf)?.is_pending() {
-                    if self.unflushed {
-                        ready!(to.as_mut().poll_flush(cx))?;
-                        self.unflushed = false;
-                    }
-                    return Poll::Pending;
+                    return self.poll_flush(cx, to);
                 }
                 (self.start, self.end) = (0, buf.filled().len());
                 self.read_all = self.end == 0;
@@ -121,6 +117,15 @@ impl Way {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Makes the writer send on what it holds, while there is nothing to read.
+    fn poll_flush<W: AsyncWrite>(&mut self, cx: &mut Context<'_>, to: Pin<&mut W>) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            ready!(to.poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Pending
     }
 
     fn grow(&mut self) {

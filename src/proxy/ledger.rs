@@ -40,9 +40,10 @@ struct CellId {
 /// A cell, with what its id points to: as long as it is here, the addresses mean the same.
 struct Known {
     cell: Arc<EdgeCell>,
-    _live: Arc<Live>,
-    _source: Arc<Subject>,
-    _rule: Option<Arc<str>>,
+    live: Arc<Live>,
+    source: Arc<Subject>,
+    #[expect(dead_code, reason = "held, not read")]
+    rule: Option<Arc<str>>,
 }
 
 /// A call to an endpoint, as it is counted.
@@ -83,7 +84,7 @@ impl Ledger {
             source: source.as_ref().clone(),
             destination: service.clone(),
             protocol,
-            route: rule.map(|rule| rule.to_string()).unwrap_or_default(),
+            route: rule.map(ToString::to_string).unwrap_or_default(),
             node: Some(target.endpoint.node.clone()),
         });
         let mut cells = self.cells.borrow_mut();
@@ -92,9 +93,9 @@ impl Ledger {
         }
         let known = Known {
             cell: cell.clone(),
-            _live: target.live.clone(),
-            _source: source.clone(),
-            _rule: rule.cloned(),
+            live: target.live.clone(),
+            source: source.clone(),
+            rule: rule.cloned(),
         };
         cells.insert(id, known);
         cell
@@ -113,7 +114,7 @@ impl Ledger {
             source: source.clone(),
             destination: service.clone(),
             protocol,
-            route: rule.map(|rule| rule.to_string()).unwrap_or_default(),
+            route: rule.map(ToString::to_string).unwrap_or_default(),
             node: None,
         })
     }
@@ -139,7 +140,7 @@ impl Ledger {
     pub(crate) fn sweep(&self) {
         self.cells
             .borrow_mut()
-            .retain(|_, known| Arc::strong_count(&known._live) > 1 && Arc::strong_count(&known._source) > 1);
+            .retain(|_, known| Arc::strong_count(&known.live) > 1 && Arc::strong_count(&known.source) > 1);
     }
 
     /// Writes a line to the access log, if there is one.

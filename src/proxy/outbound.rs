@@ -51,7 +51,7 @@ enum Turn {
     /// HTTP.
     Http,
     /// Something else, with the connection to the service if it is there.
-    Opaque(Option<Opened>),
+    Opaque(Option<Box<Opened>>),
     /// Nothing that can be carried.
     Lost(Failed),
 }
@@ -111,7 +111,7 @@ async fn race(http: &Rc<Http>, wish: &Wish, first: &mut First, stream: &mut TcpS
     }
     let perhaps = Wish { certain: false, ..wish.clone() };
     let mut opening = pin!(tcp::open(&http.context, perhaps));
-    let mut opened: Option<Opened> = None;
+    let mut opened: Option<Box<Opened>> = None;
     let mut failed: Option<Failed> = None;
     let mut patience: Option<Pin<Box<Sleep>>> = None;
     let mut drain = http.context.drain.clone();
@@ -125,7 +125,7 @@ async fn race(http: &Rc<Http>, wish: &Wish, first: &mut First, stream: &mut TcpS
                 patience.get_or_insert_with(|| Box::pin(sleep(HALF_SAID)));
             }
             outcome = &mut opening, if opened.is_none() && failed.is_none() => match outcome {
-                Ok(ready) => opened = Some(ready),
+                Ok(ready) => opened = Some(Box::new(ready)),
                 Err(reason) => {
                     failed = Some(reason);
                     patience = Some(Box::pin(sleep(LAST_CHANCE)));
@@ -146,7 +146,7 @@ async fn race(http: &Rc<Http>, wish: &Wish, first: &mut First, stream: &mut TcpS
     }
 }
 
-async fn speaks(opened: &mut Option<Opened>) -> io::Result<()> {
+async fn speaks(opened: &mut Option<Box<Opened>>) -> io::Result<()> {
     match opened {
         Some(opened) => opened.spoken().await,
         None => std::future::pending().await,
@@ -168,7 +168,7 @@ async fn opaque(http: &Rc<Http>, wish: Wish, opened: Option<Opened>, (first, str
             opened.decide(true);
             Ok(opened)
         }
-        None => tcp::open(&http.context, wish).await,
+        None => tcp::open(&http.context, wish).await.map(Box::new),
     };
     let opened = match opened {
         Ok(opened) => opened,
@@ -235,7 +235,7 @@ impl First {
     }
 
     /// Returns what the connection is, the caller having spoken first.
-    fn turn(&self, opened: Option<Opened>) -> Turn {
+    fn turn(&self, opened: Option<Box<Opened>>) -> Turn {
         match self.detection {
             Detection::Http1 | Detection::Http2 => Turn::Http,
             Detection::Opaque | Detection::NeedMore => Turn::Opaque(opened),

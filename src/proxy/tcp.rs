@@ -35,7 +35,7 @@ const OPEN_PERHAPS: u8 = 2;
 /// What a called proxy answers when the service has accepted.
 const ACCEPTED: u8 = 0;
 /// A link on which nothing was opened for so long is closed.
-const OPEN_TIME: Duration = Duration::from_secs(300);
+const OPEN_TIME: Duration = Duration::from_mins(5);
 
 /// Room for what a service says before its caller does.
 const FIRST_BYTES: usize = 1_024;

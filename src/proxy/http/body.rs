@@ -48,8 +48,10 @@ pub(crate) struct Hold {
     /// Its connection to a local service.
     pub(crate) lease: Option<Lease<Body>>,
     /// Its stream on a shared connection.
+    #[expect(dead_code, reason = "held, not read")]
     pub(crate) stream: Option<Stream<Body>>,
     /// Its place in the count of calls to an endpoint.
+    #[expect(dead_code, reason = "held, not read")]
     pub(crate) in_flight: Option<InFlight>,
 }
 

@@ -21,8 +21,11 @@ pub const IDLE_TIME: Duration = Duration::from_secs(4);
 
 /// The idle connections of one worker.
 pub struct Idle<B> {
-    by_addr: RefCell<HashMap<SocketAddr, Vec<(SendRequest<B>, Instant)>>>,
+    by_addr: RefCell<HashMap<SocketAddr, Vec<Resting<B>>>>,
 }
+
+/// A connection and when it was last used.
+type Resting<B> = (SendRequest<B>, Instant);
 
 /// A connection in use; goes back to the others with [`Lease::finish`], is closed when dropped.
 pub struct Lease<B> {
