@@ -81,12 +81,12 @@ impl<'a> Scene<'a> {
 
     /// Returns how a service is.
     pub fn service_status(&self, service: &ServiceView) -> Status {
-        self.state.health.of(&Series::Service(service.name.clone()), &service.traffic)
+        self.state.health().of(&Series::Service(service.name.clone()), &service.traffic)
     }
 
     /// Returns how an edge is.
     pub fn edge_status(&self, edge: &EdgeView) -> Status {
-        self.state.health.of(&Series::Edge(EdgeId::from(edge)), &edge.traffic)
+        self.state.health().of(&Series::Edge(EdgeId::from(edge)), &edge.traffic)
     }
 
     /// Returns the edge of that name.
@@ -196,7 +196,7 @@ impl<'a> Canvas<'a> {
 
     /// Fades all of `area`: what is drawn there is no longer so.
     pub fn fade(&mut self, area: Rect) {
-        let style = self.theme.style(Role::Dim).add_modifier(ratatui::style::Modifier::DIM);
+        let style = self.theme.faded();
         let area = self.clip.intersection(area);
         for y in area.top()..area.bottom() {
             for x in area.left()..area.right() {

@@ -28,7 +28,7 @@ const HEADER_BYTES_MAX: u64 = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No connection, or it broke.
-    #[error("{0}")]
+    #[error("{}", plain(.0))]
     Io(#[from] std::io::Error),
     /// Nothing came for too long.
     #[error("no answer for {} s", .0.as_secs())]
@@ -42,6 +42,12 @@ pub enum Error {
     /// The other side ended the stream.
     #[error("it ended the stream")]
     Ended,
+}
+
+/// Returns the words of an error of the system, without its number.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// Turns the streams that `connect` makes into events, for ever; returns when nobody receives them.

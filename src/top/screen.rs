@@ -68,7 +68,7 @@ fn with_data(scene: &Scene<'_>, canvas: &mut Canvas<'_>, body: Rect) {
 fn standing(state: &State) -> (String, Role) {
     let clock = |ms| format::clock(ms, state.utc_offset_s);
     match (&state.pause, &state.live, &state.link) {
-        (Some(view), ..) => (format!("‖ PAUSED {}", clock(view.at_ms)), Role::Accent),
+        (Some(frozen), ..) => (format!("‖ PAUSED {}", clock(frozen.mesh.at_ms)), Role::Accent),
         (None, Some(_), _) if state.is_stale() => {
             (format!("× STALE {}", format::age(state.age_ms())), Role::Bad)
         }

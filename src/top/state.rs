@@ -86,6 +86,17 @@ pub struct Chip {
     pub error: Option<String>,
 }
 
+/// The mesh at the moment the screen is frozen at, and what was thought of it.
+#[derive(Debug, Clone)]
+pub struct Frozen {
+    /// The view.
+    pub mesh: Arc<MeshView>,
+    /// What needed attention.
+    pub lints: Vec<Lint>,
+    /// What was thought of services and edges.
+    pub health: Health,
+}
+
 /// All that is on the screen.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -105,8 +116,8 @@ pub struct State {
     pub live: Option<Arc<MeshView>>,
     /// When it came, by [`State::now_ms`].
     pub arrived_ms: u64,
-    /// The view that everything is frozen at.
-    pub pause: Option<Arc<MeshView>>,
+    /// What everything is frozen at.
+    pub pause: Option<Frozen>,
     /// The last ten minutes.
     pub history: History,
     /// What is thought of services and edges.
@@ -181,7 +192,12 @@ impl State {
 
     /// Returns the view on the screen: the frozen one, else the newest.
     pub fn shown(&self) -> Option<&Arc<MeshView>> {
-        self.pause.as_ref().or(self.live.as_ref())
+        self.pause.as_ref().map(|frozen| &frozen.mesh).or(self.live.as_ref())
+    }
+
+    /// Returns what is thought of services and edges in what is shown.
+    pub fn health(&self) -> &Health {
+        self.pause.as_ref().map_or(&self.health, |frozen| &frozen.health)
     }
 
     /// Returns how old the newest data is, ms.
@@ -197,22 +213,23 @@ impl State {
     /// Returns the time that the screen shows, Unix milliseconds by the observer's clock.
     pub fn data_ms(&self) -> u64 {
         match (&self.pause, &self.live) {
-            (Some(view), _) => view.at_ms,
+            (Some(frozen), _) => frozen.mesh.at_ms,
             (None, Some(view)) if self.is_stale() => view.at_ms + self.age_ms(),
             (None, Some(view)) => view.at_ms,
             (None, None) => 0,
         }
     }
 
-    /// Returns the lines that need attention in what is shown. While frozen: those that had begun by then.
+    /// Returns the lines that need attention in what is shown.
     pub fn attention(&self) -> impl Iterator<Item = &Lint> {
         let at_ms = self.shown().map_or(0, |view| view.at_ms);
-        settled(&self.lints, at_ms).filter(move |lint| lint.since_ms <= at_ms)
+        let lints = self.pause.as_ref().map_or(&self.lints, |frozen| &frozen.lints);
+        settled(lints, at_ms)
     }
 
     /// Returns the events up to the time that is shown, the newest first.
     pub fn events(&self) -> impl Iterator<Item = &EventView> {
-        let until = self.pause.as_ref().map_or(u64::MAX, |view| view.at_ms);
+        let until = self.pause.as_ref().map_or(u64::MAX, |frozen| frozen.mesh.at_ms);
         let all = self.live.as_ref().map(|view| view.events.as_slice()).unwrap_or_default();
         all.iter().rev().filter(move |event| event.at_ms <= until)
     }

@@ -68,27 +68,27 @@ struct Palette {
     heat: [Rgb; 8],
 }
 
-/// Steps of cividis (Nuñez, Anderton, Renslow 2018), readable with every kind of colour vision: dark to bright.
+/// From slate to pale sea green: lightness alone tells the steps apart, so every kind of colour vision can.
 const HEAT_ON_DARK: [Rgb; 8] = [
-    (40, 66, 110),
-    (62, 84, 112),
-    (87, 103, 116),
-    (112, 123, 121),
-    (142, 145, 118),
-    (175, 166, 106),
-    (212, 190, 88),
-    (250, 218, 70),
+    (58, 72, 98),
+    (66, 88, 118),
+    (60, 98, 128),
+    (54, 112, 134),
+    (56, 130, 140),
+    (74, 150, 146),
+    (108, 172, 152),
+    (152, 198, 168),
 ];
 /// The same, for paper: pale to dark.
 const HEAT_ON_LIGHT: [Rgb; 8] = [
-    (222, 214, 178),
-    (205, 192, 140),
-    (184, 170, 116),
-    (158, 150, 118),
-    (128, 130, 121),
-    (96, 108, 117),
-    (62, 84, 112),
-    (20, 45, 95),
+    (188, 206, 206),
+    (164, 196, 194),
+    (132, 182, 180),
+    (98, 164, 166),
+    (66, 142, 150),
+    (44, 118, 136),
+    (32, 92, 118),
+    (22, 62, 94),
 ];
 
 static PALETTES: [Palette; 5] = [
@@ -216,14 +216,20 @@ impl Theme {
     /// Returns what a role looks like.
     pub fn style(self, role: Role) -> Style {
         let style = match self.depth() {
-            Depth::Mono => Style::new(),
+            Depth::Mono => Style::new().fg(Color::Reset),
             Depth::Sixteen => self.sixteen(role),
             Depth::Indexed | Depth::True => match self.rgb(role) {
                 Some(rgb) => Style::new().fg(self.color(rgb)),
-                None => Style::new(),
+                None => Style::new().fg(Color::Reset),
             },
         };
         style.add_modifier(self.modifier(role))
+    }
+
+    /// Returns what something looks like that is no longer so.
+    pub fn faded(self) -> Style {
+        let modifier = if self.depth() == Depth::Mono { Modifier::DIM } else { Modifier::empty() };
+        self.style(Role::Dim).add_modifier(modifier)
     }
 
     /// Returns what is put over a selected line.
@@ -245,7 +251,7 @@ impl Theme {
 
     fn sixteen(self, role: Role) -> Style {
         let color = match role {
-            Role::Text | Role::Strong => return Style::new(),
+            Role::Text | Role::Strong => Color::Reset,
             Role::Dim | Role::Border | Role::Idle => Color::DarkGray,
             Role::Accent => Color::LightBlue,
             Role::Ok => Color::Cyan,

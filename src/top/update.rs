@@ -7,9 +7,10 @@ use crate::top::canvas::Scene;
 use crate::top::event::{Event, Key, Wish};
 use crate::top::filter::{FIELDS, FILTER_CHARS_MAX, Filter, QUANTITIES};
 use crate::top::format;
+use crate::top::health::Health;
 use crate::top::keys::{Action, action};
 use crate::top::lint::lints;
-use crate::top::state::{Ask, Chip, Cursor, Link, PLACES_MAX, Prompt, State};
+use crate::top::state::{Ask, Chip, Cursor, Frozen, Link, PLACES_MAX, Prompt, State};
 use crate::top::target::{Place, Target};
 use crate::top::theme;
 use crate::top::view;
@@ -274,7 +275,9 @@ fn act(state: &mut State, action: Action, key: Key) -> Outcome {
         Action::Topology => topology(state),
         Action::Layout => state.ego = !state.ego,
         Action::Pause => {
-            state.pause = if state.pause.is_some() { None } else { state.live.clone() };
+            if state.pause.take().is_none() {
+                pause(state);
+            }
             release_order(state);
         }
         Action::Earlier => scrub(state, -1),
@@ -349,7 +352,7 @@ fn subject(state: &State) -> Option<Target> {
         (Some(target), _) => target,
     };
     match about {
-        Target::Lint(key) => state.lints.iter().find(|lint| lint.key == key).map(|lint| lint.target.clone()),
+        Target::Lint(key) => state.attention().find(|lint| lint.key == key).map(|lint| lint.target.clone()),
         Target::Event(..) => view::page(&scene, &about).and_then(|place| place.focus),
         other => Some(other),
     }
@@ -424,10 +427,22 @@ fn sort_by(state: &mut State, titles: &[&str]) {
     }
 }
 
+/// Freezes everything as it is.
+fn pause(state: &mut State) {
+    if let Some(mesh) = &state.live {
+        let (lints, health) = (state.lints.clone(), state.health.clone());
+        state.pause = Some(Frozen { mesh: Arc::clone(mesh), lints, health });
+    }
+}
+
+/// Freezes everything as it was, earlier or later than what is shown.
 fn scrub(state: &mut State, seconds: i64) {
     let Some(at_ms) = state.shown().map(|view| view.at_ms) else { return };
-    if let Some(view) = state.history.beside(at_ms, seconds) {
-        state.pause = Some(Arc::clone(view));
+    if let Some(mesh) = state.history.beside(at_ms, seconds).cloned() {
+        let mut health = Health::default();
+        health.record(&mesh, &state.history);
+        let lints = lints(&mesh, &state.history, &health, &state.lints);
+        state.pause = Some(Frozen { mesh, lints, health });
         release_order(state);
     }
 }
@@ -503,7 +518,7 @@ fn command(state: &mut State, text: &str) -> Outcome {
         "" => {}
         "q" | "quit" | "exit" => return Outcome::wish(Wish::Quit),
         "live" => state.pause = None,
-        "pause" => state.pause.clone_from(&state.live),
+        "pause" => pause(state),
         "retry" => return Outcome::wish(Wish::Retry),
         "save" => return Outcome::wish(Wish::Save),
         "filter" => set_filter(state, rest.to_owned()),

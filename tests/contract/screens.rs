@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use mesh::model::view::MeshView;
-use mesh::top::canvas::Scene;
 use mesh::top::event::{Event, Key, Wish};
 use mesh::top::health::STATUSES;
 use mesh::top::keys::{KEYS, label};
@@ -36,11 +35,16 @@ impl Console {
 
     /// A console that has watched the shop up to a second.
     fn watching(until: u64) -> Self {
-        let mut console = Self::new();
-        for second in until.saturating_sub(300)..=until {
-            console.see(shop::mesh(second));
-        }
-        console
+        static WATCHED: Mutex<BTreeMap<u64, (State, u64)>> = Mutex::new(BTreeMap::new());
+        let mut watched = WATCHED.lock().unwrap();
+        let (state, now_ms) = watched.entry(until).or_insert_with(|| {
+            let mut console = Self::new();
+            for second in until.saturating_sub(300)..=until {
+                console.see(shop::mesh(second));
+            }
+            (console.state, console.now_ms)
+        });
+        Self { state: state.clone(), now_ms: *now_ms }
     }
 
     fn see(&mut self, mesh: MeshView) {
@@ -192,4 +196,215 @@ fn every_screen_looks_as_it_was_approved() {
     }
 
     assert!(different.is_empty(), "these look different: {different:?}; see the head of this file");
+}
+
+// --- what holds for every screen --------------------------------------------------------------------------------------
+
+#[test]
+fn colour_and_its_absence_say_the_same() {
+    for (name, mut console) in scenes() {
+        let coloured = mesh::top::export::text(&console.draw(100, 30, Depth::True, false));
+        for depth in [Depth::Mono, Depth::Sixteen, Depth::Indexed] {
+            let other = mesh::top::export::text(&console.draw(100, 30, depth, false));
+
+            assert_eq!(coloured, other, "{name} differs with {depth:?}");
+        }
+    }
+}
+
+#[test]
+fn ascii_terminals_get_nothing_else_and_the_same_layout() {
+    for (name, mut console) in scenes() {
+        let utf8 = console.draw(100, 30, Depth::True, false);
+        let ascii = console.draw(100, 30, Depth::True, true);
+
+        let body = |buffer: &Buffer| {
+            buffer.content.iter().take(100 * 29).map(|c| c.symbol() == " ").collect::<Vec<_>>()
+        };
+        assert!(ascii.content.iter().all(|cell| cell.symbol().is_ascii()), "{name}");
+        assert_eq!(body(&utf8), body(&ascii), "{name}");
+    }
+}
+
+#[test]
+fn the_help_page_is_the_key_table() {
+    let page = Console::watching(3).press("?").text(120, 60);
+
+    for binding in KEYS {
+        let told = |line: &str| line.contains(binding.help) && line.contains(&label(binding));
+        assert!(page.lines().any(told), "{} is missing", binding.help);
+    }
+}
+
+#[test]
+fn every_key_means_one_thing() {
+    let mut seen = BTreeMap::new();
+
+    for binding in KEYS {
+        for key in binding.keys {
+            assert!(seen.insert(*key, binding.help).is_none(), "{key} is bound twice");
+        }
+    }
+}
+
+#[test]
+fn every_status_has_a_glyph_and_a_word_of_its_own() {
+    let glyphs: BTreeMap<char, &str> =
+        STATUSES.iter().map(|status| (status.glyph(), status.word())).collect();
+    let words: BTreeMap<&str, char> = STATUSES.iter().map(|status| (status.word(), status.glyph())).collect();
+
+    assert_eq!(glyphs.len(), STATUSES.len());
+    assert_eq!(words.len(), STATUSES.len());
+    for ascii in [false, true] {
+        let theme = Theme::named("dark", Depth::Mono, ascii).unwrap();
+        let drawn: BTreeMap<char, char> = glyphs.keys().map(|glyph| (theme.glyph(*glyph), *glyph)).collect();
+        assert_eq!(drawn.len(), STATUSES.len(), "two look the same in ASCII");
+    }
+}
+
+#[test]
+fn a_healthy_mesh_is_quiet() {
+    let mut console = Console::new();
+    for second in 0..60 {
+        console.see(MeshView { identities: Vec::new(), ..shop::mesh(second) });
+    }
+    let theme = Theme::named("dark", Depth::True, false).unwrap();
+    let loud: Vec<_> =
+        [mesh::top::theme::Role::Warn, mesh::top::theme::Role::Bad, mesh::top::theme::Role::Deny]
+            .into_iter()
+            .map(|role| theme.style(role).fg)
+            .collect();
+
+    let screen = console.draw(120, 40, Depth::True, false);
+
+    let shouting =
+        screen.content.iter().filter(|cell| loud.contains(&Some(cell.fg)) && cell.symbol() != " ").count();
+    assert!(shouting * 100 <= screen.content.len() * 2, "{shouting} cells");
+}
+
+#[test]
+fn a_steady_second_changes_few_cells_of_the_heat_map() {
+    let mut console = Console::watching(150);
+    let before = console.draw(120, 40, Depth::True, false);
+    console.see(shop::mesh(151));
+    let after = console.draw(120, 40, Depth::True, false);
+
+    let heat = |x: u16, y: u16| (1..75).contains(&x) && (32..39).contains(&y);
+    let changed = before.diff(&after).into_iter().filter(|(x, y, _)| heat(*x, *y)).count();
+    assert!(changed <= 3 * 8, "{changed} cells of the heat map changed: it scrolls");
+}
+
+// --- what people do ---------------------------------------------------------------------------------------------------
+
+#[test]
+fn from_a_red_line_to_its_two_sides_is_one_key() {
+    let text = Console::watching(LATE).press("\n").text(120, 40);
+
+    assert!(text.contains("edge checkout→payments"), "{text}");
+    assert!(text.contains("client sees") && text.contains("server sees"));
+}
+
+#[test]
+fn losing_the_stream_keeps_the_data_and_says_its_age() {
+    let mut console = Console::watching(LATE);
+    console.lose(38);
+
+    let text = console.text(120, 40);
+
+    assert!(
+        text.contains("× STALE 38s") && text.contains("connection refused") && text.contains("retry in 3s")
+    );
+    assert!(text.contains("payments") && text.contains("94.21"));
+}
+
+#[test]
+fn a_gap_in_the_data_is_drawn_as_a_gap_and_stays_one() {
+    let mut console = Console::watching(60);
+    console.lose(30);
+    for second in 95..110 {
+        console.see(shop::mesh(second));
+    }
+
+    let text = console.press("8").text(120, 40);
+
+    let rates = text.lines().find(|line| line.contains("│ rps")).unwrap();
+    assert!(rates.contains('┊'), "{rates}");
+    assert!(text.contains("● LIVE"));
+}
+
+#[test]
+fn a_console_that_never_connected_says_what_to_do() {
+    let mut console = Console::new();
+    console.lose(2);
+
+    let text = console.text(80, 24);
+
+    for next in ["connection refused", "mesh control", "mesh demo", "mesh top --proxy", "r retry now"] {
+        assert!(text.contains(next), "{next} is missing in\n{text}");
+    }
+    assert_eq!(console.event(Event::Key(Key::Char('r'))), Some(Wish::Retry));
+}
+
+#[test]
+fn pausing_freezes_every_view_and_leaves_time_to_go_back_to() {
+    let mut console = Console::watching(LATE);
+    console.press(" ");
+    let frozen = console.text(120, 40);
+    for second in LATE + 1..LATE + 20 {
+        console.see(shop::mesh(second));
+    }
+
+    assert_eq!(console.text(120, 40), frozen);
+    console.press("<<");
+    assert!(console.text(120, 40).contains("‖ PAUSED 12:02:2"));
+    console.press("F");
+    assert!(console.text(120, 40).contains("● LIVE 12:04:39"));
+}
+
+#[test]
+fn forty_by_ten_still_shows_what_needs_attention_and_less_is_one_line() {
+    let mut console = Console::watching(LATE);
+
+    assert!(console.text(40, 10).contains("× checkout→payments"));
+    let line = console.text(19, 4);
+    assert_eq!(line.lines().filter(|line| !line.is_empty()).count(), 1);
+    assert!(!console.text(12, 2).to_lowercase().contains("small"));
+}
+
+#[test]
+fn a_filter_narrows_and_a_wrong_one_is_shown_as_wrong() {
+    let mut console = Console::watching(LATE);
+
+    let narrowed = console.press("3/svc:pay*").text(100, 30);
+    assert!(narrowed.contains("× payments") && !narrowed.contains("edge-gw"));
+    console.key(Key::Esc);
+    let wrong = console.press("/speed>3").text(100, 30);
+    assert!(wrong.contains("not understood: speed>3"), "{wrong}");
+    assert!(console.key(Key::Esc).text(100, 30).contains("edge-gw"));
+}
+
+#[test]
+fn commands_go_to_views_and_to_things() {
+    let mut console = Console::watching(LATE);
+
+    assert!(console.press(":service pay\n").text(100, 30).contains("service payments"));
+    assert!(console.press(":node vm-17\n").text(100, 30).contains("node vm-17"));
+    assert!(console.press(":edges checkout->pay\n").text(100, 30).contains("edge checkout→payments"));
+    assert!(console.press("[[").text(100, 30).contains("service payments"));
+    assert!(console.press(":nonsense\n").text(100, 30).contains("no view or command 'nonsense'"));
+    assert_eq!(console.press(":q").event(Event::Key(Key::Enter)), Some(Wish::Quit));
+}
+
+#[test]
+fn every_view_says_the_command_that_prints_it() {
+    for index in 1..=8 {
+        let mut console = Console::watching(3);
+        console.key(Key::Char(char::from_digit(index, 10).unwrap()));
+
+        let wish = console.event(Event::Key(Key::Char('c')));
+
+        let Some(Wish::Copy(command)) = wish else { panic!("nothing was copied") };
+        let name = command.rsplit(' ').next().unwrap();
+        assert_eq!(view::named(name), Some(index as usize - 1), "{command}");
+    }
 }

@@ -17,3 +17,4 @@ mod trust;
 mod rotation;
 mod wire;
 mod catalog;
+mod console;

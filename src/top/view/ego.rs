@@ -362,7 +362,8 @@ pub fn about(scene: &Scene<'_>, graph: &Graph<'_>, canvas: &mut Canvas<'_>, area
         pen.write(&status.glyph().to_string(), Role::from(status)).skip(1);
         pen.write(&format!("{:<20}", format::fit(&far, 20)), Role::Text);
         pen.write(&format!("{:>7}/s", format::rate(edge.traffic.requests_per_second)), Role::Text);
-        pen.write(&format!("{:>8}%", format::percent(edge.traffic.success_rate)), Role::from(status));
+        let role = if status.is_fault() { Role::from(status) } else { Role::Text };
+        pen.write(&format!("{:>8}%", format::percent(edge.traffic.success_rate)), role);
         pen.write(&format!("  p99 {:>7}", format::percentile(edge.traffic.latency_ms.p99)), Role::Text);
         pen.write(if edge.mtls { "  mTLS √  " } else { "  no mTLS " }, Role::Dim);
         let room = end.saturating_sub(pen.x()).saturating_sub(1).min(40);

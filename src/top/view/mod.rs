@@ -44,7 +44,7 @@ pub fn named(name: &str) -> Option<usize> {
 /// Returns the page about `target`, following lines that stand for something else; `None` when there is none.
 pub fn page(scene: &Scene<'_>, target: &Target) -> Option<Place> {
     let target = match target {
-        Target::Lint(key) => scene.state.lints.iter().find(|lint| lint.key == *key)?.target.clone(),
+        Target::Lint(key) => scene.state.attention().find(|lint| lint.key == *key)?.target.clone(),
         Target::Event(at_ms, number) => events::subject(scene, *at_ms, *number)?,
         other => other.clone(),
     };

@@ -18,7 +18,7 @@ pub fn draw(scene: &Scene<'_>, series: &Series, title: &str, canvas: &mut Canvas
     let columns = area.width.saturating_sub(2 + LABEL_WIDTH + 1);
     let end = scene.state.data_ms() / 1000;
     let step = scene.state.history.step(end, columns);
-    let inner = canvas.frame(area, title, &format!("1 column = {step}s, sweeping"));
+    let inner = canvas.frame(area, title, &format!("1 column {step}s"));
     if inner.height == 0 || columns < 4 {
         return;
     }
