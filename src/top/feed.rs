@@ -69,23 +69,15 @@ where
         }
         let reason = match connect().await {
             Err(error) => error.to_string(),
-            Ok(views) => {
-                tokio::pin!(views);
-                loop {
-                    match timeout(SILENCE_MAX, views.next()).await {
-                        Ok(Some(Ok(view))) => {
-                            attempt = 0;
-                            wait = BACKOFF_LEAST;
-                            if events.send(Event::View(Arc::new(view))).await.is_err() {
-                                return;
-                            }
-                        }
-                        Ok(Some(Err(error))) => break error.to_string(),
-                        Ok(None) => break Error::Ended.to_string(),
-                        Err(_) => break Error::Silent(SILENCE_MAX).to_string(),
+            Ok(views) => match pass_on(views, &events).await {
+                None => return,
+                Some((reason, came)) => {
+                    if came {
+                        (attempt, wait) = (0, BACKOFF_LEAST);
                     }
+                    reason
                 }
-            }
+            },
         };
         let retry_in_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         if events.send(Event::Lost { reason, retry_in_ms }).await.is_err() {
@@ -94,6 +86,29 @@ where
         let asked = timeout(wait, retry.notified()).await.is_ok();
         attempt += 1;
         wait = if asked { BACKOFF_LEAST } else { longer(wait) };
+    }
+}
+
+/// Passes views on until their stream is over: returns why, and whether any came; `None` when nobody receives them.
+async fn pass_on<S, E>(views: S, events: &mpsc::Sender<Event>) -> Option<(String, bool)>
+where
+    S: Stream<Item = Result<MeshView, E>>,
+    E: std::fmt::Display,
+{
+    tokio::pin!(views);
+    let mut came = false;
+    loop {
+        let reason = match timeout(SILENCE_MAX, views.next()).await {
+            Ok(Some(Ok(view))) => {
+                came = true;
+                events.send(Event::View(Arc::new(view))).await.ok()?;
+                continue;
+            }
+            Ok(Some(Err(error))) => error.to_string(),
+            Ok(None) => Error::Ended.to_string(),
+            Err(_) => Error::Silent(SILENCE_MAX).to_string(),
+        };
+        return Some((reason, came));
     }
 }
 

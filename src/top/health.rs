@@ -103,10 +103,8 @@ pub fn judge_instance(instance: &InstanceView) -> Status {
         Standing::Suspect => Status::Warn,
         Standing::Draining => Status::Idle,
         Standing::Ready if !instance.ejected_by.is_empty() => Status::Bad,
-        Standing::Ready => match judge(&instance.traffic, None) {
-            Status::Idle => Status::Ok,
-            status => status,
-        },
+        Standing::Ready if instance.traffic.requests_per_second <= 0.0 => Status::Ok,
+        Standing::Ready => judge(&instance.traffic, None),
     }
 }
 

@@ -333,7 +333,9 @@ fn rows(layers: &[Vec<Item>], segments: &[Vec<Pair>], height: usize) -> Option<R
         }
     }
     let least = rows.values().min().copied().unwrap_or(0);
-    rows.values_mut().for_each(|row| *row = (*row - least) * spacing);
+    for row in rows.values_mut() {
+        *row = (*row - least) * spacing;
+    }
     Some(rows)
 }
 

@@ -181,11 +181,11 @@ fn node_lint(node: &NodeView, view: &MeshView) -> Option<Lint> {
 fn alive_lint(node: &NodeView, view: &MeshView) -> Option<(&'static str, Status, String)> {
     let newest = view.revision;
     if let Some(why) = &node.refused {
-        return Some(("refused", Status::Bad, format!("refused revision {}: {why}", newest)));
+        return Some(("refused", Status::Bad, format!("refused revision {newest}: {why}")));
     }
     if let Some(revision) = node.revision.filter(|revision| *revision < newest) {
         let lag = newest - revision;
-        return Some(("behind", Status::Warn, format!("on revision {}, {lag} behind {}", revision, newest)));
+        return Some(("behind", Status::Warn, format!("on revision {revision}, {lag} behind {newest}")));
     }
     let silent_ms = view.at_ms.saturating_sub(node.reported_ms?);
     (node.role == Role::Proxy && silent_ms >= SILENT_MS).then(|| {

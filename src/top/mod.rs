@@ -20,6 +20,7 @@ pub mod canvas;
 pub mod layout;
 pub mod widget;
 pub mod view;
+pub mod motion;
 pub mod update;
 pub mod screen;
 pub mod start;

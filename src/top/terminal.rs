@@ -195,7 +195,7 @@ pub fn offscreen(state: &State, columns: u16, rows: u16) -> Buffer {
 pub fn read_input(events: mpsc::Sender<Event>) -> io::Result<()> {
     std::thread::Builder::new().name("top-input".to_owned()).spawn(move || {
         while let Ok(input) = crossterm::event::read() {
-            if let Some(event) = event(input)
+            if let Some(event) = event(&input)
                 && events.blocking_send(event).is_err()
             {
                 return;
@@ -205,8 +205,8 @@ pub fn read_input(events: mpsc::Sender<Event>) -> io::Result<()> {
     Ok(())
 }
 
-fn event(input: Input) -> Option<Event> {
-    match input {
+fn event(input: &Input) -> Option<Event> {
+    match *input {
         Input::Key(key) => key_of(key).map(Event::Key),
         Input::Resize(columns, rows) => Some(Event::Resize(columns, rows)),
         Input::Mouse(mouse) => mouse_of(mouse),

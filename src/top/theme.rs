@@ -217,7 +217,7 @@ impl Theme {
     pub fn style(self, role: Role) -> Style {
         let style = match self.depth() {
             Depth::Mono => Style::new().fg(Color::Reset),
-            Depth::Sixteen => self.sixteen(role),
+            Depth::Sixteen => Self::sixteen(role),
             Depth::Indexed | Depth::True => match self.rgb(role) {
                 Some(rgb) => Style::new().fg(self.color(rgb)),
                 None => Style::new().fg(Color::Reset),
@@ -245,22 +245,29 @@ impl Theme {
             Role::Strong | Role::Bad => Modifier::BOLD,
             Role::Accent if self.depth() == Depth::Mono => Modifier::BOLD,
             Role::Dim | Role::Border | Role::Idle if self.depth() == Depth::Mono => Modifier::DIM,
-            _ => Modifier::empty(),
+            Role::Text
+            | Role::Dim
+            | Role::Border
+            | Role::Accent
+            | Role::Ok
+            | Role::Warn
+            | Role::Idle
+            | Role::Deny
+            | Role::Heat(_) => Modifier::empty(),
         }
     }
 
-    fn sixteen(self, role: Role) -> Style {
+    fn sixteen(role: Role) -> Style {
         let color = match role {
             Role::Text | Role::Strong => Color::Reset,
             Role::Dim | Role::Border | Role::Idle => Color::DarkGray,
             Role::Accent => Color::LightBlue,
             Role::Ok => Color::Cyan,
-            Role::Warn => Color::Yellow,
             Role::Bad => Color::LightRed,
             Role::Deny => Color::Magenta,
             Role::Heat(level) if level < 3 => Color::Blue,
             Role::Heat(level) if level < 6 => Color::Cyan,
-            Role::Heat(_) => Color::Yellow,
+            Role::Warn | Role::Heat(_) => Color::Yellow,
         };
         Style::new().fg(color)
     }
@@ -331,23 +338,27 @@ fn is_plain_letter(c: char) -> bool {
 }
 
 /// Returns the index of the colour of the 6×6×6 cube or the grey ramp that is nearest.
-fn nearest((r, g, b): Rgb) -> u8 {
-    let level = |v: u8| -> u8 {
-        match v {
+fn nearest(rgb: Rgb) -> u8 {
+    let level = |part: u8| -> u8 {
+        match part {
             0..48 => 0,
             48..115 => 1,
-            _ => (v - 35) / 40,
+            _ => (part - 35) / 40,
         }
     };
     let value = |level: u8| -> u8 { if level == 0 { 0 } else { 55 + level * 40 } };
-    let distance = |(x, y, z): Rgb| -> u32 {
-        let part = |a: u8, b: u8| u32::from(a.abs_diff(b)).pow(2);
-        part(r, x) + part(g, y) + part(b, z)
+    let distance = |other: Rgb| -> u32 {
+        let square = |a: u8, b: u8| u32::from(a.abs_diff(b)).pow(2);
+        square(rgb.0, other.0) + square(rgb.1, other.1) + square(rgb.2, other.2)
     };
-    let (i, j, k) = (level(r), level(g), level(b));
-    let cube = distance((value(i), value(j), value(k)));
-    let mean = ((u16::from(r) + u16::from(g) + u16::from(b)) / 3) as u8;
+    let levels = (level(rgb.0), level(rgb.1), level(rgb.2));
+    let cube = distance((value(levels.0), value(levels.1), value(levels.2)));
+    let mean = ((u16::from(rgb.0) + u16::from(rgb.1) + u16::from(rgb.2)) / 3) as u8;
     let step = (mean.saturating_sub(3) / 10).min(23);
     let grey = 8 + step * 10;
-    if distance((grey, grey, grey)) < cube { 232 + step } else { 16 + 36 * i + 6 * j + k }
+    if distance((grey, grey, grey)) < cube {
+        232 + step
+    } else {
+        16 + 36 * levels.0 + 6 * levels.1 + levels.2
+    }
 }

@@ -10,17 +10,16 @@ use crate::top::format;
 use crate::top::health::Health;
 use crate::top::keys::{Action, action};
 use crate::top::lint::lints;
-use crate::top::state::{Ask, Chip, Cursor, Frozen, Link, PLACES_MAX, Prompt, State};
+use crate::top::motion::{
+    go, go_in_history, hold_order, move_beside, move_by, move_panel, put_cursor, release_order, say,
+};
+use crate::top::state::{Ask, Chip, Frozen, Link, Prompt, State};
 use crate::top::target::{Place, Target};
 use crate::top::theme;
 use crate::top::view;
 
 /// How long the order of lines is held, ms.
 const HOLD_MS: u64 = 5_000;
-/// How long a word to the reader stays, ms.
-const NOTICE_MS: u64 = 4_000;
-/// Places whose cursor is remembered.
-const CURSORS_MAX: usize = 256;
 /// Lines a turn of the wheel moves.
 const WHEEL_LINES: isize = 3;
 
@@ -105,100 +104,6 @@ fn take(state: &mut State, mesh: Arc<MeshView>) -> Outcome {
     Outcome { draw: state.pause.is_none() || returned, wish: None }
 }
 
-/// Fixes the order of lines as it is now, until the next time.
-fn hold_order(state: &mut State) {
-    state.ranks.clear();
-    if let Some(scene) = Scene::of(state) {
-        let order = view::lines(&scene);
-        state.ranks = order;
-    }
-    state.ranked_ms = state.now_ms;
-}
-
-fn release_order(state: &mut State) {
-    state.ranks.clear();
-    state.ranked_ms = 0;
-}
-
-fn say(state: &mut State, text: String) {
-    state.notice = Some((text, state.now_ms + NOTICE_MS));
-}
-
-// --- moving -----------------------------------------------------------------------------------------------------------
-
-fn put_cursor(state: &mut State, index: usize, target: Option<Target>) {
-    if state.cursors.len() >= CURSORS_MAX {
-        state.cursors.clear();
-    }
-    state.cursors.insert(state.place.clone(), Cursor { target, index });
-}
-
-fn move_by(state: &mut State, lines: isize) {
-    let Some(scene) = Scene::of(state) else { return };
-    let all = view::lines(&scene);
-    let from = view::selected(&scene).map_or(0, |(line, _)| line);
-    let to = from.saturating_add_signed(lines).min(all.len().saturating_sub(1));
-    let target = all.into_iter().nth(to);
-    put_cursor(state, to, target);
-}
-
-fn move_panel(state: &mut State, forward: bool) {
-    let Some(scene) = Scene::of(state) else { return };
-    let panels = view::at(&state.place).panels(&scene);
-    let line = view::selected(&scene).map_or(0, |(line, _)| line);
-    let mut starts = Vec::new();
-    let mut next = 0;
-    for panel in panels.iter().filter(|panel| !panel.is_empty()) {
-        starts.push(next);
-        next += panel.len();
-    }
-    let current = starts.iter().rposition(|start| *start <= line).unwrap_or(0);
-    let count = starts.len().max(1);
-    let wanted = if forward { (current + 1) % count } else { (current + count - 1) % count };
-    let Some(start) = starts.get(wanted).copied() else { return };
-    let target = panels.into_iter().flatten().nth(start);
-    put_cursor(state, start, target);
-}
-
-fn move_beside(state: &mut State, side: i8) {
-    let Some(scene) = Scene::of(state) else { return };
-    let view = view::at(&state.place);
-    let from = view::selected(&scene).map(|(_, target)| target);
-    let to = from.and_then(|from| view.beside(&scene, &from, side));
-    match to {
-        Some(target) => {
-            let index = view::lines(&scene).iter().position(|line| *line == target).unwrap_or(0);
-            put_cursor(state, index, Some(target));
-        }
-        None if view.columns().is_empty() => {}
-        None => move_panel(state, side > 0),
-    }
-}
-
-fn go(state: &mut State, place: Place) {
-    if place == state.place {
-        return;
-    }
-    let from = std::mem::replace(&mut state.place, place);
-    state.back.push(from);
-    if state.back.len() > PLACES_MAX {
-        state.back.remove(0);
-    }
-    state.forward.clear();
-    state.zoom = false;
-    release_order(state);
-}
-
-fn go_in_history(state: &mut State, backward: bool) {
-    let found = if backward { state.back.pop() } else { state.forward.pop() };
-    let Some(place) = found else { return };
-    let from = std::mem::replace(&mut state.place, place);
-    let other = if backward { &mut state.forward } else { &mut state.back };
-    other.push(from);
-    state.zoom = false;
-    release_order(state);
-}
-
 /// Half of what the body shows, in lines.
 fn half_page(state: &State) -> isize {
     isize::try_from(state.size.1 / 2).unwrap_or(1).max(1)
@@ -226,12 +131,7 @@ fn act(state: &mut State, action: Action, key: Key) -> Outcome {
         Action::Repaint => return Outcome::wish(Wish::Repaint),
         Action::Save => return Outcome::wish(Wish::Save),
         Action::Reverse if state.link != Link::Live => return Outcome::wish(Wish::Retry),
-        Action::Mouse => {
-            state.mouse = !state.mouse;
-            let word = if state.mouse { "mouse on: shift-drag selects text" } else { "mouse off" };
-            say(state, word.to_owned());
-            return Outcome::wish(Wish::Mouse(state.mouse));
-        }
+        Action::Mouse => return toggle_mouse(state),
         Action::Copy => return copy(state, command_of(state)),
         Action::Why => return why(state),
         Action::Down => move_by(state, 1),
@@ -247,11 +147,7 @@ fn act(state: &mut State, action: Action, key: Key) -> Outcome {
         Action::NextPanel => move_panel(state, true),
         Action::PreviousPanel => move_panel(state, false),
         Action::Tab => go_to_tab(state, key),
-        Action::LastView => {
-            if let Some(place) = state.back.last().cloned() {
-                go(state, place);
-            }
-        }
+        Action::LastView => last_view(state),
         Action::Back => go_in_history(state, true),
         Action::Forward => go_in_history(state, false),
         Action::Leave => leave(state),
@@ -263,23 +159,14 @@ fn act(state: &mut State, action: Action, key: Key) -> Outcome {
             release_order(state);
         }
         Action::Sort => next_sort(state),
-        Action::Reverse => {
-            let sort = state.sorts.entry(state.place.view).or_default();
-            sort.reverse = !sort.reverse;
-            release_order(state);
-        }
+        Action::Reverse => reverse(state),
         Action::SortName => sort_by(state, &[]),
         Action::SortErrors => sort_by(state, &["OK%", "DENY/min", "LAST ERROR"]),
         Action::SortRate => sort_by(state, &["RPS", "ALLOW/s"]),
         Action::SortLatency => sort_by(state, &["P99", "RTT"]),
         Action::Topology => topology(state),
         Action::Layout => state.ego = !state.ego,
-        Action::Pause => {
-            if state.pause.take().is_none() {
-                pause(state);
-            }
-            release_order(state);
-        }
+        Action::Pause => toggle_pause(state),
         Action::Earlier => scrub(state, -1),
         Action::Later => scrub(state, 1),
         Action::MinuteEarlier => scrub(state, -60),
@@ -293,6 +180,32 @@ fn act(state: &mut State, action: Action, key: Key) -> Outcome {
         Action::Help => help(state),
     }
     Outcome::DRAW
+}
+
+fn toggle_mouse(state: &mut State) -> Outcome {
+    state.mouse = !state.mouse;
+    let word = if state.mouse { "mouse on: shift-drag selects text" } else { "mouse off" };
+    say(state, word.to_owned());
+    Outcome::wish(Wish::Mouse(state.mouse))
+}
+
+fn toggle_pause(state: &mut State) {
+    if state.pause.take().is_none() {
+        pause(state);
+    }
+    release_order(state);
+}
+
+fn last_view(state: &mut State) {
+    if let Some(place) = state.back.last().cloned() {
+        go(state, place);
+    }
+}
+
+fn reverse(state: &mut State) {
+    let sort = state.sorts.entry(state.place.view).or_default();
+    sort.reverse = !sort.reverse;
+    release_order(state);
 }
 
 fn go_to_tab(state: &mut State, key: Key) {
@@ -351,11 +264,13 @@ fn subject(state: &State) -> Option<Target> {
         (Some(Target::Instance(..) | Target::Route(..)), Some(focus)) => focus.clone(),
         (Some(target), _) => target,
     };
-    match about {
-        Target::Lint(key) => state.attention().find(|lint| lint.key == key).map(|lint| lint.target.clone()),
-        Target::Event(..) => view::page(&scene, &about).and_then(|place| place.focus),
-        other => Some(other),
+    if let Target::Lint(key) = &about {
+        return state.attention().find(|lint| lint.key == *key).map(|lint| lint.target.clone());
     }
+    if let Target::Event(..) = about {
+        return view::page(&scene, &about).and_then(|place| place.focus);
+    }
+    Some(about)
 }
 
 fn why(state: &mut State) -> Outcome {
@@ -457,7 +372,7 @@ fn ask(state: &mut State, ask: Ask) {
 
 fn type_key(state: &mut State, mut prompt: Prompt, key: Key) -> Outcome {
     match key {
-        Key::Enter => return accept(state, prompt),
+        Key::Enter => return accept(state, &prompt),
         Key::Esc => {
             if prompt.ask == Ask::Filter {
                 set_filter(state, prompt.before);
@@ -477,7 +392,17 @@ fn type_key(state: &mut State, mut prompt: Prompt, key: Key) -> Outcome {
         Key::Char(c) if prompt.text.chars().count() < FILTER_CHARS_MAX => prompt.text.push(c),
         Key::Down if prompt.ask == Ask::Filter => move_by(state, 1),
         Key::Up if prompt.ask == Ask::Filter => move_by(state, -1),
-        _ => {}
+        Key::Char(_)
+        | Key::Ctrl(_)
+        | Key::BackTab
+        | Key::Up
+        | Key::Down
+        | Key::Left
+        | Key::Right
+        | Key::Home
+        | Key::End
+        | Key::PageUp
+        | Key::PageDown => {}
     }
     if prompt.ask == Ask::Filter {
         set_filter(state, prompt.text.clone());
@@ -499,7 +424,7 @@ fn set_filter(state: &mut State, text: String) {
     release_order(state);
 }
 
-fn accept(state: &mut State, prompt: Prompt) -> Outcome {
+fn accept(state: &mut State, prompt: &Prompt) -> Outcome {
     match prompt.ask {
         Ask::Filter => {
             set_filter(state, prompt.text.trim().to_owned());
@@ -529,7 +454,7 @@ fn command(state: &mut State, text: &str) -> Outcome {
                 }
             }
             None => {
-                say(state, format!("no theme '{rest}': {}", theme::names().collect::<Vec<_>>().join(", ")))
+                say(state, format!("no theme '{rest}': {}", theme::names().collect::<Vec<_>>().join(", ")));
             }
         },
         _ => match view::named(word) {
@@ -541,7 +466,7 @@ fn command(state: &mut State, text: &str) -> Outcome {
                 go(state, Place { view, focus });
             }
             None => {
-                say(state, format!("no view or command '{word}': try :services, :edges, :nodes, :theme, :q"))
+                say(state, format!("no view or command '{word}': try :services, :edges, :nodes, :theme, :q"));
             }
         },
     }

@@ -21,3 +21,4 @@ mod joining;
 mod authority;
 mod service;
 mod policy;
+mod console;

@@ -60,7 +60,7 @@ fn facts(edge: &EdgeView) -> Facts {
     }
     facts.source = format::subject(&edge.source);
     facts.destination = format::service(&edge.destination);
-    facts.kind = protocol(edge.protocol).to_owned();
+    protocol(edge.protocol).clone_into(&mut facts.kind);
     facts
 }
 
@@ -225,19 +225,18 @@ impl View for Edges {
     }
 
     fn draw(&self, scene: &Scene<'_>, canvas: &mut Canvas<'_>, area: Rect) {
-        match scene.focus() {
-            Some(Target::Edge(id)) => match scene.edge(id) {
+        if let Some(Target::Edge(id)) = scene.focus() {
+            match scene.edge(id) {
                 Some(edge) => page(scene, edge, canvas, area),
                 None => gone(id, canvas, area),
-            },
-            _ => {
-                let rows = LISTING.rows(scene, &scene.mesh.edges);
-                if rows.is_empty() {
-                    empty(scene, canvas, area);
-                } else {
-                    LISTING.draw(scene, &rows, canvas, area);
-                }
             }
+            return;
+        }
+        let rows = LISTING.rows(scene, &scene.mesh.edges);
+        if rows.is_empty() {
+            empty(scene, canvas, area);
+        } else {
+            LISTING.draw(scene, &rows, canvas, area);
         }
     }
 

@@ -23,9 +23,9 @@ struct Numbered {
 static LISTING: Listing<Numbered> = Listing {
     columns: COLUMNS,
     id: |row| Target::Event(row.event.at_ms, row.number),
-    status: |_, row| match of_severity(row.event.severity) {
-        Status::Ok if row.event.kind == "deny" => Status::Deny,
-        status => status,
+    status: |_, row| {
+        let status = of_severity(row.event.severity);
+        if status == Status::Ok && row.event.kind == "deny" { Status::Deny } else { status }
     },
     facts: |row| Facts {
         services: vec![row.event.subject.clone()],

@@ -53,7 +53,7 @@ impl<'m> Graph<'m> {
 pub fn target(subject: &Subject) -> Target {
     match subject {
         Subject::Service(name) => Target::Service(name.clone()),
-        other => Target::Caller(other.clone()),
+        Subject::Node(_) | Subject::Control(_) | Subject::Operator(_) => Target::Caller(subject.clone()),
     }
 }
 

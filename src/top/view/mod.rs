@@ -43,15 +43,16 @@ pub fn named(name: &str) -> Option<usize> {
 
 /// Returns the page about `target`, following lines that stand for something else; `None` when there is none.
 pub fn page(scene: &Scene<'_>, target: &Target) -> Option<Place> {
-    let target = match target {
-        Target::Lint(key) => scene.state.attention().find(|lint| lint.key == *key)?.target.clone(),
-        Target::Event(at_ms, number) => events::subject(scene, *at_ms, *number)?,
-        other => other.clone(),
-    };
-    let target = match target {
-        Target::Instance(_, node, _) | Target::Identity(_, node) => Target::Node(node),
-        other => other,
-    };
+    let mut target = target.clone();
+    if let Target::Lint(key) = &target {
+        target = scene.state.attention().find(|lint| lint.key == *key)?.target.clone();
+    }
+    if let Target::Event(at_ms, number) = target {
+        target = events::subject(scene, at_ms, number)?;
+    }
+    if let Target::Instance(_, node, _) | Target::Identity(_, node) = target {
+        target = Target::Node(node);
+    }
     let view = VIEWS.iter().position(|view| view.details(&target))?;
     Some(Place { view, focus: Some(target) })
 }

@@ -33,10 +33,8 @@ pub static LISTING: Listing<NodeView> = Listing {
 
 fn status(scene: &Scene<'_>, node: &NodeView) -> Status {
     let behind = node.revision.is_some_and(|revision| revision < scene.mesh.revision);
-    match judge_node(node) {
-        Status::Ok if behind => Status::Warn,
-        status => status,
-    }
+    let status = judge_node(node);
+    if status == Status::Ok && behind { Status::Warn } else { status }
 }
 
 fn facts(node: &NodeView) -> Facts {
@@ -258,12 +256,11 @@ impl View for Nodes {
 
     fn draw(&self, scene: &Scene<'_>, canvas: &mut Canvas<'_>, area: Rect) {
         if let Some(Target::Node(name)) = scene.focus() {
-            match scene.mesh.nodes.iter().find(|node| node.name == *name) {
-                Some(node) => page(scene, node, canvas, area),
-                None => {
-                    let text = format!("The node {name} is not known here.");
-                    canvas.pen(area.x + 2, area.y + 1, area.right()).write(&text, Role::Strong);
-                }
+            if let Some(node) = scene.mesh.nodes.iter().find(|node| node.name == *name) {
+                page(scene, node, canvas, area);
+            } else {
+                let text = format!("The node {name} is not known here.");
+                canvas.pen(area.x + 2, area.y + 1, area.right()).write(&text, Role::Strong);
             }
             return;
         }
@@ -272,10 +269,9 @@ impl View for Nodes {
         let strip = strip_height(scene);
         let tall = area.height >= 28;
         let below = match (scene.state.zoom, tall) {
-            (true, _) => 0,
             (false, true) => SAID + 2,
             (false, false) if area.height >= 14 + strip => strip + 2,
-            (false, false) => 0,
+            (true, _) | (false, false) => 0,
         };
         let table = Rect::new(area.x, area.y + 1, area.width, area.height.saturating_sub(1 + below));
         LISTING.draw(scene, &rows, canvas, table);
@@ -389,7 +385,7 @@ fn says(scene: &Scene<'_>, node: &NodeView, canvas: &mut Canvas<'_>, area: Rect)
         (None, Some(revision)) if revision < scene.mesh.revision => {
             format!("revision {}, newest is {}", revision, scene.mesh.revision)
         }
-        (None, Some(revision)) => format!("revision {}, the newest", revision),
+        (None, Some(revision)) => format!("revision {revision}, the newest"),
         (None, None) => "has not said which revision it obeys".to_owned(),
     };
     let report = node.reported_ms.map_or_else(

@@ -247,12 +247,11 @@ impl View for Services {
             }
             return;
         };
-        match scene.service(name) {
-            Some(service) => page(scene, service, canvas, area),
-            None => {
-                let text = format!("The service {name} is not known here.");
-                canvas.pen(area.x + 2, area.y + 1, area.right()).write(&text, Role::Strong);
-            }
+        if let Some(service) = scene.service(name) {
+            page(scene, service, canvas, area);
+        } else {
+            let text = format!("The service {name} is not known here.");
+            canvas.pen(area.x + 2, area.y + 1, area.right()).write(&text, Role::Strong);
         }
     }
 

@@ -73,7 +73,7 @@ fn sweep(scene: &Scene<'_>, series: &Series, end: u64, step: u64, columns: u16) 
     (0..width)
         .map(|column| {
             let back = (head + width - column) % width;
-            if back == width - 1 && newest.saturating_sub(origin) >= head + 1 {
+            if back == width - 1 && newest.saturating_sub(origin) > head {
                 return None;
             }
             Some(match newest.checked_sub(back) {

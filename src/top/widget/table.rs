@@ -138,7 +138,12 @@ impl<T> Listing<T> {
         let mut x = area.x + 3;
         for (column, width) in &columns {
             let marked = sorted.is_some_and(|sorted| std::ptr::eq(sorted, *column));
-            self.draw_title(scene, column, *width, marked, canvas, (x, area.y));
+            let (title, role) = title_of(scene, column.title, *width, marked);
+            match (column.right, column.width) {
+                (true, _) => canvas.put_right(x + width, area.y, &title, role),
+                (false, Width::Rest(_)) => _ = canvas.put(x + 2, area.y, &title, role),
+                (false, Width::Fixed(_) | Width::Name(..)) => _ = canvas.put(x, area.y, &title, role),
+            }
             x += width;
         }
         let height = usize::from(area.height - 1);
@@ -153,39 +158,6 @@ impl<T> Listing<T> {
             }
         }
         1 + rows.len().min(height) as u16
-    }
-
-    fn draw_title(
-        &self,
-        scene: &Scene<'_>,
-        column: &Column<T>,
-        width: u16,
-        marked: bool,
-        canvas: &mut Canvas<'_>,
-        (x, y): (u16, u16),
-    ) {
-        let title = if column.title == "TREND" {
-            let end = scene.state.data_ms() / 1000;
-            let step = scene.state.history.step(end, width.saturating_sub(2));
-            format!("LAST {}", format::age_short(step * u64::from(width.saturating_sub(2)) * 1000))
-        } else {
-            column.title.to_owned()
-        };
-        let role = if marked { Role::Accent } else { Role::Dim };
-        let title = match (marked, scene.state.sort().reverse) {
-            (true, false) => format!("{title}▾"),
-            (true, true) => format!("{title}▴"),
-            (false, _) => title,
-        };
-        let title = format::fit(&title, usize::from(width));
-        match column.width {
-            Width::Rest(_) if !column.right => canvas.put(x + 2, y, &title, role),
-            _ if column.right => {
-                canvas.put_right(x + width, y, &title, role);
-                x
-            }
-            _ => canvas.put(x, y, &title, role),
-        };
     }
 
     fn draw_row(
@@ -263,6 +235,23 @@ impl<T> Listing<T> {
         }
         table
     }
+}
+
+/// Returns the title of a column of `width` cells, and its role; `marked` when lines are ordered by it.
+fn title_of(scene: &Scene<'_>, title: &str, width: u16, marked: bool) -> (String, Role) {
+    let title = if title == "TREND" {
+        let points = width.saturating_sub(2);
+        let step = scene.state.history.step(scene.state.data_ms() / 1000, points);
+        format!("LAST {}", format::age_short(step * u64::from(points) * 1000))
+    } else {
+        title.to_owned()
+    };
+    let title = match (marked, scene.state.sort().reverse) {
+        (true, false) => format!("{title}▾"),
+        (true, true) => format!("{title}▴"),
+        (false, _) => title,
+    };
+    (format::fit(&title, usize::from(width)), if marked { Role::Accent } else { Role::Dim })
 }
 
 /// Returns the first line to show so that the cursor is seen, in the middle where it can be.
