@@ -336,7 +336,8 @@ impl Client {
         let response = sent.map_err(|_| Error::TimedOut)??;
         let status = response.status();
         if !status.is_success() {
-            return Err(problem(status.as_u16(), &read(response.into_body()).await?));
+            let body = timeout(ANSWER_TIMEOUT, read(response.into_body())).await;
+            return Err(problem(status.as_u16(), &body.map_err(|_| Error::TimedOut)??));
         }
         Ok(stream::lines(response.into_body()).map_err(Error::from).boxed())
     }
@@ -372,6 +373,11 @@ impl Client {
         let uri: Uri = format!("https://control{path}").parse().map_err(|error| broken(&error))?;
         let request = request.uri(uri).body(body).map_err(|error| broken(&error))?;
         let mut sender = self.sender().await?;
+        if sender.ready().await.is_err() {
+            // It closed since it was last used; nothing was sent on it.
+            self.forget();
+            sender = self.sender().await?;
+        }
         sender.send_request(request).await.map_err(|error| {
             self.forget();
             broken(&error)
@@ -380,6 +386,9 @@ impl Client {
 
     /// Returns the open connection, or opens one to the first control plane that takes it.
     async fn sender(&self) -> Result<http2::SendRequest<Full<Bytes>>, Error> {
+        if let Some(sender) = self.open_link() {
+            return Ok(sender);
+        }
         let (controls, connector, wallet) = match &self.inner.way {
             Way::Unix(_) | Way::Admin(_) => {
                 return Err(Error::Broken("there is no shared connection".to_owned()));
@@ -393,9 +402,6 @@ impl Client {
                 (controls.clone(), ApiConnector::pinned(*pin).map_err(|error| unreachable(&error))?, None)
             }
         };
-        if let Some(sender) = self.open_link(wallet.as_ref()) {
-            return Ok(sender);
-        }
         let first = self.inner.good.load(Ordering::Relaxed);
         let mut reasons = Vec::new();
         for step in 0..controls.len() {
@@ -418,13 +424,16 @@ impl Client {
         }))
     }
 
-    /// Returns the connection in use, unless it is closed or was made with another wallet.
-    fn open_link(&self, wallet: Option<&Arc<Wallet>>) -> Option<http2::SendRequest<Full<Bytes>>> {
+    /// Returns the connection in use, unless it is closed, or another wallet would make another one.
+    fn open_link(&self) -> Option<http2::SendRequest<Full<Bytes>>> {
         let link = self.inner.link.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        let same = match (&link.wallet, wallet) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
+        let same = match (&self.inner.way, &link.wallet) {
+            (Way::Wallet { wallet, source, .. }, Some(then)) => {
+                let now = wallet.borrow();
+                let serial = |wallet: &Wallet| wallet.svid(source).map(|svid| svid.serial.clone());
+                now.trusts_like(then) && serial(&now) == serial(then)
+            }
+            (Way::Wallet { .. } | Way::Unix(_) | Way::Admin(_) | Way::Pinned { .. }, _) => true,
         };
         (same && !link.sender.is_closed()).then_some(link.sender)
     }
