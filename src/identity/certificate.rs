@@ -17,7 +17,7 @@ pub struct Unreadable(String);
 pub struct Certificate {
     /// What it says.
     pub leaf: Leaf,
-    /// Its public key, SubjectPublicKeyInfo (DER).
+    /// Its public key: `SubjectPublicKeyInfo`, DER.
     pub public: Vec<u8>,
     /// Its serial number, hexadecimal.
     pub serial: String,
@@ -30,7 +30,7 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     hash
 }
 
-/// Returns the SHA-256 of a SubjectPublicKeyInfo, hexadecimal: how keys are remembered and pinned.
+/// Returns the SHA-256 of a `SubjectPublicKeyInfo`, hexadecimal: how keys are remembered and pinned.
 pub fn fingerprint(public: &[u8]) -> String {
     HEXLOWER.encode(&sha256(public))
 }
@@ -54,6 +54,7 @@ impl Certificate {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "of the many extensions and names, these decide")]
 fn leaf(certificate: &X509Certificate<'_>) -> Leaf {
     let mut leaf = Leaf {
         uris: Vec::new(),

@@ -1,22 +1,38 @@
-//! The key of an SVID: made here, kept here, never sent anywhere. Only requests signed by it leave.
+//! The key of an SVID: made here, kept here, never sent anywhere. Only requests signed by it leave. Our copies are wiped
+//! when dropped.
 
 use std::fmt;
+use std::sync::Arc;
 
-use rcgen::PublicKeyData as _;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use rcgen::{CertificateParams, DistinguishedName, PublicKeyData, SignatureAlgorithm};
+use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
+use rustls::sign::SigningKey;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
+
+use crate::identity::certificate;
 
 /// Why a key could not be made or used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The cryptographic library refused.
-    #[error("the key cannot be made or read: {0}")]
-    Key(#[from] rcgen::Error),
+    /// The system gave no randomness.
+    #[error("no key can be made: the system gave no randomness")]
+    Random,
+    /// The bytes are not an ECDSA P-256 key in PKCS#8.
+    #[error("the private key cannot be read: it is damaged, or of another kind than ECDSA P-256")]
+    Damaged,
+    /// No request could be signed.
+    #[error("no signing request can be made: {0}")]
+    Request(#[from] rcgen::Error),
 }
 
 /// An ECDSA P-256 key pair.
 pub struct Key {
-    pair: rcgen::KeyPair,
+    pair: EcdsaKeyPair,
     pkcs8: Zeroizing<Vec<u8>>,
+    signer: Arc<dyn SigningKey>,
 }
 
 impl fmt::Debug for Key {
@@ -32,7 +48,9 @@ impl Key {
     /// # Errors
     /// When the system has no randomness.
     pub fn generate() -> Result<Self, Error> {
-        Ok(Self::of(rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256)?))
+        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).map_err(|_| Error::Random)?;
+        let pkcs8 = pair.to_pkcs8v1().map_err(|_| Error::Damaged)?;
+        Self::from_pkcs8(pkcs8.as_ref())
     }
 
     /// Reads a key kept by [`Self::pkcs8`].
@@ -40,13 +58,11 @@ impl Key {
     /// # Errors
     /// When the bytes are not such a key.
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, Error> {
-        let der = rustls_pki_types::PrivatePkcs8KeyDer::from(der);
-        Ok(Self::of(rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ECDSA_P256_SHA256)?))
-    }
-
-    fn of(pair: rcgen::KeyPair) -> Self {
-        let pkcs8 = Zeroizing::new(pair.serialize_der());
-        Self { pair, pkcs8 }
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der);
+        let pair = pair.map_err(|_| Error::Damaged)?;
+        let signer = any_ecdsa_type(&PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der)));
+        let signer = signer.map_err(|_| Error::Damaged)?;
+        Ok(Self { pair, pkcs8: Zeroizing::new(der.to_vec()), signer })
     }
 
     /// Returns the private key, PKCS#8 (DER), to be kept secret.
@@ -59,18 +75,43 @@ impl Key {
     /// # Errors
     /// When signing fails.
     pub fn request(&self) -> Result<Vec<u8>, Error> {
-        let mut parameters = rcgen::CertificateParams::default();
-        parameters.distinguished_name = rcgen::DistinguishedName::new();
-        Ok(parameters.serialize_request(&self.pair)?.der().to_vec())
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name = DistinguishedName::new();
+        Ok(parameters.serialize_request(&Requester(self))?.der().to_vec())
     }
 
-    /// Returns the public key, SubjectPublicKeyInfo (DER).
+    /// Returns the public key: `SubjectPublicKeyInfo`, DER.
     pub fn public(&self) -> Vec<u8> {
-        self.pair.subject_public_key_info()
+        Requester(self).subject_public_key_info()
     }
 
     /// Returns the SHA-256 of the public key, hexadecimal.
     pub fn fingerprint(&self) -> String {
-        crate::identity::certificate::fingerprint(&self.public())
+        certificate::fingerprint(&self.public())
+    }
+
+    /// Returns the key as the TLS library takes it.
+    pub(crate) fn signer(&self) -> Arc<dyn SigningKey> {
+        self.signer.clone()
+    }
+}
+
+/// Lends the key to the writer of signing requests, without another copy of its private part.
+struct Requester<'a>(&'a Key);
+
+impl PublicKeyData for Requester<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.pair.public_key().as_ref()
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
+    }
+}
+
+impl rcgen::SigningKey for Requester<'_> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signature = self.0.pair.sign(&SystemRandom::new(), message);
+        signature.map(|signature| signature.as_ref().to_vec()).map_err(|_| rcgen::Error::RemoteKeyError)
     }
 }

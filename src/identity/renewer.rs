@@ -228,10 +228,10 @@ fn settle(tracks: &mut Tracks, due: &[Subject], wallet: &Wallet, outcome: Result
                 tracing::info!(%subject, reason, wait_ms, "certificate not renewed yet");
             }
             Stage::Sound => {
-                tracing::debug!(%subject, reason, failures, wait_ms, "certificate not renewed yet")
+                tracing::debug!(%subject, reason, failures, wait_ms, "certificate not renewed yet");
             }
             Stage::Late => {
-                tracing::warn!(%subject, reason, failures, wait_ms, "certificate is late to be renewed")
+                tracing::warn!(%subject, reason, failures, wait_ms, "certificate is late to be renewed");
             }
             Stage::Critical | Stage::Expired => {
                 tracing::error!(%subject, ?stage, reason, failures, wait_ms, "certificate is not renewed");

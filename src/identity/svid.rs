@@ -3,9 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::CertificateDer;
 
 use crate::identity::certificate::{Certificate, Unreadable};
 use crate::identity::key::Key;
@@ -30,9 +29,6 @@ pub enum Error {
     /// The certificate is for another key.
     #[error("the certificate is not for this key")]
     Key,
-    /// The TLS library refuses the key.
-    #[error("the key cannot be used: {0}")]
-    Unusable(#[from] rustls::Error),
 }
 
 /// A certificate chain with its key.
@@ -74,8 +70,7 @@ impl Svid {
         if certificate.public != key.public() {
             return Err(Error::Key);
         }
-        let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.pkcs8().to_vec()));
-        let certified = CertifiedKey::new(chain.clone(), any_ecdsa_type(&private)?);
+        let certified = CertifiedKey::new(chain.clone(), key.signer());
         Ok(Self {
             id,
             node: name.ok_or(Error::Node)?,

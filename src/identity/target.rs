@@ -23,10 +23,7 @@ impl Target {
 
     /// Reads it back; `None` for any other server name.
     pub(crate) fn from_server_name(name: &ServerName<'_>) -> Option<Self> {
-        match name {
-            ServerName::DnsName(name) => Self::parse(name.as_ref()),
-            _ => None,
-        }
+        if let ServerName::DnsName(name) = name { Self::parse(name.as_ref()) } else { None }
     }
 
     /// Reads the text of a server name.

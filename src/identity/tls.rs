@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwapOption;
 use data_encoding::HEXLOWER;
@@ -36,8 +37,10 @@ use crate::net::clock;
 
 /// One ticket for each handshake: a resumed one brings the next.
 const TICKETS_PER_HANDSHAKE: usize = 1;
-/// Sessions that a client remembers for each of its identities.
-const CLIENT_SESSIONS_MAX: usize = 1_024;
+/// Sessions that a client remembers for each of its identities and each address.
+const CLIENT_SESSIONS_MAX: usize = 64;
+/// Addresses that each identity remembers sessions of; beyond it they are all forgotten.
+const CLIENT_ADDRESSES_MAX: usize = 1_024;
 const ALPN_HTTP: &[u8] = b"mesh-h2/1";
 const ALPN_TCP: &[u8] = b"mesh-tcp/1";
 
@@ -289,14 +292,41 @@ pub struct Connector {
 
 struct ClientSide {
     judge: Arc<Judge>,
-    sources: BTreeMap<Subject, Source>,
+    sources: BTreeMap<Subject, Arc<Source>>,
 }
 
 /// An identity to speak as, with the sessions it remembers.
-#[derive(Clone)]
 struct Source {
     svid: Arc<Svid>,
+    /// Remembers no sessions.
     config: Arc<ClientConfig>,
+    /// By address: instances of one service cannot open each other's tickets.
+    with_sessions: RwLock<BTreeMap<SocketAddr, Arc<ClientConfig>>>,
+}
+
+impl Source {
+    fn new(svid: &Arc<Svid>, judge: &Arc<Judge>, clock: &Clock) -> Result<Self, Error> {
+        let mut config = client_config(svid, judge, Meet::Service, clock)?;
+        config.resumption = Resumption::disabled();
+        Ok(Self { svid: svid.clone(), config: Arc::new(config), with_sessions: RwLock::default() })
+    }
+
+    /// Returns the configuration that remembers the sessions with an address.
+    fn with_sessions(&self, address: SocketAddr) -> Arc<ClientConfig> {
+        let known = self.with_sessions.read().unwrap_or_else(PoisonError::into_inner).get(&address).cloned();
+        known.unwrap_or_else(|| {
+            let mut all = self.with_sessions.write().unwrap_or_else(PoisonError::into_inner);
+            if all.len() >= CLIENT_ADDRESSES_MAX {
+                all.clear();
+            }
+            let make = || {
+                let mut config = self.config.as_ref().clone();
+                config.resumption = Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX);
+                Arc::new(config)
+            };
+            all.entry(address).or_insert_with(make).clone()
+        })
+    }
 }
 
 impl fmt::Debug for Connector {
@@ -332,15 +362,7 @@ impl Connector {
             let same = kept.and_then(|side| side.sources.get(subject));
             let source = match same.filter(|source| Arc::ptr_eq(&source.svid, svid)) {
                 Some(source) => source.clone(),
-                None => {
-                    let mut config = client_config(svid, &judge, Meet::Service, &self.clock)?;
-                    config.resumption = if self.reuse {
-                        Resumption::in_memory_sessions(CLIENT_SESSIONS_MAX)
-                    } else {
-                        Resumption::disabled()
-                    };
-                    Source { svid: svid.clone(), config: Arc::new(config) }
-                }
+                None => Arc::new(Source::new(svid, &judge, &self.clock)?),
             };
             sources.insert(subject.clone(), source);
         }
@@ -371,7 +393,11 @@ impl Connector {
             return Err(Error::Expired(source.clone()));
         }
         let name = Target { service: target.clone(), port }.to_server_name().ok_or(Error::NoTarget)?;
-        let connector = TlsConnector::from(own.config.clone());
+        let config = match stream.peer_addr() {
+            Ok(address) if self.reuse => own.with_sessions(address),
+            Ok(_) | Err(_) => own.config.clone(),
+        };
+        let connector = TlsConnector::from(config);
         let handshake = connector.with_alpn(vec![alpn.bytes().to_vec()]).connect(name.clone(), stream);
         let stream = in_time(handshake).await?;
         let (_, connection) = stream.get_ref();

@@ -72,7 +72,7 @@ pub struct Peer {
     pub node: NodeName,
     /// End of validity of the certificate, or of one above it, Unix milliseconds: the connection must not outlive it.
     pub not_after_ms: u64,
-    /// SHA-256 of its public key (SubjectPublicKeyInfo).
+    /// SHA-256 of its public key (`SubjectPublicKeyInfo`).
     pub key: [u8; 32],
 }
 
@@ -153,13 +153,12 @@ impl Judge {
         let now_ms = (self.clock)();
         let hash = sha256(first);
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&hash).cloned();
-        let known = match known {
-            Some(known) => known,
-            None => {
-                let verified = Arc::new(self.verify(first, intermediates, now_ms, lateness)?);
-                self.remember(hash, Arc::clone(&verified));
-                verified
-            }
+        let known = if let Some(known) = known {
+            known
+        } else {
+            let verified = Arc::new(self.verify(first, intermediates, now_ms, lateness)?);
+            self.remember(hash, Arc::clone(&verified));
+            verified
         };
         let at_ms = judged_at(&known.leaf, now_ms, lateness);
         let Bearer { id, node } = trust::judge(&known.leaf, self.trust_domain.as_ref(), &self.banned, at_ms)?;
@@ -171,6 +170,7 @@ impl Judge {
     }
 
     /// Verifies the chain of signatures up to a root.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a new error of the library is one more broken chain")]
     fn verify(
         &self,
         first: &CertificateDer<'_>,
@@ -246,6 +246,7 @@ fn refuse(distrust: Distrust) -> rustls::Error {
 }
 
 /// Returns why a certificate was refused; `None` for an error about something else.
+#[expect(clippy::wildcard_enum_match_arm, reason = "most errors of the library are about something else")]
 pub(crate) fn refused(error: &rustls::Error) -> Option<Distrust> {
     match error {
         rustls::Error::NoCertificatesPresented => Some(Distrust::Nothing),

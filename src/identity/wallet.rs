@@ -29,13 +29,29 @@ impl Wallet {
         self.svids.get(subject)
     }
 
+    /// Returns whether `other` holds the same SVIDs.
+    pub fn proves_like(&self, other: &Self) -> bool {
+        let same = |((a, mine), (b, theirs)): ((&Subject, &Arc<Svid>), (&Subject, &Arc<Svid>))| {
+            a == b && Arc::ptr_eq(mine, theirs)
+        };
+        self.svids.len() == other.svids.len() && self.svids.iter().zip(&other.svids).all(same)
+    }
+
     /// Returns whether `other` trusts the same peers.
     pub fn trusts_like(&self, other: &Self) -> bool {
         self.trust_domain == other.trust_domain && self.bundle == other.bundle && self.banned == other.banned
     }
 }
 
-/// Replaces the wallet by what `change` makes of it, in one step: several tasks change different parts of it.
+/// Replaces the wallet by what `change` makes of it, in one step: several tasks change different parts of it. Nobody is
+/// told when it stays the same.
 pub fn update(wallets: &watch::Sender<Arc<Wallet>>, change: impl FnOnce(Wallet) -> Wallet) {
-    wallets.send_modify(|wallet| *wallet = Arc::new(change(wallet.as_ref().clone())));
+    wallets.send_if_modified(|wallet| {
+        let next = change(wallet.as_ref().clone());
+        let changed = !next.trusts_like(wallet) || !next.proves_like(wallet);
+        if changed {
+            *wallet = Arc::new(next);
+        }
+        changed
+    });
 }

@@ -41,8 +41,13 @@ impl End {
         Arc::new(move || time_ms.load(Ordering::Relaxed))
     }
 
-    fn acceptor(&self, reuse: bool) -> Acceptor {
-        Acceptor::with_clock(self.wallets.subscribe(), reuse, self.clock())
+    fn acceptor(&self, reuse: bool) -> Door {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        Door {
+            acceptor: Acceptor::with_clock(self.wallets.subscribe(), reuse, self.clock()),
+            listener: TcpListener::from_std(listener).unwrap(),
+        }
     }
 
     fn connector(&self, reuse: bool) -> Connector {
@@ -68,15 +73,20 @@ async fn sockets() -> (TcpStream, TcpStream) {
     (near.unwrap(), far.unwrap().0)
 }
 
+/// An acceptor at an address.
+struct Door {
+    acceptor: Acceptor,
+    listener: TcpListener,
+}
+
 /// `cart` calls `web`; one byte comes back, and with it the ticket.
-async fn call(
-    connector: &Connector,
-    acceptor: &Acceptor,
-) -> (Result<Connected, Error>, Result<Accepted, Error>) {
-    let (near, far) = sockets().await;
+async fn call(connector: &Connector, door: &Door) -> (Result<Connected, Error>, Result<Accepted, Error>) {
+    let address = door.listener.local_addr().unwrap();
+    let (near, far) = tokio::join!(TcpStream::connect(address), door.listener.accept());
+    let (near, far) = (near.unwrap(), far.unwrap().0);
     let service = "web".parse().unwrap();
     let server = async {
-        let mut accepted = acceptor.accept(far).await?;
+        let mut accepted = door.acceptor.accept(far).await?;
         accepted.stream.write_all(b"!").await.unwrap();
         accepted.stream.flush().await.unwrap();
         Ok(accepted)
@@ -323,6 +333,24 @@ async fn other_roots_or_bans_end_all_sessions_and_renewal_does_not() {
 }
 
 #[tokio::test]
+async fn each_instance_of_a_service_is_resumed_with_its_own_tickets() {
+    let ca = Ca::new();
+    let (client, first) = two_ends(&ca);
+    let second = End::new(ca.wallet("host-3", &["web"], NOW_MS));
+    let connector = client.connector(true);
+    let (first, second) = (first.acceptor(true), second.acceptor(true));
+
+    for round in 0..4 {
+        for (door, node) in [(&first, "host-2"), (&second, "host-3")] {
+            let (connected, accepted) = call(&connector, door).await;
+            let connected = connected.unwrap();
+            assert_eq!(connected.peer.node.as_str(), node);
+            assert_eq!((connected.resumed, accepted.unwrap().resumed), (round > 0, round > 0));
+        }
+    }
+}
+
+#[tokio::test]
 async fn certificates_change_under_traffic() {
     let ca = Ca::new();
     let (client, server) = two_ends(&ca);
@@ -359,7 +387,7 @@ async fn a_caller_who_says_nothing_is_given_up() {
     let (_, server) = two_ends(&ca);
     let (_silent, far) = sockets().await;
 
-    let error = server.acceptor(true).accept(far).await.unwrap_err();
+    let error = server.acceptor(true).acceptor.accept(far).await.unwrap_err();
 
     assert!(matches!(error, Error::Timeout), "{error:?}");
 }
@@ -407,7 +435,7 @@ impl ServerCertVerifier for Gullible {
 
 /// What some client is answered that shows `shown` and asks for `name`.
 async fn foreign(
-    acceptor: &Acceptor,
+    door: &Door,
     shown: Option<(Vec<Vec<u8>>, &Key)>,
     name: &str,
     alpn: &[&str],
@@ -429,7 +457,7 @@ async fn foreign(
     let (near, far) = sockets().await;
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let (_, accepted) = tokio::join!(connector.connect(name, near), acceptor.accept(far));
+    let (_, accepted) = tokio::join!(connector.connect(name, near), door.acceptor.accept(far));
     accepted
 }
 

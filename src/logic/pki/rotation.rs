@@ -56,7 +56,7 @@ impl Validity {
     /// Returns when to renew, Unix milliseconds: 50 % to 66 % into the life, spread by `draw`.
     pub fn renew_ms(self, draw: u64) -> u64 {
         let (from, to) = (self.at(DUE_FROM), self.at(DUE_TO));
-        from + (u128::from(to - from) * u128::from(draw) >> u64::BITS) as u64
+        from + spread(to - from, draw)
     }
 
     /// Returns how long to wait after the `failures`-th failure in a row (from 1), in ms: spread by `draw` over the upper
@@ -65,7 +65,7 @@ impl Validity {
         let most = scale(self.life_ms(), RETRY_SHARE, 1000).clamp(RETRY_LEAST_MS, RETRY_MOST_MS);
         let doublings = failures.saturating_sub(1).min(DOUBLINGS_MAX);
         let wait = (RETRY_FIRST_MS << doublings).min(most);
-        wait - wait / 2 + (u128::from(wait / 2) * u128::from(draw) >> u64::BITS) as u64
+        wait - wait / 2 + spread(wait / 2, draw)
     }
 
     /// Returns how it stands at `now_ms`.
@@ -80,6 +80,11 @@ impl Validity {
             Stage::Sound
         }
     }
+}
+
+/// Returns a value below `width`, in proportion to `draw`; 0 for no width.
+fn spread(width: u64, draw: u64) -> u64 {
+    ((u128::from(width) * u128::from(draw)) >> u64::BITS) as u64
 }
 
 /// Returns `value * share / whole` without overflow.
