@@ -31,10 +31,8 @@ impl Wallet {
 
     /// Returns whether `other` holds the same SVIDs.
     pub fn proves_like(&self, other: &Self) -> bool {
-        let same = |((a, mine), (b, theirs)): ((&Subject, &Arc<Svid>), (&Subject, &Arc<Svid>))| {
-            a == b && Arc::ptr_eq(mine, theirs)
-        };
-        self.svids.len() == other.svids.len() && self.svids.iter().zip(&other.svids).all(same)
+        let held = |wallet: &Self| wallet.svids.values().map(Arc::as_ptr).collect::<Vec<_>>();
+        held(self) == held(other)
     }
 
     /// Returns whether `other` trusts the same peers.

@@ -161,7 +161,12 @@ async fn over(patience: &mut Option<Pin<Box<Sleep>>>) {
 }
 
 /// Carries bytes to the service, over the connection that is there or a new one.
-async fn opaque(http: &Rc<Http>, wish: Wish, opened: Option<Box<Opened>>, (first, stream): (First, TcpStream)) {
+async fn opaque(
+    http: &Rc<Http>,
+    wish: Wish,
+    opened: Option<Box<Opened>>,
+    (first, stream): (First, TcpStream),
+) {
     let service = wish.service.clone();
     let opened = match opened {
         Some(mut opened) => {
