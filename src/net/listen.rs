@@ -122,6 +122,12 @@ pub fn tune(stream: &TcpStream) {
     _ = socket.set_tcp_keepalive(&keepalive);
 }
 
+/// Makes a connection fail when what was sent on it is not acknowledged for `limit`: the other host is gone, and says so
+/// to nobody. Not for connections whose reader may stop reading.
+pub fn fail_unacknowledged(stream: &TcpStream, limit: Duration) {
+    _ = SockRef::from(stream).set_tcp_user_timeout(Some(limit));
+}
+
 /// Makes the coming close of a connection a reset, so that the other side does not take a failure for a regular end.
 pub fn reset_on_close(stream: &TcpStream) {
     _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));

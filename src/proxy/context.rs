@@ -14,8 +14,8 @@ use crate::identity::tls::{Alpn, Connected, Connector};
 use crate::model::endpoint::Endpoint;
 use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
-use crate::net::dial;
 use crate::net::drain::Drain;
+use crate::net::{dial, listen};
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::ledger::Ledger;
 use crate::proxy::shared::Shared;
@@ -24,6 +24,9 @@ use crate::proxy::shared::Shared;
 pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(1);
 /// To open a TCP connection and finish the TLS handshake on it.
 pub(crate) const LINK_TIME: Duration = Duration::from_secs(5);
+/// An HTTP link on which nothing is acknowledged for so long is given up: its host is gone. (A link of one TCP connection
+/// may wait for a reader, and is watched by keep-alive only.)
+const SILENCE: Duration = Duration::from_secs(5);
 /// Endpoints tried for one call at most.
 pub(crate) const ATTEMPTS_MAX: usize = 5;
 
@@ -68,6 +71,9 @@ impl Context {
             let stream = dial::connect(endpoint.addr, CONNECT_TIME)
                 .await
                 .map_err(|error| Failed::new(Failure::Unreachable, format!("{}: {error}", at())))?;
+            if alpn == Alpn::Http {
+                listen::fail_unacknowledged(&stream, SILENCE);
+            }
             self.connector
                 .connect(source, service, endpoint.port, alpn, stream)
                 .await

@@ -86,10 +86,46 @@ async fn requests_that_can_be_read_in_two_ways_are_refused() {
         "GE(T / HTTP/1.1\r\nHost: web\r\n\r\n",
         "GET / HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: web\r\nno colon\r\n\r\n",
+        "CONNECT / HTTP/1.1\r\nHost: web\r\n\r\n",
+        "CONNECT http://web HTTP/1.1\r\nHost: web\r\n\r\n",
+        "CONNECT web:80 HTTP/1.0\r\nHost: web\r\n\r\n",
+        "GET test HTTP/1.1\r\nHost: web\r\n\r\n",
     ] {
         let heard = say(outbound, text).await;
-        assert!(heard.starts_with("HTTP/1.1 400 "), "{text:?} was answered {heard:?}");
+        assert_eq!(heard.get(8..13), Some(" 400 "), "{text:?} was answered {heard:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_is_too_large_is_refused() {
+    let (app, _heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "http");
+    let mut stream = TcpStream::connect(pair.caller.outbound()).await.unwrap();
+
+    let filler = format!("GET / HTTP/1.1\r\nHost: web\r\nX-Filler: {}", "f".repeat(100 << 10));
+    // The refusal may come before all is sent, and the rest may then fail.
+    let (mut from, mut to) = stream.split();
+    let mut answer = [0; 12];
+    let (_, read) =
+        within(async { tokio::join!(to.write_all(filler.as_bytes()), from.read_exact(&mut answer)) }).await;
+
+    assert_eq!((read.unwrap(), &answer), (12, b"HTTP/1.1 431"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_sent_in_one_go_are_answered_in_order() {
+    let (app, _heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "http");
+
+    let heard = say(
+        pair.caller.outbound(),
+        "POST /1 HTTP/1.1\r\nHost: web\r\nContent-Length: 5\r\n\r\nfirst\
+         POST /2 HTTP/1.1\r\nHost: web\r\nContent-Length: 6\r\nConnection: close\r\n\r\nsecond",
+    )
+    .await;
+
+    let (first, second) = (heard.find("first").unwrap(), heard.find("second").unwrap());
+    assert!(first < second && heard.matches("HTTP/1.1 200 OK").count() == 2, "{heard}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

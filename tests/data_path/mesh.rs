@@ -120,7 +120,7 @@ impl Mesh {
             outbound: loopback(),
             inbound: loopback(),
             upstreams,
-            workers: 1,
+            workers: 2,
             reuse: true,
             shared: shared.clone(),
         })

@@ -1,10 +1,11 @@
 //! Upgrades and CONNECT: requests that become connections.
 
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::data_path::app;
-use crate::data_path::caller::say;
+use crate::data_path::caller::{h2, read, request, say};
 use crate::data_path::mesh::{self, Pair, within};
 
 async fn head(stream: &mut TcpStream) -> String {
@@ -37,6 +38,27 @@ async fn an_upgraded_connection_carries_bytes_both_ways_to_its_end() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_of_http2_reaches_a_websocket_of_http1() {
+    let (app, _heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "http");
+    let mut sender = h2(pair.caller.outbound()).await;
+    // The server's settings, which allow this, come before any answer.
+    read(within(sender.send_request(request("GET", "web", "http://web/", ""))).await.unwrap()).await;
+
+    let mut wanted = request("CONNECT", "web", "http://web/upgrade", "");
+    wanted.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
+    let response = within(sender.send_request(wanted)).await.unwrap();
+    let status = response.status().as_u16();
+    let mut stream = TokioIo::new(within(hyper::upgrade::on(response)).await.unwrap());
+    stream.write_all(b"hello").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut heard = String::new();
+    within(stream.read_to_string(&mut heard)).await.unwrap();
+
+    assert_eq!((status, heard.as_str()), (200, "hello"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -260,10 +260,17 @@ async fn connect(
 
 /// Finds the service that a request is for.
 fn destination(http: &Http, caller: &Caller, request: &Request<Incoming>) -> Result<ServiceName, Failed> {
+    let uri = request.uri();
+    let opens = request.method() == Method::CONNECT && request.extensions().get::<Changed>().is_none();
+    // What is asked to be opened is a host and port and nothing else; only then may a host stand alone (RFC 9112 §3.2.3).
+    let alone = uri.authority().is_some() && uri.scheme().is_none();
+    if opens != alone || (opens && request.version() == Version::HTTP_10) {
+        return Err(Failed::new(Failure::BadRequest, "its target does not fit its method"));
+    }
     if let Entry::Service(service) = &caller.entry {
         return Ok(service.clone());
     }
-    let host = match (request.uri().authority(), request.headers().get(HOST)) {
+    let host = match (uri.authority(), request.headers().get(HOST)) {
         (Some(authority), _) => authority.host().as_bytes(),
         (None, Some(host)) => host.as_bytes(),
         (None, None) => return Err(Failed::new(Failure::BadRequest, "no Host says which service is meant")),

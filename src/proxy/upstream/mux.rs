@@ -44,8 +44,6 @@ struct Open<B> {
 /// Room for one stream on a connection, given back when dropped.
 pub struct Stream<B> {
     open: Rc<Open<B>>,
-    /// Whether the connection carried something before.
-    pub reused: bool,
 }
 
 impl<K, B> Mux<K, B>
@@ -143,10 +141,9 @@ impl<B: 'static> Slot<B> {
     fn room(&mut self) -> Option<Stream<B>> {
         self.open.retain(|open| !open.sender.is_closed());
         let open = self.open.iter().find(|open| open.streams.get() < STREAMS_MAX)?.clone();
-        let now = clock::now();
-        let reused = open.used.replace(now) != now || open.streams.get() > 0;
+        open.used.set(clock::now());
         open.streams.set(open.streams.get() + 1);
-        Some(Stream { open, reused })
+        Some(Stream { open })
     }
 }
 
