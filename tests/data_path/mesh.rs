@@ -16,7 +16,6 @@ use mesh::model::name::{NodeName, ServiceName};
 use mesh::model::resource::Resource;
 use mesh::model::service::{LocalService, UpstreamPort};
 use mesh::model::snapshot::{GossipKeys, Snapshot};
-use mesh::net::clock;
 use mesh::proxy::shared::Shared;
 use mesh::proxy::worker::{WorkerConfig, Workers};
 use mesh::telemetry::metric::Registry;
@@ -64,7 +63,6 @@ struct State {
 
 /// A running proxy.
 pub struct Node {
-    pub name: NodeName,
     pub workers: Workers,
     pub shared: Arc<Shared>,
     _wallet: watch::Sender<Arc<Wallet>>,
@@ -127,7 +125,7 @@ impl Mesh {
         .unwrap();
         self.state.lock().unwrap().nodes.insert(name.clone(), shared.clone());
         self.announce(&name, workers.addresses().inbound, &locals);
-        Node { name, workers, shared, _wallet: sender }
+        Node { workers, shared, _wallet: sender }
     }
 
     /// Says for a node, which need not exist, that it runs services.
