@@ -67,7 +67,7 @@ pub struct Started {
     pub node: NodeName,
     /// `host:port` under which other hosts reach the API.
     pub advertised: String,
-    /// The line that makes another host a member, with a fresh token, at the first start; `None` at later ones, as
-    /// `mesh token create --install` makes more. It holds a secret: print it, never log it.
+    /// The line that makes another host a member, with a fresh token, while nobody has joined or has a token; `None`
+    /// after that, as `mesh token create --install` makes more. It holds a secret: print it, never log it.
     pub install: Option<String>,
 }

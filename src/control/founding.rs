@@ -76,8 +76,6 @@ pub struct Founded {
     pub trust_domain: TrustDomain,
     /// This node.
     pub node: NodeName,
-    /// Whether this start founded the mesh.
-    pub first: bool,
 }
 
 /// Opens the data directory, and founds the mesh when there is none.
@@ -97,7 +95,7 @@ pub async fn begin(options: &Options) -> Result<Founded, Error> {
         tokio::task::spawn_blocking(move || Store::open(&dir)).await.map_err(|_| Error::Interrupted)??;
     let node = options.name.clone().unwrap_or_else(default_name);
     match prepare(options, &store, &node, brought).await {
-        Ok((authority, trust_domain, first)) => Ok(Founded { store, authority, trust_domain, node, first }),
+        Ok((authority, trust_domain)) => Ok(Founded { store, authority, trust_domain, node }),
         Err(error) => {
             store.close().await;
             Err(error)
@@ -110,7 +108,7 @@ async fn prepare(
     store: &Store,
     node: &NodeName,
     brought: Option<Brought>,
-) -> Result<(Authority, TrustDomain, bool), Error> {
+) -> Result<(Authority, TrustDomain), Error> {
     let stored = store.state().mesh().map(|mesh| mesh.trust_domain.clone());
     let first = stored.is_none();
     let trust_domain = match (stored, &options.trust_domain) {
@@ -133,7 +131,7 @@ async fn prepare(
         let key: [u8; GOSSIP_KEY_BYTES] = rand::random();
         store.submit(Change::InstallGossipKey { id: FIRST_GOSSIP_KEY, key: BASE64.encode(&key) }).await?;
     }
-    Ok((authority, trust_domain, first))
+    Ok((authority, trust_domain))
 }
 
 /// The founder needs no token; what bears its name already must be itself.

@@ -41,6 +41,7 @@ use crate::control::http::serve::{self, Site};
 use crate::control::plane::Plane;
 use crate::control::publisher::{Publisher, Surroundings};
 use crate::control::serving::{Serving, Voice};
+use crate::logic::state::State;
 use crate::model::endpoint::Role;
 use crate::net::{clock, disk, interface, task};
 
@@ -126,11 +127,10 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let founded = founding::begin(&options).await?;
-    let first = founded.first;
     let listeners = Listeners::bind(&options).await?;
     let running = Running::start(&options, founded, listeners).await?;
     let plane = &running.plane;
-    let install = if first { Some(first_token(plane).await?) } else { None };
+    let install = if is_lonely(&plane.store.state()) { Some(first_token(plane).await?) } else { None };
     let path = options.data_dir.join(ADDRESSES_FILE);
     let body = serde_json::to_vec(&running.addresses).map_err(io::Error::from);
     body.and_then(|body| disk::write_file(&path, &body, 0o644))
@@ -151,6 +151,11 @@ pub async fn run(
     }
     running.stop().await;
     outcome
+}
+
+/// Nobody joined yet and nobody was told how: a first start, or one after a first start that did not get far.
+fn is_lonely(state: &State) -> bool {
+    state.tokens().is_empty() && state.nodes().values().all(|node| node.role == Role::Control)
 }
 
 async fn first_token(plane: &Plane) -> Result<String, Error> {
@@ -181,7 +186,7 @@ struct Running {
 
 impl Running {
     async fn start(options: &Options, founded: Founded, listeners: Listeners) -> Result<Self, Error> {
-        let Founded { store, authority, trust_domain, node, .. } = founded;
+        let Founded { store, authority, trust_domain, node } = founded;
         let local = |listener: &TcpListener| {
             let refused =
                 |source| Error::Listen { what: "the API", addr: options.listen.to_string(), source };

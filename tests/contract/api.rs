@@ -473,11 +473,14 @@ async fn bodies_are_bounded_and_unreadable_ones_are_told_where() {
     let request = |body: Vec<u8>| Request::post("/v1/tokens").body(Body::from(body)).unwrap();
 
     let large = world.send(Caller::Local, request(vec![b' '; 5 << 20])).await;
+    let stranger = Request::post("/v1/join").body(Body::from(vec![b' '; 300 << 10])).unwrap();
+    let stranger = world.send(Caller::Nobody, stranger).await;
     let broken = world.send(Caller::Local, request(b"{\"role\": \"proxy\",\n oops".to_vec())).await;
     let status = broken.status();
     let text = axum::body::to_bytes(broken.into_body(), usize::MAX).await.unwrap();
 
     assert_eq!(large.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(stranger.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert!(String::from_utf8_lossy(&text).contains("line 2"), "{text:?}");
     for wrong in [

@@ -17,6 +17,8 @@ use crate::logic::validate::problem::{Problem, Severity};
 
 /// Largest body that is read, bytes.
 pub const BODY_MAX: usize = 4 << 20;
+/// The same for callers who have proven nothing yet, bytes.
+pub const STRANGER_BODY_MAX: usize = 256 << 10;
 
 /// A body of JSON.
 #[derive(Debug)]
@@ -29,7 +31,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Read<T> {
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             let status = rejection.status();
             let detail = if status == StatusCode::PAYLOAD_TOO_LARGE {
-                format!("the body is larger than {} MiB", BODY_MAX >> 20)
+                format!(
+                    "the body is too large: {} MiB at most, {} KiB to join",
+                    BODY_MAX >> 20,
+                    STRANGER_BODY_MAX >> 10
+                )
             } else {
                 "the body could not be read to its end".to_owned()
             };

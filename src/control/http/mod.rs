@@ -26,8 +26,8 @@ use axum::http::{Method as HttpMethod, StatusCode, Uri};
 use axum::middleware;
 use axum::routing::{MethodRouter, delete, get, post, put};
 
-use crate::api::endpoint::{ENDPOINTS, Operation};
-use crate::control::http::answer::{BODY_MAX, Refused};
+use crate::api::endpoint::{ENDPOINTS, Operation, Right};
+use crate::control::http::answer::{BODY_MAX, Refused, STRANGER_BODY_MAX};
 use crate::control::plane::Plane;
 
 /// Builds the router from the table.
@@ -35,13 +35,11 @@ pub fn router(plane: &Arc<Plane>) -> Router {
     let mut router = Router::new();
     for endpoint in ENDPOINTS {
         let guard = middleware::from_fn_with_state((Arc::clone(plane), endpoint.right), access::guard);
-        router = router.route(endpoint.path, handler(endpoint.operation).route_layer(guard));
+        let limit =
+            DefaultBodyLimit::max(if endpoint.right == Right::Token { STRANGER_BODY_MAX } else { BODY_MAX });
+        router = router.route(endpoint.path, handler(endpoint.operation).route_layer(guard).layer(limit));
     }
-    router
-        .fallback(no_such_path)
-        .method_not_allowed_fallback(no_such_method)
-        .layer(DefaultBodyLimit::max(BODY_MAX))
-        .with_state(Arc::clone(plane))
+    router.fallback(no_such_path).method_not_allowed_fallback(no_such_method).with_state(Arc::clone(plane))
 }
 
 fn handler(operation: Operation) -> MethodRouter<Arc<Plane>> {
