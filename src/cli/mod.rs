@@ -90,6 +90,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Make, list and revoke join tokens
     Token(WithControl<token::TokenArgs>),
+    /// Refuse a node's certificates everywhere, or take that back
+    Ban(WithControl<node::BanArgs>),
+    /// Remove a node: it can no longer renew its certificates, and its name is free
+    Leave(WithControl<node::LeaveArgs>),
     /// Create or change objects from manifests
     Apply(WithControl<apply::ApplyArgs>),
     /// Show objects
@@ -184,6 +188,12 @@ fn dispatch(command: Command) -> anyhow::Result<Exit> {
         Command::Check(with) => wait_for(check::run(with.args, with.address)),
         Command::Token(with) => {
             ask(with, |args, client| async move { token::run(args, &client).await.map(|()| Exit::Done) })
+        }
+        Command::Ban(with) => {
+            ask(with, |args, client| async move { node::ban(args, &client).await.map(|()| Exit::Done) })
+        }
+        Command::Leave(with) => {
+            ask(with, |args, client| async move { node::leave(args, &client).await.map(|()| Exit::Done) })
         }
         Command::Apply(with) => ask(with, |args, client| async move { apply::run(args, &client).await }),
         Command::Get(with) => ask(with, |args, client| async move { get::run(args, &client).await }),
