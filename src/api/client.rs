@@ -54,6 +54,12 @@ pub enum Error {
     /// No control plane could be reached. Nothing was done.
     #[error("no control plane answers: {0}")]
     Unreachable(String),
+    /// Who answers is not the control plane that the join token pins. Nothing was sent, above all no secret.
+    #[error(
+        "{0} is not the control plane of this join token: its root key is not the one that the token pins; nothing \
+         was sent to it. Copy the whole token again, or make a new one with 'mesh token create'"
+    )]
+    WrongPin(String),
     /// The control plane refused. Nothing was changed.
     #[error(transparent)]
     Problem(#[from] Problem),
@@ -70,6 +76,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Broken(_) | Self::TimedOut => true,
+            Self::WrongPin(_) => false,
             Self::Problem(problem) => problem.status >= 500 || problem.status == 429,
         }
     }
@@ -404,6 +411,7 @@ impl Client {
         };
         let first = self.inner.good.load(Ordering::Relaxed);
         let mut reasons = Vec::new();
+        let mut impostor = None;
         for step in 0..controls.len() {
             let index = (first + step) % controls.len();
             let Some(control) = controls.get(index) else { continue };
@@ -414,8 +422,16 @@ impl Client {
                     *self.inner.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
                     return Ok(sender);
                 }
-                Err(reason) => reasons.push(format!("{control}: {reason}")),
+                Err(NoLink::Distrust(_)) if matches!(self.inner.way, Way::Pinned { .. }) => {
+                    impostor.get_or_insert(control.clone());
+                }
+                Err(NoLink::Distrust(reason) | NoLink::Other(reason)) => {
+                    reasons.push(format!("{control}: {reason}"));
+                }
             }
+        }
+        if let Some(control) = impostor {
+            return Err(Error::WrongPin(control));
         }
         Err(Error::Unreachable(if reasons.is_empty() {
             "no address is known".to_owned()
@@ -486,11 +502,23 @@ async fn open(place: &str) -> Result<TcpStream, String> {
     Err(last)
 }
 
+/// Why a control plane was not reached.
+enum NoLink {
+    /// It proved to be somebody else.
+    Distrust(String),
+    /// Anything else.
+    Other(String),
+}
+
 /// Connects to one control plane.
-async fn dial(control: &str, connector: &ApiConnector) -> Result<http2::SendRequest<Full<Bytes>>, String> {
-    let host = resolve::split(control).map(|(host, _)| host).ok_or("not HOST:PORT")?;
-    let stream = open(control).await?;
-    let stream = connector.connect(host, stream).await.map_err(|error| error.to_string())?;
+async fn dial(control: &str, connector: &ApiConnector) -> Result<http2::SendRequest<Full<Bytes>>, NoLink> {
+    let other = NoLink::Other;
+    let host =
+        resolve::split(control).map(|(host, _)| host).ok_or_else(|| other("not HOST:PORT".to_owned()))?;
+    let stream = open(control).await.map_err(other)?;
+    let stream = connector.connect(host, stream).await.map_err(|error| {
+        if error.is_distrust() { NoLink::Distrust(error.to_string()) } else { other(error.to_string()) }
+    })?;
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(PING_EVERY)
@@ -498,7 +526,7 @@ async fn dial(control: &str, connector: &ApiConnector) -> Result<http2::SendRequ
         .keep_alive_while_idle(true)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| other(error.to_string()))?;
     task::spawn("api-connection", connection);
     Ok(sender)
 }

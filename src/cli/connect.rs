@@ -77,6 +77,7 @@ pub(crate) fn exit_of(cause: &(dyn StdError + 'static)) -> Option<Exit> {
     }
     match cause.downcast_ref::<client::Error>()? {
         client::Error::Unreachable(_) | client::Error::Broken(_) => Some(Exit::Unreachable),
+        client::Error::WrongPin(_) => Some(Exit::Refused),
         client::Error::TimedOut => Some(Exit::TimedOut),
         client::Error::Problem(problem) => Some(match problem.status {
             401 | 403 => Exit::NotAllowed,

@@ -88,6 +88,22 @@ pub enum Error {
     Library(#[from] rustls::Error),
 }
 
+impl Error {
+    /// Whether the other end showed who it is and is not whom we meant: asking again will not help.
+    pub fn is_distrust(&self) -> bool {
+        match self {
+            Self::Distrust(_) => true,
+            Self::Handshake(error) => {
+                let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+                matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
+            }
+            Self::Timeout | Self::NoIdentity(_) | Self::Expired(_) | Self::NoTarget | Self::Library(_) => {
+                false
+            }
+        }
+    }
+}
+
 /// An accepted connection from another proxy.
 #[derive(Debug)]
 pub struct Accepted {
