@@ -28,9 +28,10 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const FRAME_BYTES_MAX: u32 = 32 << 10;
 const SEND_BUFFER_BYTES: usize = 256 << 10;
-/// A link that is silent is asked whether it is still there.
-const PING_EVERY: Duration = Duration::from_secs(20);
-const PING_PATIENCE: Duration = Duration::from_secs(10);
+/// A link that is silent is asked whether it is still there: calls on a host that vanished without a word end after
+/// both, which is about when gossip declares it dead.
+const PING_EVERY: Duration = Duration::from_secs(3);
+const PING_PATIENCE: Duration = Duration::from_secs(4);
 /// Streams that a peer may open and reset before we have looked at them (CVE-2023-44487).
 const PENDING_RESETS_MAX: usize = 64;
 const ERROR_RESETS_MAX: usize = 1_024;

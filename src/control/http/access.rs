@@ -136,6 +136,10 @@ pub fn caller(request: &Request) -> Caller {
     request.extensions().get().cloned().unwrap_or(Caller::Nobody)
 }
 
+/// How much of a refused request is read, and for how long.
+const REFUSED_BYTES_MAX: usize = 64 << 10;
+const REFUSED_TIME_MAX: Duration = Duration::from_millis(500);
+
 /// Lets a request through if its caller has the right, and gives up on it after [`REQUEST_TIMEOUT`].
 pub async fn guard(
     State((plane, right)): State<(Arc<Plane>, Right)>,
@@ -143,6 +147,9 @@ pub async fn guard(
     next: Next,
 ) -> Response {
     if let Err(refused) = caller(&request).allow(right, &plane) {
+        // A client that is still sending when the answer comes may lose it, as curl does: it is heard out, in bounds.
+        let heard = axum::body::to_bytes(request.into_body(), REFUSED_BYTES_MAX);
+        let _ = tokio::time::timeout(REFUSED_TIME_MAX, heard).await;
         return refused.into_response();
     }
     match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
