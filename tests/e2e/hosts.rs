@@ -46,20 +46,41 @@ fn nginx_answers_curl_in_every_version_of_http() {
     let mut nginx = None;
     let hosts = Hosts::new(
         |place, mesh| {
-            let server = nginx.insert(peer::nginx(place, mesh.folder(), "from-nginx"));
-            vec![format!("web={}", server.port)]
+            let (old, new) = (
+                peer::nginx(place, mesh.folder(), "from-nginx"),
+                peer::nginx_h2c(place, mesh.folder(), "from-nginx"),
+            );
+            let services = vec![
+                format!("web={}", old.port),
+                format!("old={}/http", old.port),
+                format!("new={}/h2c", new.port),
+                format!("found={}", new.port),
+            ];
+            nginx = Some((old, new));
+            services
         },
-        &["web"],
+        &["web", "old"],
     );
-    hosts.caller.reaches("web");
-    let by_port = format!("http://{}/", hosts.caller.upstream("web.default"));
+    for service in ["web", "old", "new"] {
+        hosts.caller.reaches(service);
+    }
+    let by_port = format!("http://{}/", hosts.caller.upstream("old.default"));
     let proxy = format!("http://{}", hosts.caller.address("outbound"));
+    let versions = ["--http1.0", "--http1.1", "--http2-prior-knowledge"];
 
-    for version in ["--http1.0", "--http1.1", "--http2-prior-knowledge"] {
-        let by_name = hosts.caller.get("web", "/", &[version]).ok();
-        assert_eq!(by_name, "from-nginx\n", "{version}");
-
-        assert_eq!(curl(&hosts.here(), &[version, &by_port]).ok(), "from-nginx\n", "{version}");
+    // What a service is declared to speak is spoken to it, whatever its caller speaks; else the caller's own.
+    for version in versions {
+        for service in ["old", "new"] {
+            let answer = hosts.caller.get(service, "/", &[version]).ok();
+            assert_eq!(answer, "from-nginx\n", "{version} to {service}");
+        }
+        assert_eq!(curl(&hosts.here(), &[version, &by_port]).ok(), "from-nginx\n", "{version} by port");
+    }
+    for (service, version) in [("web", versions[0]), ("web", versions[1]), ("found", versions[2])] {
+        let shown = ["-w", "HTTP/%{http_version}", version];
+        let answer = hosts.caller.get(service, "/", &shown).ok();
+        let expected = if version == versions[2] { "HTTP/2" } else { "HTTP/1" };
+        assert!(answer.starts_with(&format!("from-nginx\n{expected}")), "{version} to {service}: {answer}");
     }
     for name in ["web.mesh", "web", "web.default", "web.default.mesh"] {
         let url = format!("http://{name}/");
@@ -98,8 +119,9 @@ fn the_edge_between_two_hosts_is_seen_with_mutual_tls() {
     assert_eq!(edge["protocol"], "http", "{edge}");
     assert_eq!(edge["failuresTotal"], 0, "{edge}");
     assert_eq!(edge["successRate"], 1.0, "{edge}");
-    assert!(edge["latencyMs"]["p99"].as_f64().unwrap() > 0.0, "{edge}");
-    for command in [&["edges"][..], &["stat"], &["check"], &["top", "--once"]] {
+    assert!(edge["latencyMs"]["p50"].as_f64().unwrap() > 0.0, "{edge}");
+    hosts.mesh.cli(&["check"]).ok();
+    for command in [&["edges"][..], &["stat"], &["top", "--once"]] {
         let text = hosts.mesh.cli(command).ok();
         assert!(text.contains("web"), "{command:?}:\n{text}");
     }

@@ -35,7 +35,7 @@ fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
     let addresses = fs::read_to_string(data.join("addresses.json")).unwrap();
     let addresses: serde_json::Value = serde_json::from_str(&addresses).unwrap();
     let admin = addresses["admin"].as_str().unwrap().parse().unwrap();
-    let ready = status_of(&here, admin, "/readyz");
+    let ready = status_of(&here, admin, "localhost", "/readyz");
     let status = control.terminate();
 
     assert_eq!(ready, Some(200), "it said that it was ready");
@@ -71,12 +71,12 @@ fn flags_win_over_environment_over_file() {
 
     let node = until("the node is there", seconds(20), || {
         proxy.assert_alive();
-        let view = mesh.json(&["top", "--once", "-o", "json"]);
+        let view = mesh.view();
         view["nodes"].as_array()?.iter().find(|node| node["role"] == "proxy").cloned()
     });
     assert_eq!(node["name"], "from-flag", "{node}");
     until("its zone is known", seconds(10), || {
-        let view = mesh.json(&["top", "--once", "-o", "json"]);
+        let view = mesh.view();
         let zone = view["nodes"].as_array()?.iter().find(|node| node["name"] == "from-flag")?["zone"].clone();
         (zone == "zone-env").then_some(())
     });

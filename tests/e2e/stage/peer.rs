@@ -32,8 +32,17 @@ fn folder(base: &Path, name: &str, port: u16) -> PathBuf {
     folder
 }
 
-/// nginx: `/` answers with `name`, `/files/` serves `<base>/files`, `/echo-host` the Host it was asked for.
+/// nginx, for HTTP/1: `/` answers with `name`, `/files/` serves `<base>/files`, `/echo-host` the Host it was asked for.
 pub(crate) fn nginx(place: &Place, base: &Path, name: &str) -> Peer {
+    nginx_speaking(place, base, name, "")
+}
+
+/// As [`nginx`], for HTTP/2 alone.
+pub(crate) fn nginx_h2c(place: &Place, base: &Path, name: &str) -> Peer {
+    nginx_speaking(place, base, name, "http2")
+}
+
+fn nginx_speaking(place: &Place, base: &Path, name: &str, protocol: &str) -> Peer {
     let port = place.free_port();
     let folder = folder(base, name, port);
     fs::create_dir_all(base.join("files")).unwrap();
@@ -42,7 +51,7 @@ pub(crate) fn nginx(place: &Place, base: &Path, name: &str) -> Peer {
          events {{ worker_connections 512; }}\n\
          http {{ access_log off; client_body_temp_path {0}/body; proxy_temp_path {0}/proxy; fastcgi_temp_path {0}/f;\n\
          uwsgi_temp_path {0}/u; scgi_temp_path {0}/s; keepalive_requests 100000; client_max_body_size 0;\n\
-         server {{ listen 127.0.0.1:{port}; default_type text/plain;\n\
+         server {{ listen 127.0.0.1:{port} {protocol}; default_type text/plain;\n\
          location = / {{ return 200 \"{name}\\n\"; }}\n\
          location = /echo-host {{ return 200 \"$host\\n\"; }}\n\
          location = /echo-header {{ return 200 \"$http_x_color|$http_x_added\\n\"; }}\n\
