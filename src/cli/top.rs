@@ -5,14 +5,16 @@ use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use futures_util::Stream;
+use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt as _};
 
-use crate::cli::{ControlAddress, Exit, connect, output};
+use crate::api::client;
+use crate::cli::{ControlAddress, Exit, connect, output, refuse};
 use crate::model::view::MeshView;
 use crate::net::clock;
 use crate::top;
 use crate::top::once::{Print, Printed, once};
-use crate::top::start::Options;
+use crate::top::start::{self, Options};
 use crate::top::theme::{self, Depth, Theme};
 
 /// How long one look may wait for data.
@@ -87,24 +89,57 @@ pub(crate) struct Origin {
     pub(crate) looked_in: Vec<String>,
 }
 
-/// Watches the mesh from a control plane, or from one proxy.
+/// Watches the mesh from a control plane, or from one proxy. A control plane on this host may start later.
 ///
 /// # Errors
 /// Those of the console, which gives the terminal back; those of standard output.
 pub(crate) async fn run(args: TopArgs, address: ControlAddress) -> anyhow::Result<Exit> {
     if let Some(proxy) = args.proxy.clone() {
         let origin = Origin { name: format!("proxy {proxy}"), looked_in: Vec::new() };
-        watch(args, origin, move || connect::proxy_views(proxy.clone())).await?;
+        let views = move || {
+            let proxy = proxy.clone();
+            async move { worded(connect::proxy_views(proxy).await) }
+        };
+        watch(args, origin, views).await?;
         return Ok(Exit::Done);
     }
-    let client = connect::client(&address)?;
-    let origin = Origin { name: client.place(), looked_in: Vec::new() };
+    let named = address.control.clone().filter(|control| !control.is_empty());
+    let origin = match &named {
+        Some(control) => {
+            connect::client(&address)?;
+            Origin { name: control.clone(), looked_in: Vec::new() }
+        }
+        None => Origin {
+            name: "this host".to_owned(),
+            looked_in: vec!["--control (not given)".to_owned(), "$MESH_CONTROL (not set)".to_owned()],
+        },
+    };
     let views = move || {
-        let client = client.clone();
-        async move { client.views().await }
+        let address = address.clone();
+        async move {
+            let client = connect::client(&address).map_err(|error| error.to_string())?;
+            worded(connect::views(&client, true).await)
+        }
     };
     watch(args, origin, views).await?;
     Ok(Exit::Done)
+}
+
+type Views<E> = BoxStream<'static, Result<MeshView, E>>;
+
+/// Puts the errors of a stream into words for people who see where it comes from anyway.
+fn worded(views: Result<Views<client::Error>, client::Error>) -> Result<Views<String>, String> {
+    views
+        .map(|views| views.map(|view| view.map_err(|error| words(&error))).boxed())
+        .map_err(|error| words(&error))
+}
+
+fn words(error: &client::Error) -> String {
+    let text = match error {
+        client::Error::Unreachable(text) => text.clone(),
+        client::Error::Problem(_) | client::Error::Broken(_) | client::Error::TimedOut => error.to_string(),
+    };
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// Shows the streams that `connect` makes, until told to quit; or prints the first view of one.
@@ -136,7 +171,15 @@ where
         Some(TopFormat::Json) => Print::Json,
         Some(TopFormat::Svg) => Print::Svg,
     };
-    match once(options, connect(), print, PATIENCE).await? {
+    let printed = once(options, connect(), print, PATIENCE).await.map_err(|error| {
+        let exit = match error {
+            start::Error::View(_) | start::Error::Filter(_) => Exit::Usage,
+            start::Error::NoData { .. } => Exit::Unreachable,
+            start::Error::Terminal(_) => Exit::Refused,
+        };
+        refuse(exit, error.to_string())
+    })?;
+    match printed {
         Printed::Json(value) => output::json(&value)?,
         Printed::Svg(image) => output::write(&image)?,
         Printed::Table(rows) if rows.len() <= 1 => output::note("nothing to show in this view"),

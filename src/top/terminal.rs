@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write};
 use std::rc::Rc;
 use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossterm::event::{
     Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
@@ -25,6 +26,7 @@ use crate::top::state::State;
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
 /// Ends everything that may have been begun.
 const LEAVE: &str = "\x1b[?2026l\x1b[?1006l\x1b[?1000l\x1b[0m\x1b[?7h\x1b[?25h\x1b[?1049l";
+const CLEAR: &str = "\x1b[2J";
 const FRAME_BEGIN: &str = "\x1b[?2026h";
 const FRAME_END: &str = "\x1b[?2026l";
 /// Presses and the wheel, in the encoding that knows large screens; never every movement.
@@ -32,6 +34,8 @@ const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
 const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1000l";
 
 static PANIC_HOOK: Once = Once::new();
+/// Whether the terminal is ours: giving it back twice would move the cursor onto what was printed in between.
+static TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// Bytes gathered until the frame is whole.
 #[derive(Debug, Clone, Default)]
@@ -110,8 +114,9 @@ impl Screen {
     /// # Errors
     /// When the terminal cannot be written to any more.
     pub fn repaint(&mut self) -> io::Result<()> {
-        self.terminal.clear()?;
-        self.commit()
+        // a new one, as clearing the old one asks the terminal where its cursor is, and waits for the answer
+        self.terminal = Terminal::new(CrosstermBackend::new(self.gathered.clone()))?;
+        write_now(CLEAR)
     }
 
     /// Switches the reporting of the mouse.
@@ -166,10 +171,14 @@ impl Drop for Screen {
 
 fn take() -> io::Result<()> {
     crossterm::terminal::enable_raw_mode()?;
+    TAKEN.store(true, Ordering::SeqCst);
     write_now(ENTER)
 }
 
 fn give_back() -> io::Result<()> {
+    if !TAKEN.swap(false, Ordering::SeqCst) {
+        return Ok(());
+    }
     let written = write_now(LEAVE);
     crossterm::terminal::disable_raw_mode()?;
     written

@@ -217,7 +217,7 @@ fn ctrl_c_gives_the_terminal_back_also_from_a_prompt_and_before_any_data() {
     session.assert_restored();
 
     let mut lonely = Session::start(&["--proxy", "127.0.0.1:1"], &[]);
-    lonely.see("connection refused");
+    lonely.see("Connection refused");
     lonely.send("\x03");
     assert!(lonely.end().success());
     lonely.assert_restored();
@@ -289,7 +289,7 @@ fn the_console_outlives_what_it_watches_and_comes_back() {
     first.join().unwrap();
 
     session.see("× STALE");
-    session.see("connection refused");
+    session.see("Connection refused");
     session.see("payments");
     let again = std::thread::spawn(move || serve(TcpListener::bind(addr).unwrap()));
     until("it connects again", seconds(30), || {
