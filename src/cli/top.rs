@@ -135,10 +135,7 @@ fn worded(views: Result<Views<client::Error>, client::Error>) -> Result<Views<St
 }
 
 fn words(error: &client::Error) -> String {
-    let text = match error {
-        client::Error::Unreachable(text) => text.clone(),
-        client::Error::Problem(_) | client::Error::Broken(_) | client::Error::TimedOut => error.to_string(),
-    };
+    let text = if let client::Error::Unreachable(text) = error { text.clone() } else { error.to_string() };
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
