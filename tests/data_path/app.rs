@@ -6,10 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use ::mesh::net::task;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt as _, Collected, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -19,25 +20,25 @@ use tokio::sync::mpsc;
 
 use crate::data_path::mesh::loopback;
 
-pub type Reply = UnsyncBoxBody<Bytes, Infallible>;
+pub(crate) type Reply = UnsyncBoxBody<Bytes, Infallible>;
 
 /// Starts an application that handles each connection by `serve`.
-pub async fn raw<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
+pub(crate) async fn raw<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let listener = TcpListener::bind(loopback()).await.unwrap();
     let addr = listener.local_addr().unwrap();
-    tokio::task::spawn(async move {
+    task::spawn("test", async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::task::spawn(serve(stream));
+            task::spawn("test", serve(stream));
         }
     });
     addr
 }
 
 /// Starts an application that says a line when it is connected to, and then gives back what it hears.
-pub async fn speaks_first() -> SocketAddr {
+pub(crate) async fn speaks_first() -> SocketAddr {
     raw(|mut stream| async move {
         stream.write_all(b"220 hello\r\n").await.unwrap();
         let (mut from, mut to) = stream.split();
@@ -48,7 +49,7 @@ pub async fn speaks_first() -> SocketAddr {
 }
 
 /// Starts an application that reads one request's head and answers with `text`, for each connection.
-pub async fn answers(text: &'static str) -> SocketAddr {
+pub(crate) async fn answers(text: &'static str) -> SocketAddr {
     raw(move |mut stream| async move {
         read_head(&mut stream).await;
         stream.write_all(text.as_bytes()).await.unwrap();
@@ -56,7 +57,7 @@ pub async fn answers(text: &'static str) -> SocketAddr {
     .await
 }
 
-pub async fn read_head(stream: &mut TcpStream) -> String {
+pub(crate) async fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -69,14 +70,14 @@ pub async fn read_head(stream: &mut TcpStream) -> String {
 
 /// What an echo application tells of itself.
 #[derive(Clone)]
-pub struct Ears {
+pub(crate) struct Ears {
     /// Gets a word when a request to `/hang` begins, and another when it is given up.
-    pub hung: mpsc::Sender<&'static str>,
-    pub name: &'static str,
+    pub(crate) hung: mpsc::Sender<&'static str>,
+    pub(crate) name: &'static str,
 }
 
 /// Starts an application that speaks HTTP/1 and HTTP/2 and does what the path says.
-pub async fn echo(name: &'static str) -> (SocketAddr, mpsc::Receiver<&'static str>) {
+pub(crate) async fn echo(name: &'static str) -> (SocketAddr, mpsc::Receiver<&'static str>) {
     let (hung, heard) = mpsc::channel(16);
     let ears = Arc::new(Ears { hung, name });
     let addr = raw(move |stream| {
@@ -113,23 +114,7 @@ async fn handle(ears: &Ears, mut request: Request<Incoming>) -> Response<Reply> 
             _ = ears.hung.send("begun").await;
             std::future::pending().await
         }
-        "/upgrade" => {
-            let protocol = request.headers().get("upgrade").cloned().unwrap();
-            let upgraded = hyper::upgrade::on(&mut request);
-            tokio::task::spawn(async move {
-                let mut stream = TokioIo::new(upgraded.await.unwrap());
-                let mut buffer = [0; 4096];
-                while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-                    stream.write_all(&buffer[..count]).await.unwrap();
-                }
-                _ = stream.shutdown().await;
-            });
-            let mut response = Response::new(reply(""));
-            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-            response.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
-            response.headers_mut().insert("upgrade", protocol);
-            return response;
-        }
+        "/upgrade" => return upgrade(&mut request),
         "/small" => Response::new(Small { left: 20_000 }.boxed_unsync()),
         "/big" => Response::new(Full::new(Bytes::from(vec![b'x'; 10 << 20])).boxed_unsync()),
         "/grpc" => {
@@ -154,7 +139,7 @@ async fn handle(ears: &Ears, mut request: Request<Incoming>) -> Response<Reply> 
             response
         }
         _ => {
-            let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            let body = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
             Response::new(Full::new(body).boxed_unsync())
         }
     };
@@ -168,7 +153,25 @@ async fn handle(ears: &Ears, mut request: Request<Incoming>) -> Response<Reply> 
     response
 }
 
-pub fn reply(text: &'static str) -> Reply {
+fn upgrade(request: &mut Request<Incoming>) -> Response<Reply> {
+    let protocol = request.headers().get("upgrade").cloned().unwrap();
+    let upgraded = hyper::upgrade::on(request);
+    task::spawn("test", async move {
+        let mut stream = TokioIo::new(upgraded.await.unwrap());
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            stream.write_all(&buffer[..count]).await.unwrap();
+        }
+        _ = stream.shutdown().await;
+    });
+    let mut response = Response::new(reply(""));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
+    response.headers_mut().insert("upgrade", protocol);
+    response
+}
+
+pub(crate) fn reply(text: &'static str) -> Reply {
     Full::new(Bytes::from_static(text.as_bytes())).boxed_unsync()
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use ::mesh::net::task;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -15,24 +16,24 @@ use crate::data_path::mesh::within;
 
 /// A response, complete.
 #[derive(Debug)]
-pub struct Got {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
-    pub trailers: HeaderMap,
+pub(crate) struct Got {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) trailers: HeaderMap,
 }
 
 impl Got {
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
-pub async fn read(response: Response<Incoming>) -> Got {
+pub(crate) async fn read(response: Response<Incoming>) -> Got {
     let (parts, body) = response.into_parts();
     let body = within(body.collect()).await.unwrap();
     let trailers = body.trailers().cloned().unwrap_or_default();
@@ -40,38 +41,38 @@ pub async fn read(response: Response<Incoming>) -> Got {
 }
 
 /// Opens an HTTP/1 connection.
-pub async fn h1(addr: SocketAddr) -> http1::SendRequest<Full<Bytes>> {
+pub(crate) async fn h1(addr: SocketAddr) -> http1::SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(addr).await.unwrap();
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::task::spawn(connection.with_upgrades());
+    task::spawn("test", connection.with_upgrades());
     sender
 }
 
 /// Opens an HTTP/2 connection.
-pub async fn h2(addr: SocketAddr) -> http2::SendRequest<Full<Bytes>> {
+pub(crate) async fn h2(addr: SocketAddr) -> http2::SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(addr).await.unwrap();
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .initial_connection_window_size((1 << 31) - 1)
         .handshake(TokioIo::new(stream))
         .await
         .unwrap();
-    tokio::task::spawn(connection);
+    task::spawn("test", connection);
     sender
 }
 
-pub fn request(method: &str, host: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+pub(crate) fn request(method: &str, host: &str, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
     Request::builder().method(method).uri(path).header("host", host).body(Full::new(body.into())).unwrap()
 }
 
 /// Calls by HTTP/1, on a connection of its own.
-pub async fn get(addr: SocketAddr, host: &str, path: &str) -> Got {
+pub(crate) async fn get(addr: SocketAddr, host: &str, path: &str) -> Got {
     let mut sender = h1(addr).await;
     let response = within(sender.send_request(request("GET", host, path, Bytes::new()))).await.unwrap();
     read(response).await
 }
 
 /// Sends bytes as they are, and returns all that comes back.
-pub async fn say(addr: SocketAddr, text: &str) -> String {
+pub(crate) async fn say(addr: SocketAddr, text: &str) -> String {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut heard = Vec::new();

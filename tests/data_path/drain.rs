@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ::mesh::net::task;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -28,8 +29,8 @@ async fn a_request_under_way_is_finished_and_its_connection_closed() {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n").await.unwrap();
     within(asking.recv()).await.unwrap();
 
-    let callee = tokio::task::spawn(pair.callee.workers.drain(PATIENCE));
-    let caller = tokio::task::spawn(pair.caller.workers.drain(PATIENCE));
+    let callee = task::spawn("test", pair.callee.workers.drain(PATIENCE));
+    let caller = task::spawn("test", pair.caller.workers.drain(PATIENCE));
     within(async { while TcpStream::connect(outbound).await.is_ok() {} }).await;
     go.send_replace(true);
     let mut heard = String::new();

@@ -1,5 +1,6 @@
 //! HTTP/2 and gRPC callers.
 
+use ::mesh::net::task;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
@@ -139,7 +140,7 @@ async fn a_stream_that_is_given_up_ends_the_work_for_it() {
     let (app, mut heard) = app::echo("web").await;
     let pair = Pair::new("web", app, "h2c");
     let mut sender = h2(pair.caller.outbound()).await;
-    let waiting = tokio::task::spawn(sender.send_request(call("/hang", "")));
+    let waiting = task::spawn("test", sender.send_request(call("/hang", "")));
     assert_eq!(within(heard.recv()).await, Some("begun"));
 
     waiting.abort();

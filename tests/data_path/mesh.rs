@@ -25,15 +25,15 @@ use tokio::sync::watch;
 const TRUST_DOMAIN: &str = "shop.test";
 
 /// A test that waits longer than this has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for something that must happen.
-pub async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it must not take so long")
 }
 
 /// Looks again and again until `look` finds something.
-pub async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     within(async {
         loop {
             if let Some(found) = look() {
@@ -46,7 +46,7 @@ pub async fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// An authority and what it told the nodes.
-pub struct Mesh {
+pub(crate) struct Mesh {
     root: Vec<u8>,
     issuer: Issuer<'static, KeyPair>,
     state: Mutex<State>,
@@ -62,14 +62,14 @@ struct State {
 }
 
 /// A running proxy.
-pub struct Node {
-    pub workers: Workers,
-    pub shared: Arc<Shared>,
+pub(crate) struct Node {
+    pub(crate) workers: Workers,
+    pub(crate) shared: Arc<Shared>,
     _wallet: watch::Sender<Arc<Wallet>>,
 }
 
 impl Mesh {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, "root");
@@ -93,7 +93,7 @@ impl Mesh {
     }
 
     /// Starts a proxy with the given `--service` and `--upstream` arguments, and tells everybody of its services.
-    pub fn node(&self, name: &str, services: &[String], upstreams: &[&str]) -> Node {
+    pub(crate) fn node(&self, name: &str, services: &[String], upstreams: &[&str]) -> Node {
         let name: NodeName = name.parse().unwrap();
         let locals: Vec<LocalService> = services.iter().map(|text| text.parse().unwrap()).collect();
         let mut subjects: BTreeSet<Subject> =
@@ -129,7 +129,7 @@ impl Mesh {
     }
 
     /// Says for a node, which need not exist, that it runs services.
-    pub fn announce(&self, node: &NodeName, addr: SocketAddr, services: &[LocalService]) {
+    pub(crate) fn announce(&self, node: &NodeName, addr: SocketAddr, services: &[LocalService]) {
         let announcement = |local: &LocalService| Announcement {
             service: local.name.clone(),
             port: local.addr.port(),
@@ -159,19 +159,19 @@ impl Mesh {
     }
 
     /// Says that a node is dead.
-    pub fn bury(&self, node: &str) {
+    pub(crate) fn bury(&self, node: &str) {
         let node: NodeName = node.parse().unwrap();
         self.change(|state| state.catalog.members.get_mut(&node).unwrap().state = MemberState::Dead);
     }
 
     /// Puts objects into force, given as JSON with `kind`.
-    pub fn apply(&self, objects: serde_json::Value) {
+    pub(crate) fn apply(&self, objects: serde_json::Value) {
         let resources = serde_json::from_value(objects).unwrap();
         self.change(|state| state.resources = resources);
     }
 
     /// Bans a node.
-    pub fn ban(&self, node: &str) {
+    pub(crate) fn ban(&self, node: &str) {
         self.change(|state| state.banned.push(node.parse().unwrap()));
     }
 
@@ -206,40 +206,40 @@ impl State {
 }
 
 impl Node {
-    pub fn outbound(&self) -> SocketAddr {
+    pub(crate) fn outbound(&self) -> SocketAddr {
         self.workers.addresses().outbound
     }
 
     /// Returns the local port that leads to a service.
-    pub fn port(&self, service: &str) -> SocketAddr {
+    pub(crate) fn port(&self, service: &str) -> SocketAddr {
         let service: ServiceName = service.parse().unwrap();
         self.workers.addresses().upstreams[&service]
     }
 
     /// Returns the sum over all edges of something counted.
-    pub fn counted(&self, count: impl Fn(&mesh::logic::metric::total::EdgeTotal) -> u64) -> u64 {
+    pub(crate) fn counted(&self, count: impl Fn(&mesh::logic::metric::total::EdgeTotal) -> u64) -> u64 {
         self.shared.registry.totals().iter().map(|(_, total)| count(total)).sum()
     }
 }
 
-pub fn loopback() -> SocketAddr {
+pub(crate) fn loopback() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
 /// Returns an address where nobody listens.
-pub fn nobody() -> SocketAddr {
+pub(crate) fn nobody() -> SocketAddr {
     std::net::TcpListener::bind(loopback()).unwrap().local_addr().unwrap()
 }
 
 /// A service `name` on a node of its own, and a node `caller` to call it from.
-pub struct Pair {
-    pub mesh: Mesh,
-    pub caller: Node,
-    pub callee: Node,
+pub(crate) struct Pair {
+    pub(crate) mesh: Mesh,
+    pub(crate) caller: Node,
+    pub(crate) callee: Node,
 }
 
 impl Pair {
-    pub fn new(name: &str, app: SocketAddr, protocol: &str) -> Self {
+    pub(crate) fn new(name: &str, app: SocketAddr, protocol: &str) -> Self {
         let mesh = Mesh::new();
         let slash = if protocol.is_empty() { "" } else { "/" };
         let callee = mesh.node("callee", &[format!("{name}={app}{slash}{protocol}")], &[]);

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use ::mesh::logic::metric::total::EdgeTotal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -67,8 +68,7 @@ async fn http_is_recognised_on_a_port_of_an_undeclared_service() {
     let at_once = get(pair.caller.port("web"), "localhost:80", "/x").await;
     // This one waits until the connection for a server that speaks first is open, and then speaks HTTP.
     let mut late = TcpStream::connect(pair.caller.port("web")).await.unwrap();
-    mesh::until(|| (pair.callee.counted(|total| u64::try_from(total.open()).unwrap()) > 0).then_some(()))
-        .await;
+    mesh::until(|| (pair.callee.counted(EdgeTotal::open) > 0).then_some(())).await;
     late.write_all(b"GET /late HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut heard = String::new();
     within(late.read_to_string(&mut heard)).await.unwrap();
