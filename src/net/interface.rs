@@ -26,6 +26,14 @@ pub fn outward(listen: IpAddr) -> IpAddr {
         .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
 }
 
+/// Returns the local address that packets towards `target` leave with; `None` without a way there. Sends nothing.
+pub fn towards(target: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().ok()?;
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(target).ok()?;
+    socket.local_addr().ok().map(|addr| addr.ip())
+}
+
 /// Returns the first local address that is not a loopback one in the kernel's table of routes (proc(5)): a line with an
 /// address, then a line that says `/32 host LOCAL`.
 fn local_address(trie: &str) -> Option<IpAddr> {
@@ -60,12 +68,4 @@ mod tests {
         assert_eq!(local_address(trie), Some([10, 0, 0, 7].into()));
         assert_eq!(local_address("Main:\n"), None);
     }
-}
-
-/// Returns the local address that packets towards `target` leave with; `None` without a way there. Sends nothing.
-pub fn towards(target: SocketAddr) -> Option<IpAddr> {
-    let any: SocketAddr = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().ok()?;
-    let socket = UdpSocket::bind(any).ok()?;
-    socket.connect(target).ok()?;
-    socket.local_addr().ok().map(|addr| addr.ip())
 }

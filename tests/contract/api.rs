@@ -229,13 +229,15 @@ async fn whoever_lacks_a_right_is_told_which() {
             Right::Administrator => {
                 world.call(host.caller(tomorrow()), &method, &concrete, Some(json!({}))).await
             }
-            _ => (StatusCode::FORBIDDEN, Value::Null),
+            Right::Anyone | Right::Token | Right::Holder | Right::Node | Right::Reader => {
+                (StatusCode::FORBIDDEN, Value::Null)
+            }
         };
 
         match endpoint.right {
             Right::Anyone => assert_eq!(nobody, StatusCode::OK, "{concrete}"),
             Right::Token => assert_eq!(nobody, StatusCode::BAD_REQUEST, "{concrete}"),
-            _ => {
+            Right::Holder | Right::Node | Right::Reader | Right::Administrator => {
                 assert_eq!(nobody, StatusCode::UNAUTHORIZED, "{concrete}");
                 assert!(problem["detail"].as_str().unwrap().contains("unix socket"), "{problem}");
                 assert_eq!(node, StatusCode::FORBIDDEN, "{concrete}");

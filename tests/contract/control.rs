@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use futures_util::StreamExt as _;
@@ -20,6 +20,7 @@ use mesh::identity::wallet::Wallet;
 use mesh::model::endpoint::Role;
 use mesh::model::identity::Subject;
 use mesh::model::token::Token;
+use mesh::net::{clock, task};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
@@ -232,7 +233,7 @@ async fn a_restart_is_quick_and_keeps_identity_key_and_objects() {
     .await;
     assert!(!dir.path().join("addresses.json").exists() && !dir.path().join("control.sock").exists());
 
-    let begun = Instant::now();
+    let begun = clock::now();
     let second = with(options(dir.path()), async |started| {
         assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
         assert!(started.install.is_none());
@@ -307,13 +308,13 @@ async fn open_streams_do_not_delay_the_end() {
         let stream = UnixStream::connect(dir.path().join("control.sock")).await.unwrap();
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::task::spawn(connection);
+        task::spawn("test-connection", connection);
         let mut view =
             sender.send_request(request("GET", "/v1/view?watch=true", None)).await.unwrap().into_body();
         let line = view.frame().await.unwrap().unwrap().into_data().unwrap();
         let view: Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(view["observer"], "control/control-1");
-        begun = Some(Instant::now());
+        begun = Some(clock::now());
     })
     .await;
     assert!(begun.unwrap().elapsed() < Duration::from_secs(3));

@@ -1,14 +1,15 @@
 //! The control plane's store: what it acknowledged survives the death of its process, restarts, and snapshots.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mesh::control::store::{self, SNAPSHOT_EVERY, Store, SubmitError};
 use mesh::logic::state::{Change, Expected, Refusal, Written};
 use mesh::model::intention::Action;
 use mesh::model::resource::Resource;
+use mesh::net::clock;
 use mesh::net::disk::Db;
 
 /// Set in the process that is killed: where its store is.
@@ -42,7 +43,8 @@ fn write_until_killed(dir: &Path) {
         for round in 0u64.. {
             let committed =
                 store.submit(put(&format!("i{}", round % 50), &format!("s{round}"))).await.unwrap();
-            println!("\nacknowledged {}", committed.state.revision());
+            let told = format!("\nacknowledged {}\n", committed.state.revision());
+            std::io::stdout().write_all(told.as_bytes()).unwrap();
         }
     });
 }
@@ -74,7 +76,7 @@ fn acknowledged_commands_survive_kill_9() {
         child.kill().unwrap();
         child.wait().unwrap();
 
-        let opened = Instant::now();
+        let opened = clock::now();
         let store = Store::open(dir.path()).unwrap();
         let revision = store.state().revision();
         assert!(acknowledged > before, "round {round} wrote nothing");
