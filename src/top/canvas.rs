@@ -133,6 +133,7 @@ impl<'a> Canvas<'a> {
         if self.clip.contains((x, y).into())
             && let Some(cell) = self.buffer.cell_mut((x, y))
         {
+            cell.modifier = ratatui::style::Modifier::empty();
             cell.set_char(glyph).set_style(style);
         }
     }

@@ -189,8 +189,8 @@ fn footer(
         let role = if wrong.is_some() { Role::Bad } else { Role::Text };
         pen.write(sign, Role::Accent).write(&prompt.text, role);
         let x = pen.x();
-        canvas.select(Rect::new(x, area.y, 1, 1));
         canvas.cell(x, area.y, '▏', Role::Accent);
+        canvas.select(Rect::new(x, area.y, 1, 1));
         let hint = match (wrong, prompt.ask) {
             (Some(part), _) => format!("not understood: {part}"),
             (None, Ask::Filter) => "svc: src: dst: node: is: rps> err%> p99>   tab completes".to_owned(),

@@ -236,21 +236,25 @@ fn signals_that_end_it_give_the_terminal_back() {
 }
 
 #[test]
-fn ctrl_z_hands_the_terminal_over_and_continuing_takes_it_again() {
-    let (_proxy, session) = watching();
+fn ctrl_z_hands_the_terminal_to_the_shell_and_fg_takes_it_again() {
+    let proxy = Proxy::start();
+    let session = Session::run(Path::new("bash"), &["--norc", "--noprofile", "-i"], &[("PS1", "shell> ")]);
+    session.see("shell>");
+    session.send(&format!("{} top --proxy {}\r", program::mesh().display(), proxy.addr));
+    session.see("● LIVE");
 
     session.send("\x1a");
-    until("the main screen is there while it is stopped", seconds(5), || {
+    session.see("Stopped");
+    assert!(!session.screen.lock().unwrap().screen().alternate_screen());
+    session.send("fg\r");
+    session.see("● LIVE");
+    session.send("q");
+    until("the main screen is back", seconds(5), || {
         (!session.screen.lock().unwrap().screen().alternate_screen()).then_some(())
     });
-    let modes = tcgetattr(session.terminal.as_fd()).unwrap().local_modes;
-    assert!(modes.contains(LocalModes::ICANON) && modes.contains(LocalModes::ECHO));
-    kill_process(session.pid(), Signal::CONT).unwrap();
+    session.send("echo it ended with $?\r");
 
-    until("it is back", seconds(5), || {
-        session.screen.lock().unwrap().screen().alternate_screen().then_some(())
-    });
-    session.see("● LIVE");
+    session.see("it ended with 0");
 }
 
 #[test]
@@ -309,7 +313,7 @@ fn without_colour_and_without_unicode_it_says_the_same() {
     let raw = session.raw.lock().unwrap();
     let text = String::from_utf8_lossy(&raw);
     assert!(raw.is_ascii());
-    for colour in ["\x1b[38;", "\x1b[48;", "\x1b[31m"] {
+    for colour in ["\x1b[38;2;", "\x1b[38;5;", "\x1b[48;2;", "\x1b[48;5;", "\x1b[31m"] {
         assert!(!text.contains(colour), "colour under NO_COLOR: {colour:?}");
     }
 }
