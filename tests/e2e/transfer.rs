@@ -35,7 +35,7 @@ fn a_gibibyte_passes_each_way_with_flat_memory() {
     let server = mesh
         .proxy(&here, "server")
         .join(&token)
-        .service(&format!("files={}", nginx.port))
+        .service(&format!("files={}/http", nginx.port))
         .service(&format!("sink={}", sink.port))
         .service(&format!("bulk={}/tcp", greeter.port()))
         .start();
@@ -83,7 +83,7 @@ fn a_slow_reader_does_not_fill_the_proxies() {
     let mesh = Mesh::start(&here);
     let token = mesh.token(&["--uses", "2"]);
     let nginx = peer::nginx(&here, mesh.folder(), "files");
-    let server = mesh.proxy(&here, "server").join(&token).service(&format!("files={}", nginx.port)).start();
+    let server = mesh.proxy(&here, "server").join(&token).service(&format!("files={}/http", nginx.port)).start();
     let caller = mesh.proxy(&here, "caller").join(&token).start();
     caller.reaches("files");
     File::create(mesh.folder().join("files/large")).unwrap().set_len(GIB).unwrap();
