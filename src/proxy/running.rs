@@ -50,7 +50,8 @@ const JOIN_RETRY: Duration = Duration::from_secs(1);
 const GOSSIP_MAX: Duration = Duration::from_secs(10);
 /// Time for neighbours to hear that this node drains, before its listeners close.
 const FAREWELL: Duration = Duration::from_millis(500);
-const PEERS_KEPT_EVERY: Duration = Duration::from_secs(30);
+/// How soon a new member is on disk, so that a start without control plane finds it.
+const PEERS_KEPT_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a proxy did not start, or ended.
 #[derive(Debug, thiserror::Error)]
