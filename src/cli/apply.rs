@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 
 use crate::api::client::Client;
 use crate::api::wire::ChangeKind;
-use crate::cli::{Exit, manifest, output};
+use crate::cli::exit::Exit;
+use crate::cli::{manifest, output};
 use crate::model::endpoint::{MemberState, Role};
 use crate::model::resource::Revision;
 use crate::model::view::MeshView;

@@ -6,8 +6,9 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::api::wire::Status;
+use crate::cli::connect::{self, ControlAddress};
+use crate::cli::exit::Exit;
 use crate::cli::output::{self, Format};
-use crate::cli::{ControlAddress, Exit, connect};
 use crate::model::endpoint::{MemberState, Role, Standing};
 use crate::model::view::MeshView;
 use crate::net::clock;

@@ -3,17 +3,27 @@
 use std::error::Error as StdError;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 
 use crate::api::client::{self, Client};
-use crate::cli::{ControlAddress, Exit, refuse, start, stat};
+use crate::cli::exit::{Exit, refuse};
+use crate::cli::{data_dir, stat};
 use crate::control::bootstrap::SOCKET_FILE;
 use crate::model::view::MeshView;
 
+/// Where to find the control plane.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ControlAddress {
+    /// The control plane: https://HOST:7443 or unix:///path/control.sock [default: the one on this host]
+    #[arg(long, env = "MESH_CONTROL", value_name = "URL")]
+    pub(crate) control: Option<String>,
+}
+
 /// Returns the socket of the control plane on this host.
 fn default_socket() -> PathBuf {
-    start::default_data_dir("control").join(SOCKET_FILE)
+    data_dir::of("control").join(SOCKET_FILE)
 }
 
 /// Returns a client of the control plane that is named, or of the one on this host.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::api::client::Client;
-use crate::cli::{Exit, apply, manifest, output, refuse};
+use crate::cli::exit::{Exit, refuse};
+use crate::cli::{apply, manifest, output};
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::resource::{Key, Kind};
 

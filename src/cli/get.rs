@@ -4,8 +4,9 @@ use clap::Args;
 use futures_util::StreamExt as _;
 
 use crate::api::client::Client;
+use crate::cli::apply;
+use crate::cli::exit::{Exit, refuse};
 use crate::cli::output::{self, Cell, Format, Table};
-use crate::cli::{Exit, apply, refuse};
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::resource::{Kind, Resource};
 use crate::net::clock;

@@ -1,18 +1,20 @@
 //! The command tree. One file for each command; this one parses, dispatches, and turns errors into exit codes.
 
 pub mod output;
+pub(crate) mod exit;
+mod data_dir;
 mod config_file;
-mod connect;
 pub mod manifest;
+pub(crate) mod traffic;
+pub(crate) mod stat;
+pub(crate) mod edges;
+pub(crate) mod events;
+mod connect;
 pub(crate) mod apply;
 pub(crate) mod get;
 pub(crate) mod delete;
 pub(crate) mod token;
 pub(crate) mod node;
-pub(crate) mod traffic;
-pub(crate) mod stat;
-pub(crate) mod edges;
-pub(crate) mod events;
 pub(crate) mod check;
 pub(crate) mod top;
 mod start;
@@ -27,40 +29,8 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::api::client::Client;
-
-/// How a command ended; the process's exit status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// Done.
-    Done = 0,
-    /// Refused, or a check has a finding.
-    Refused = 1,
-    /// The command line is wrong.
-    Usage = 2,
-    /// The control plane cannot be reached.
-    Unreachable = 3,
-    /// There is no such thing.
-    NotFound = 4,
-    /// The caller may not.
-    NotAllowed = 5,
-    /// Somebody else wrote first.
-    Conflict = 6,
-    /// It took too long.
-    TimedOut = 7,
-}
-
-/// An error that knows its exit status.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-struct Refusal {
-    exit: Exit,
-    text: String,
-}
-
-/// Makes an error that ends the process with `exit`.
-pub(crate) fn refuse(exit: Exit, text: String) -> anyhow::Error {
-    anyhow::Error::new(Refusal { exit, text })
-}
+use crate::cli::connect::ControlAddress;
+use crate::cli::exit::{Exit, Refusal, refuse};
 
 /// A service mesh for plain Linux hosts: one binary, mutual TLS, live in the terminal
 #[derive(Debug, Parser)]
@@ -68,14 +38,6 @@ pub(crate) fn refuse(exit: Exit, text: String) -> anyhow::Error {
 struct Cli {
     #[command(subcommand)]
     command: Command,
-}
-
-/// Where to find the control plane.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ControlAddress {
-    /// The control plane: https://HOST:7443 or unix:///path/control.sock [default: the one on this host]
-    #[arg(long, env = "MESH_CONTROL", value_name = "URL")]
-    pub(crate) control: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

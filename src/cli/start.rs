@@ -9,7 +9,8 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{Exit, output, refuse};
+use crate::cli::exit::{Exit, refuse};
+use crate::cli::{data_dir, output};
 use crate::control::bootstrap as control;
 use crate::model::identity::TrustDomain;
 use crate::model::name::{NodeName, ZoneName};
@@ -126,7 +127,7 @@ impl ProxyArgs {
             path => AccessLogTarget::File(path.into()),
         };
         Ok(Options {
-            data_dir: self.data_dir.unwrap_or_else(|| default_data_dir("proxy")),
+            data_dir: self.data_dir.unwrap_or_else(|| data_dir::of("proxy")),
             join: self.join,
             node,
             services: self.services,
@@ -148,17 +149,6 @@ impl ProxyArgs {
 /// Returns this host's name as a node name.
 fn this_host() -> anyhow::Result<NodeName> {
     interface::host_name().context("this host's name cannot be a node name; choose one with --node")
-}
-
-/// Returns where state lives by default: under /var/lib for root, else under the user's state directory.
-pub(crate) fn default_data_dir(role: &str) -> PathBuf {
-    if rustix::process::geteuid().is_root() {
-        return PathBuf::from("/var/lib/mesh").join(role);
-    }
-    let home = std::env::var_os("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state")));
-    home.unwrap_or_else(std::env::temp_dir).join("mesh").join(role)
 }
 
 /// Flags of `mesh control`.
@@ -205,7 +195,7 @@ impl ControlArgs {
     /// Turns what was typed into what it means.
     pub(crate) fn options(self) -> control::Options {
         control::Options {
-            data_dir: self.data_dir.unwrap_or_else(|| default_data_dir("control")),
+            data_dir: self.data_dir.unwrap_or_else(|| data_dir::of("control")),
             listen: self.listen,
             gossip: self.gossip,
             admin: self.admin,

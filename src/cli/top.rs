@@ -9,7 +9,9 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 
 use crate::api::client;
-use crate::cli::{ControlAddress, Exit, connect, output, refuse};
+use crate::cli::connect::{self, ControlAddress};
+use crate::cli::exit::{Exit, refuse};
+use crate::cli::output;
 use crate::model::view::MeshView;
 use crate::net::clock;
 use crate::top;

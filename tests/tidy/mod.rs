@@ -44,8 +44,11 @@ const OWNERS: [(&[&str], &[&str]); 9] = [
         &["rustls", "tokio_rustls", "rustls_pki_types", "webpki", "rcgen", "x509_parser"],
         &["identity/", "control/authority", "gossip/pass"],
     ),
-    (&["hyper", "hyper_util"], &["net/", "proxy/http", "proxy/upstream", "api/", "control/http"]),
-    (&["axum", "tower"], &["control/http", "proxy/admin"]),
+    (
+        &["hyper", "hyper_util"],
+        &["net/", "proxy/http", "proxy/upstream", "api/", "control/http", "proxy/prober", "cli/demo"],
+    ),
+    (&["axum", "tower"], &["control/http", "proxy/admin", "cli/demo"]),
     (&["ratatui", "crossterm"], &["top/"]),
     (&["clap", "clap_complete", "anyhow"], &["cli/"]),
     (&["foca"], &["logic/gossip"]),

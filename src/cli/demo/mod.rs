@@ -19,7 +19,8 @@ use tokio::net::TcpListener;
 use crate::api::client::Client;
 use crate::cli::demo::fleet::{Addresses, Process};
 use crate::cli::demo::shop::Instance;
-use crate::cli::{Exit, connect, edges, output, top};
+use crate::cli::exit::Exit;
+use crate::cli::{connect, edges, output, top};
 use crate::net::task;
 
 /// Flags of `mesh demo`.
@@ -229,7 +230,7 @@ async fn headless(demo: &Demo, duration: Duration, visits: &Visits) -> anyhow::R
 
 /// Opens the console on the demo's control plane.
 async fn console(demo: &Demo, duration: Option<Duration>) -> anyhow::Result<Exit> {
-    let address = crate::cli::ControlAddress { control: Some(format!("unix://{}", demo.socket.display())) };
+    let address = connect::ControlAddress { control: Some(format!("unix://{}", demo.socket.display())) };
     let closed = top::run(top::TopArgs::default(), address);
     match duration {
         None => closed.await,
