@@ -83,7 +83,8 @@ fn a_slow_reader_does_not_fill_the_proxies() {
     let mesh = Mesh::start(&here);
     let token = mesh.token(&["--uses", "2"]);
     let nginx = peer::nginx(&here, mesh.folder(), "files");
-    let server = mesh.proxy(&here, "server").join(&token).service(&format!("files={}/http", nginx.port)).start();
+    let server =
+        mesh.proxy(&here, "server").join(&token).service(&format!("files={}/http", nginx.port)).start();
     let caller = mesh.proxy(&here, "caller").join(&token).start();
     caller.reaches("files");
     File::create(mesh.folder().join("files/large")).unwrap().set_len(GIB).unwrap();
