@@ -141,10 +141,21 @@ fn parse(words: &[OsString]) -> anyhow::Result<Cli> {
     Ok(Cli::from_arg_matches(&matches)?)
 }
 
+/// Parses the words of this process's command line again.
+fn reread() -> anyhow::Result<start::LogArgs> {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    match parse(&words)?.command {
+        Command::Control(args) => Ok(args.log),
+        Command::Proxy(args) => Ok(args.log),
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only those two stay")]
+        _ => anyhow::bail!("this command reads no configuration"),
+    }
+}
+
 fn dispatch(command: Command) -> anyhow::Result<Exit> {
     match command {
-        Command::Control(args) => start::control(*args),
-        Command::Proxy(args) => start::proxy(*args),
+        Command::Control(args) => start::control(*args, reread),
+        Command::Proxy(args) => start::proxy(*args, reread),
         Command::Demo(args) => wait_for(demo::run(args)),
         Command::Top(with) => wait_for(top::run(with.args, with.address)),
         Command::Check(with) => wait_for(check::run(with.args, with.address)),

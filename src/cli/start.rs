@@ -16,7 +16,7 @@ use crate::model::identity::TrustDomain;
 use crate::model::name::{NodeName, ZoneName};
 use crate::model::service::{LocalService, UpstreamPort};
 use crate::model::token::Token;
-use crate::net::interface;
+use crate::net::{interface, task};
 use crate::proxy::bootstrap::{AccessLogTarget, Options};
 use crate::telemetry::log::{self, LogHandle};
 
@@ -216,12 +216,13 @@ const CONTROL_THREADS: usize = 2;
 ///
 /// # Errors
 /// When it cannot start, or its store fails.
-pub(crate) fn control(args: ControlArgs) -> anyhow::Result<Exit> {
-    begin(&args.log)?;
+pub(crate) fn control(args: ControlArgs, reread: Reread) -> anyhow::Result<Exit> {
+    let log = begin(&args.log)?;
     let options = args.options();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(CONTROL_THREADS).enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(async {
+        reload_on_hangup(log, reread)?;
         crate::control::run(options, greet, stop()?).await?;
         Ok(Exit::Done)
     })
@@ -231,11 +232,12 @@ pub(crate) fn control(args: ControlArgs) -> anyhow::Result<Exit> {
 ///
 /// # Errors
 /// When it cannot join or start.
-pub(crate) fn proxy(args: ProxyArgs) -> anyhow::Result<Exit> {
+pub(crate) fn proxy(args: ProxyArgs, reread: Reread) -> anyhow::Result<Exit> {
     let log = begin(&args.log)?;
     let options = args.options()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(async {
+        reload_on_hangup(log.clone(), reread)?;
         let started =
             |addresses: &crate::proxy::Addresses| ready(&format!("serving at {}", addresses.outbound));
         crate::proxy::run(options, log, started, stop()?).await?;
@@ -273,6 +275,29 @@ fn greet(started: &control::Started) {
         output::note(&format!("  {install} --service NAME=PORT\n"));
         output::note("More tokens: mesh token create --install      Watch: mesh top      Doubts: mesh check");
     }
+}
+
+/// Reads the command line, the environment and the configuration file again.
+pub(crate) type Reread = fn() -> anyhow::Result<LogArgs>;
+
+/// Reads the settings again at each SIGHUP. The log filter is put in force; all else is for the next start, as ports,
+/// names and services are what a process is.
+fn reload_on_hangup(log: LogHandle, reread: Reread) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    task::spawn("reload", async move {
+        while hangup.recv().await.is_some() {
+            match reread().and_then(|args| Ok(log.set_filter(&args.log)?)) {
+                Ok(()) => tracing::info!(
+                    filter = log.filter(),
+                    "configuration read again; the log filter is in force, all else from the next start on"
+                ),
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "the old configuration stays in force")
+                }
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Returns a future that ends when the process is told to stop.

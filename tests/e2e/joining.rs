@@ -131,7 +131,24 @@ fn the_inbound_port_takes_mutual_tls_of_this_mesh_only() {
 }
 
 #[test]
-fn a_thousand_silent_connections_do_not_keep_members_out() {
+fn a_banned_node_neither_calls_nor_is_called_until_the_ban_is_taken_back() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let token = mesh.token(&["--uses", "2"]);
+    let nginx = peer::nginx(&here, mesh.folder(), "open");
+    let _server = mesh.proxy(&here, "a").join(&token).service(&format!("web={}", nginx.port)).start();
+    let caller = mesh.proxy(&here, "b").join(&token).start();
+    caller.reaches("web");
+
+    mesh.cli(&["ban", "b"]).ok();
+    until("its calls are refused", seconds(10), || (caller.quick_status("web") != Some(200)).then_some(()));
+    mesh.cli(&["ban", "--undo", "b"]).ok();
+
+    caller.reaches("web");
+}
+
+#[test]
+fn hundreds_of_silent_connections_do_not_keep_members_out() {
     let here = Place::here();
     let mesh = Mesh::start(&here);
     let token = mesh.token(&["--uses", "2"]);

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
+use rustix::process::{Signal, kill_process};
+
 use crate::stage::mesh::Mesh;
 use crate::stage::peer;
 use crate::stage::place::Place;
@@ -93,6 +95,38 @@ fn a_configuration_file_with_a_mistake_is_refused_with_what_is_known() {
             .failed(2);
 
     assert!(refused.contains("lisen") && refused.contains("listen"), "{refused}");
+}
+
+#[test]
+fn a_hangup_reads_the_file_again_and_a_mistake_in_it_changes_nothing() {
+    let here = Place::here();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("control.yaml");
+    let write = |log: &str| {
+        let data = folder.path().join("control");
+        let ports = "listen: 127.0.0.1:0\ngossip: 127.0.0.1:0\nadmin: 127.0.0.1:0\nadvertise: 127.0.0.1\n";
+        fs::write(&file, format!("data-dir: {}\n{ports}log: {log}\n", data.display())).unwrap();
+    };
+    write("info");
+    let mut command = Command::new(program::mesh());
+    command.args(["control", "--config", file.to_str().unwrap()]);
+    let mut control = Process::start(&here, folder.path(), "control", command);
+    let said = |control: &mut Process, part: &str| {
+        until(&format!("it says '{part}'"), seconds(20), || {
+            control.assert_alive();
+            control.log().contains(part).then_some(())
+        });
+    };
+    said(&mut control, "is ready");
+
+    write("info,mesh=debug");
+    kill_process(control.pid(), Signal::HUP).unwrap();
+    said(&mut control, "info,mesh=debug");
+    write("info\nlisten: [");
+    kill_process(control.pid(), Signal::HUP).unwrap();
+    said(&mut control, "the old configuration stays in force");
+
+    assert!(control.terminate().success());
 }
 
 #[test]
