@@ -1,5 +1,19 @@
 //! The fast suite, one binary: the guard of the architecture, properties of deciders, simulations, contracts.
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::excessive_nesting,
+    clippy::format_collect,
+    clippy::large_stack_arrays,
+    clippy::too_many_lines,
+    reason = "a test reads as one scene"
+)]
 
 mod tidy;
 mod property;

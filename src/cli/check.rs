@@ -183,12 +183,11 @@ fn nodes(view: &MeshView, now_ms: u64) -> Vec<Check> {
         match node.state {
             MemberState::Dead => dead.push(format!("{} for {since}", node.name)),
             MemberState::Suspect => suspect.push(format!("{} for {since}", node.name)),
-            MemberState::Left => {}
             MemberState::Alive if node.role == Role::Proxy => {
                 match node.reported_ms {
                     Some(at) if now_ms.saturating_sub(at) <= REPORT_AGE_MS => {}
                     Some(at) => {
-                        silent.push(format!("{} for {}", node.name, output::age(now_ms.saturating_sub(at))))
+                        silent.push(format!("{} for {}", node.name, output::age(now_ms.saturating_sub(at))));
                     }
                     None => silent.push(format!("{} has not reported yet", node.name)),
                 }
@@ -199,7 +198,7 @@ fn nodes(view: &MeshView, now_ms: u64) -> Vec<Check> {
                     behind.push(format!("{} is at revision {has} of {}", node.name, view.revision));
                 }
             }
-            MemberState::Alive => {}
+            MemberState::Alive | MemberState::Left => {}
         }
     }
     vec![

@@ -16,8 +16,13 @@ use crate::model::view::MeshView;
 /// Where to find the control plane.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ControlAddress {
-    /// The control plane: https://HOST:7443 or unix:///path/control.sock [default: the one on this host]
-    #[arg(long, env = "MESH_CONTROL", value_name = "URL")]
+    /// The control plane
+    #[arg(
+        long,
+        env = "MESH_CONTROL",
+        value_name = "URL",
+        help = "The control plane: unix:///PATH/control.sock or https://HOST:7443 [default: the one on this host]"
+    )]
     pub(crate) control: Option<String>,
 }
 
@@ -31,36 +36,32 @@ fn default_socket() -> PathBuf {
 /// # Errors
 /// When the name is not one, or there is none on this host.
 pub(crate) fn client(address: &ControlAddress) -> anyhow::Result<Client> {
-    match address.control.as_deref().filter(|text| !text.is_empty()) {
-        Some(text) => match text.split_once("://") {
-            Some(("unix", path)) => Ok(Client::unix(Path::new(path))),
-            Some(("https", _)) => {
-                let text = format!(
-                    "'{text}' needs an operator's certificate, which this version does not issue yet: run the command \
-                     on the control plane's host, or forward its socket: ssh -L /tmp/mesh.sock:{} HOST, then \
-                     MESH_CONTROL=unix:///tmp/mesh.sock",
-                    default_socket().display()
-                );
-                Err(refuse(Exit::NotAllowed, text))
-            }
-            Some(_) | None => {
-                let text = format!(
-                    "'{text}' is not a control plane: expected unix:///PATH/control.sock or https://HOST:7443"
-                );
-                Err(refuse(Exit::Usage, text))
-            }
-        },
-        None => {
-            let socket = default_socket();
-            if socket.exists() {
-                return Ok(Client::unix(&socket));
-            }
+    let Some(text) = address.control.as_deref().filter(|text| !text.is_empty()) else {
+        let socket = default_socket();
+        if socket.exists() {
+            return Ok(Client::unix(&socket));
+        }
+        let text = format!(
+            "there is no control plane on this host ({} does not exist): start one with 'mesh control', or name it \
+             with --control or MESH_CONTROL",
+            socket.display()
+        );
+        return Err(refuse(Exit::Unreachable, text));
+    };
+    match text.split_once("://") {
+        Some(("unix", path)) => Ok(Client::unix(Path::new(path))),
+        Some(("https", _)) => {
             let text = format!(
-                "there is no control plane on this host ({} does not exist): start one with 'mesh control', or name it \
-                 with --control or MESH_CONTROL",
-                socket.display()
+                "'{text}' needs an operator's certificate, which this version does not issue yet: run the command on \
+                 the control plane's host, or forward its socket (ssh -L /tmp/mesh.sock:{} HOST) and set \
+                 MESH_CONTROL=unix:///tmp/mesh.sock",
+                default_socket().display()
             );
-            Err(refuse(Exit::Unreachable, text))
+            Err(refuse(Exit::NotAllowed, text))
+        }
+        Some(_) | None => {
+            let expected = "expected unix:///PATH/control.sock or https://HOST:7443";
+            Err(refuse(Exit::Usage, format!("'{text}' is not a control plane: {expected}")))
         }
     }
 }

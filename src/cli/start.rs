@@ -23,7 +23,7 @@ use crate::telemetry::log::{self, LogHandle};
 /// How much a long-running process logs, and how.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LogArgs {
-    /// What to log: error, warn, info, debug, trace, or a filter such as info,mesh::proxy=debug
+    /// What to log: error, warn, info, debug, trace, or a filter such as `info,mesh::proxy=debug`
     #[arg(long, env = "MESH_LOG", default_value = "info", value_name = "FILTER")]
     pub(crate) log: String,
     /// Log lines for people (text) or machines (json)

@@ -199,7 +199,9 @@ fn aligned(rows: &[Vec<String>], width: Option<usize>) -> String {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             let shown: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            line.push_str(&format!("{shown:<width$}   "));
+            let padding = width.saturating_sub(shown.chars().count()) + 3;
+            line.push_str(&shown);
+            line.extend(std::iter::repeat_n(' ', padding));
         }
         let line: String = line.trim_end().chars().take(width.unwrap_or(usize::MAX)).collect();
         text.push_str(line.trim_end());

@@ -147,34 +147,35 @@ impl Catalog {
     }
 
     fn instances(&self) -> impl Iterator<Item = (&ServiceName, Endpoint)> {
-        self.members.iter().flat_map(|(node, member)| {
-            let record = member
+        let there = |member: &&Member| matches!(member.state, MemberState::Alive | MemberState::Suspect);
+        self.members.values().filter(there).flat_map(|member| {
+            let said = member
                 .record
-                .as_ref()
-                .filter(|_| matches!(member.state, MemberState::Alive | MemberState::Suspect));
-            record.into_iter().flat_map(move |record| {
-                record.services.iter().map(move |said| {
-                    let standing = if record.draining {
-                        Standing::Draining
-                    } else if !said.healthy {
-                        Standing::Unhealthy
-                    } else if member.state == MemberState::Suspect {
-                        Standing::Suspect
-                    } else {
-                        Standing::Ready
-                    };
-                    let endpoint = Endpoint {
-                        node: node.clone(),
-                        addr: record.addr,
-                        port: said.port,
-                        protocol: said.protocol,
-                        zone: record.zone.clone(),
-                        weight: said.weight,
-                        standing,
-                    };
-                    (&said.service, endpoint)
-                })
-            })
+                .iter()
+                .flat_map(|record| record.services.iter().map(move |said| (record, said)));
+            said.map(|(record, said)| (&said.service, endpoint(member, record, said)))
         })
+    }
+}
+
+/// Returns an instance as callers see it.
+fn endpoint(member: &Member, record: &NodeRecord, said: &Announcement) -> Endpoint {
+    let standing = if record.draining {
+        Standing::Draining
+    } else if !said.healthy {
+        Standing::Unhealthy
+    } else if member.state == MemberState::Suspect {
+        Standing::Suspect
+    } else {
+        Standing::Ready
+    };
+    Endpoint {
+        node: record.node.clone(),
+        addr: record.addr,
+        port: said.port,
+        protocol: said.protocol,
+        zone: record.zone.clone(),
+        weight: said.weight,
+        standing,
     }
 }

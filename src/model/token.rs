@@ -21,7 +21,7 @@ pub enum Error {
 /// A join token. Its secret is shown by [`fmt::Display`] only, never by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
-    /// SHA-256 of the root certificate's public key (SubjectPublicKeyInfo, DER).
+    /// SHA-256 of the root certificate's public key (`SubjectPublicKeyInfo`, DER).
     pub pin: [u8; 32],
     /// The public part: 6 characters of `[a-z2-7]`.
     pub id: String,

@@ -35,12 +35,10 @@ where
 
 /// Returns the future's output, or `None` when it panicked.
 async fn supervised<F: Future>(name: &'static str, future: F) -> Option<F::Output> {
-    match AssertUnwindSafe(future).catch_unwind().await {
-        Ok(output) => Some(output),
-        Err(_) => {
-            PANICS.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(task = name, "task panicked");
-            None
-        }
+    let outcome = AssertUnwindSafe(future).catch_unwind().await.ok();
+    if outcome.is_none() {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(task = name, "task panicked");
     }
+    outcome
 }

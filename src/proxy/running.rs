@@ -44,7 +44,7 @@ const BUILD: &str = env!("CARGO_PKG_VERSION");
 /// File that says where a proxy listens, in its data directory.
 const ADDRESSES_FILE: &str = "addresses.json";
 /// How long joining is tried while no control plane answers; a service manager starts the process again after that.
-const JOIN_MAX: Duration = Duration::from_secs(60);
+const JOIN_MAX: Duration = Duration::from_mins(1);
 const JOIN_RETRY: Duration = Duration::from_secs(1);
 /// How long the start waits for the catalogue. A node whose neighbours are all away serves what it knows.
 const GOSSIP_MAX: Duration = Duration::from_secs(10);

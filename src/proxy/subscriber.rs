@@ -56,7 +56,7 @@ async fn follow(
         match &refused {
             None => tracing::info!(revision, "snapshot taken"),
             Some(reason) => {
-                tracing::error!(revision, %reason, "snapshot refused; the one before stays in force")
+                tracing::error!(revision, %reason, "snapshot refused; the one before stays in force");
             }
         }
         client.acknowledge(&Ack { revision, refused }).await?;

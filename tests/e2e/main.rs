@@ -5,9 +5,17 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
     missing_docs,
     reason = "a test fails by panicking"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::excessive_nesting,
+    clippy::format_collect,
+    clippy::large_stack_arrays,
+    clippy::too_many_lines,
+    reason = "a test reads as one scene"
 )]
 
 mod stage;

@@ -34,7 +34,7 @@ proptest! {
     #[test]
     fn stages_follow_each_other(validity in validity(), a: u32, b: u32) {
         let life = validity.not_after_ms - validity.not_before_ms;
-        let at = |share: u32| validity.not_before_ms + (u128::from(life) * 2 * u128::from(share) >> 32) as u64;
+        let at = |share: u32| validity.not_before_ms + ((u128::from(life) * 2 * u128::from(share)) >> 32) as u64;
 
         prop_assert!(validity.stage(at(a.min(b))) <= validity.stage(at(a.max(b))));
         prop_assert_eq!(validity.stage(validity.not_after_ms), Stage::Expired);
