@@ -8,6 +8,7 @@
 )]
 #![allow(
     clippy::disallowed_methods,
+    clippy::duplicate_mod,
     clippy::excessive_nesting,
     clippy::format_collect,
     clippy::large_stack_arrays,
