@@ -73,7 +73,9 @@ impl Ring {
             self.samples.push_back(None);
         }
         if let Some(slot) = self.samples.get_mut(index as usize) {
-            *slot = Some(sample);
+            let before = slot.map_or([0; HEAT_ROWS], |before| before.heat);
+            let heat = slot.insert(sample).heat.iter_mut();
+            heat.zip(before).for_each(|(count, before)| *count = count.saturating_add(before));
         }
         while self.samples.len() as u64 > SECONDS_MAX {
             self.samples.pop_front();
@@ -110,6 +112,8 @@ impl History {
         if second + SECONDS_MAX < self.last {
             *self = Self::default();
         }
+        // views come a second apart, give or take: two may fall into one second, and then none into the next
+        let skipped = (self.last > 0 && second == self.last + 2).then(|| second - 1);
         self.origin = Some(self.origin.unwrap_or(second));
         self.first = Some(self.first.unwrap_or(second).min(second));
         self.last = self.last.max(second);
@@ -122,13 +126,13 @@ impl History {
             for (sum, count) in mesh.heat.iter_mut().zip(sample.heat) {
                 *sum = sum.saturating_add(count);
             }
-            self.put(Series::Service(service.name.clone()), second, sample);
+            self.put(Series::Service(service.name.clone()), skipped, second, sample);
         }
         for edge in &view.edges {
-            self.put(Series::Edge(EdgeId::from(edge)), second, sample(&edge.traffic));
+            self.put(Series::Edge(EdgeId::from(edge)), skipped, second, sample(&edge.traffic));
         }
         mesh.p99_ms = heat_quantile(&mesh.heat, 0.99);
-        self.put(Series::Mesh, second, mesh);
+        self.put(Series::Mesh, skipped, second, mesh);
         let oldest = self.last.saturating_sub(SECONDS_MAX);
         self.series.retain(|_, ring| ring.last() >= oldest);
         self.first = self.first.map(|first| first.max(oldest));
@@ -141,8 +145,12 @@ impl History {
         self.keep(view);
     }
 
-    fn put(&mut self, series: Series, second: u64, sample: Sample) {
-        self.series.entry(series).or_default().put(second, sample);
+    fn put(&mut self, series: Series, skipped: Option<u64>, second: u64, sample: Sample) {
+        let ring = self.series.entry(series).or_default();
+        if let Some(skipped) = skipped {
+            ring.put(skipped, Sample { heat: [0; HEAT_ROWS], ..sample });
+        }
+        ring.put(second, sample);
     }
 
     /// Keeps the view without its events: the newest view has those of the past as well.

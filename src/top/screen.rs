@@ -92,7 +92,9 @@ fn header(state: &State, scene: Option<&Scene<'_>>, canvas: &mut Canvas<'_>, are
         pen.write("mesh ", Role::Dim);
     }
     if area.width >= 40 {
-        pen.write(&format::fit(&scene.mesh.mesh, 16), Role::Strong).skip(1);
+        let name = &scene.mesh.mesh;
+        let room = if name.chars().count() > 16 { 9 } else { 16 };
+        pen.write(&format::fit(name, room), Role::Strong).skip(1);
     }
     pen.write(&word, role).skip(2);
     for (text, role) in totals(scene, wide) {

@@ -296,7 +296,7 @@ fn page(scene: &Scene<'_>, edge: &EdgeView, canvas: &mut Canvas<'_>, area: Rect)
     if bottom.saturating_sub(y) >= 6 {
         sides(edge, canvas, Rect::new(area.x, y, left, 6));
         if wide {
-            reasons(&edge.traffic, canvas, Rect::new(area.x + left, y, area.width - left, 6));
+            reasons(edge, canvas, Rect::new(area.x + left, y, area.width - left, 6));
         }
         y += 6;
     }
@@ -384,17 +384,21 @@ fn sides(edge: &EdgeView, canvas: &mut Canvas<'_>, area: Rect) {
     pen.write_whole("network, proxies, never arrived", Role::Dim);
 }
 
-fn reasons(traffic: &TrafficView, canvas: &mut Canvas<'_>, area: Rect) {
+fn reasons(edge: &EdgeView, canvas: &mut Canvas<'_>, area: Rect) {
+    let (traffic, protocol) = (&edge.traffic, edge.protocol);
     let inner = canvas.frame(area, "answers in the window", "");
     let total: u64 = traffic.classes.values().sum();
     let mut lines: Vec<(String, u64, Role)> = Vec::new();
     for (class, count) in traffic.classes.iter().filter(|(_, count)| **count > 0) {
         let role = match class.as_str() {
+            "none" if protocol == EdgeProtocol::Tcp => Role::Dim,
             "5xx" | "none" => Role::Bad,
             "4xx" => Role::Warn,
             _ => Role::Dim,
         };
-        lines.push((class.clone(), *count, role));
+        let ended = protocol == EdgeProtocol::Tcp && class == "none";
+        let label = if ended { "ended".to_owned() } else { class.clone() };
+        lines.push((label, *count, role));
     }
     for (reason, count) in traffic.reasons.iter().filter(|(_, count)| **count > 0) {
         lines.push((reason.clone(), *count, Role::Bad));

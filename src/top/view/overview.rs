@@ -2,7 +2,7 @@
 
 use ratatui::layout::Rect;
 
-use crate::model::view::ServiceView;
+use crate::model::view::{EdgeProtocol, ServiceView};
 use crate::top::canvas::{Canvas, Scene, View};
 use crate::top::format;
 use crate::top::health::{Status, of_severity};
@@ -162,7 +162,8 @@ fn draw_services(scene: &Scene<'_>, rows: &[&ServiceView], canvas: &mut Canvas<'
 }
 
 fn draw_narrow(scene: &Scene<'_>, rows: &[&ServiceView], canvas: &mut Canvas<'_>, area: Rect) {
-    let chart = if area.height >= 14 { (area.height / 4).clamp(5, 10) } else { 0 };
+    let spare = area.height.saturating_sub(rows.len() as u16 + 2).min(12);
+    let chart = if area.height >= 14 { (area.height / 4).clamp(5, 10).max(spare) } else { 0 };
     let table = Rect::new(area.x, area.y, area.width, area.height - chart);
     draw_services(scene, rows, canvas, table);
     if chart > 0 {
@@ -192,7 +193,7 @@ fn draw_wide(scene: &Scene<'_>, rows: &[&ServiceView], canvas: &mut Canvas<'_>, 
         }
     }
     let x = area.x + left;
-    let answers = 7.min(area.height / 3);
+    let answers = 8.min(area.height / 3);
     let charts = (area.height / 3).clamp(5, 12);
     heat::draw(scene, &Series::Mesh, "latency, mesh", canvas, Rect::new(x, area.y, side, charts));
     draw_answers(scene, canvas, Rect::new(x, area.y + charts, side, answers));
@@ -203,14 +204,18 @@ fn draw_wide(scene: &Scene<'_>, rows: &[&ServiceView], canvas: &mut Canvas<'_>, 
 fn draw_answers(scene: &Scene<'_>, canvas: &mut Canvas<'_>, area: Rect) {
     let window = format!("{}s", scene.mesh.window_seconds);
     let inner = canvas.frame(area, "answers", &window);
+    let edges = &scene.mesh.edges;
     let class = |name: &str| -> u64 {
-        scene.mesh.services.iter().filter_map(|service| service.traffic.classes.get(name)).sum()
+        let http = edges.iter().filter(|edge| edge.protocol != EdgeProtocol::Tcp);
+        http.filter_map(|edge| edge.traffic.classes.get(name)).sum()
     };
+    let tcp = edges.iter().filter(|edge| edge.protocol == EdgeProtocol::Tcp);
     let classes = [
         ("2xx", class("2xx") + class("3xx"), Role::Ok),
         ("4xx", class("4xx"), Role::Warn),
         ("5xx", class("5xx"), Role::Bad),
         ("none", class("none"), Role::Bad),
+        ("tcp", tcp.flat_map(|edge| edge.traffic.classes.values()).sum(), Role::Dim),
     ];
     let total: u64 = classes.iter().map(|(_, count, _)| count).sum();
     let mut y = inner.y;
@@ -227,7 +232,6 @@ fn draw_answers(scene: &Scene<'_>, canvas: &mut Canvas<'_>, area: Rect) {
         y += 1;
     }
     if y < inner.bottom() {
-        let edges = &scene.mesh.edges;
         let mtls = edges.iter().filter(|edge| edge.mtls).count();
         let retries: f64 = edges.iter().map(|edge| edge.traffic.retries_per_second).sum();
         let open: i64 = edges.iter().map(|edge| edge.traffic.connections_open).sum();
