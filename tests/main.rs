@@ -16,6 +16,8 @@
     reason = "a test reads as one scene"
 )]
 
+#[path = "data/shop.rs"]
+mod shop;
 mod tidy;
 mod property;
 mod sim;

@@ -18,8 +18,7 @@ use mesh::top::update::update;
 use mesh::top::view;
 use ratatui::buffer::Buffer;
 
-#[path = "../data/shop.rs"]
-mod shop;
+use crate::shop;
 
 /// A console under test.
 struct Console {

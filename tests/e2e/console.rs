@@ -1,7 +1,7 @@
 //! `mesh top` on a real pseudo-terminal: what is seen, and that the terminal is given back whatever happens.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command};
@@ -33,23 +33,24 @@ impl Proxy {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (mut stream, seconds) = (stream.unwrap(), Arc::clone(&seconds));
-                std::thread::spawn(move || {
-                    let _ = stream.read(&mut [0; 1024]);
-                    let _ =
-                        stream.write_all(b"HTTP/1.0 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\n");
-                    loop {
-                        let second = seconds.fetch_add(1, Ordering::Relaxed);
-                        let mut line = serde_json::to_vec(&shop::mesh(second)).unwrap();
-                        line.push(b'\n');
-                        if stream.write_all(&line).is_err() {
-                            return;
-                        }
-                        std::thread::sleep(std::time::Duration::from_millis(250));
-                    }
-                });
+                std::thread::spawn(move || serve(&mut stream, &seconds));
             }
         });
         Self { addr, next }
+    }
+}
+
+fn serve(stream: &mut TcpStream, seconds: &AtomicU64) {
+    let _ = stream.read(&mut [0; 1024]);
+    let _ = stream.write_all(b"HTTP/1.0 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\n");
+    loop {
+        let second = seconds.fetch_add(1, Ordering::Relaxed);
+        let mut line = serde_json::to_vec(&shop::mesh(second)).unwrap();
+        line.push(b'\n');
+        if stream.write_all(&line).is_err() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(250));
     }
 }
 
@@ -98,7 +99,7 @@ impl Session {
         let mut reader = std::fs::File::from(terminal.try_clone().unwrap());
         let (shown, kept) = (Arc::clone(&screen), Arc::clone(&raw));
         std::thread::spawn(move || {
-            let mut bytes = [0; 65_536];
+            let mut bytes = vec![0; 65_536];
             while let Ok(count) = reader.read(&mut bytes) {
                 if count == 0 {
                     return;

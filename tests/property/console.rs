@@ -15,8 +15,7 @@ use mesh::top::update::update;
 use mesh::top::view;
 use proptest::prelude::*;
 
-#[path = "../data/shop.rs"]
-mod shop;
+use crate::shop;
 
 fn meshes() -> &'static [Arc<MeshView>] {
     static MESHES: OnceLock<Vec<Arc<MeshView>>> = OnceLock::new();
