@@ -84,7 +84,7 @@ fn edge_lint(edge: &EdgeView, view: &MeshView, history: &History, health: &Healt
     if status == Status::Deny {
         evidence
             .push(format!("{} denied/min by the intentions", format::rate(traffic.denied_per_second * 60.0)));
-        evidence.push(format!("mesh why {} {}", edge.source, edge.destination));
+        evidence.push(format!("mesh get intentions -n {}", edge.destination.namespace()));
     } else {
         evidence.push(format!("{}% ok", format::percent(traffic.success_rate)));
         if traffic.failures_per_second > 0.0 {

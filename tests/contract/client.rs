@@ -191,7 +191,8 @@ async fn the_token_is_shown_to_nobody_but_its_own_control_plane() {
     with_control(async |_, token| {
         let forged = Token { pin: [9; 32], ..token.clone() };
         let error = join(&Client::pinned(&forged), &forged).await.unwrap_err();
-        assert!(matches!(&error, Error::Unreachable(reason) if reason.contains("another key")), "{error}");
+        assert!(matches!(&error, Error::WrongPin(control) if *control == forged.controls[0]), "{error}");
+        assert!(!error.is_transient());
 
         let wrong = Token { secret: "a".repeat(26), ..token };
         let error = join(&Client::pinned(&wrong), &wrong).await.unwrap_err();

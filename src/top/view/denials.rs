@@ -119,7 +119,7 @@ impl View for Denials {
             let why = "Nothing was denied since the observer started.";
             canvas.pen(area.x + 2, area.y + 2, area.right()).write(why, Role::Strong);
             if area.height > 3 {
-                let next = "Who may call whom: mesh get intentions; for one pair: mesh why CALLER CALLED";
+                let next = "Who may call whom: mesh get intentions";
                 canvas.pen(area.x + 2, area.y + 3, area.right()).write(next, Role::Dim);
             }
             return;
@@ -148,7 +148,7 @@ fn log(scene: &Scene<'_>, edge: &EdgeView, canvas: &mut Canvas<'_>, area: Rect) 
     let end = inner.right();
     let mut pen = canvas.pen(inner.x + 1, inner.y, end);
     pen.write("which rule decides:  ", Role::Dim);
-    pen.write(&format!("mesh why {} {}", edge.source, edge.destination), Role::Accent);
+    pen.write(&format!("mesh get intentions -n {}", edge.destination.namespace()), Role::Accent);
     let (source, called) = (format::subject(&edge.source), format::service(&edge.destination));
     let told = scene.state.events().filter(|event| event.kind == "deny");
     let told = told.filter(|event| event.subject.contains(&source) && event.subject.contains(&called));
