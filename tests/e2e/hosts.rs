@@ -119,7 +119,7 @@ fn the_edge_between_two_hosts_is_seen_with_mutual_tls() {
     assert_eq!(edge["protocol"], "http", "{edge}");
     assert_eq!(edge["failuresTotal"], 0, "{edge}");
     assert_eq!(edge["successRate"], 1.0, "{edge}");
-    assert!(edge["latencyMs"]["p50"].as_f64().unwrap() > 0.0, "{edge}");
+    assert!(edge["latencyMs"]["p50"].as_f64().is_some_and(|ms| ms > 0.0), "{edge}");
     hosts.mesh.cli(&["check"]).ok();
     for command in [&["edges"][..], &["stat"], &["top", "--once"]] {
         let text = hosts.mesh.cli(command).ok();

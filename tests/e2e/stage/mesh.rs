@@ -259,6 +259,12 @@ impl Proxy {
         self.get(service, path, &flags).out.parse().unwrap_or(0)
     }
 
+    /// The mesh as this proxy sees it.
+    pub(crate) fn view(&self) -> Value {
+        let text = curl(&self.plan.place, &[&format!("http://{}/view", self.address("admin"))]).ok();
+        serde_json::from_str(&text).unwrap()
+    }
+
     /// As [`Proxy::status`], without curl: for many requests. `None` when there is no answer.
     pub(crate) fn quick_status(&self, service: &str) -> Option<u16> {
         status_of(&self.plan.place, self.address("outbound"), &format!("{service}.mesh"), "/")
