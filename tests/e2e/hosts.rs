@@ -112,7 +112,7 @@ fn the_edge_between_two_hosts_is_seen_with_mutual_tls() {
 
     let edge = until("ten requests are counted", seconds(15), || {
         let edge = hosts.mesh.edge("node/caller", "web.default");
-        (edge["requestsTotal"].as_u64()? >= 10).then_some(edge)
+        (edge["requestsTotal"].as_u64()? >= 10 && edge["latencyMs"]["p50"].is_number()).then_some(edge)
     });
 
     assert_eq!(edge["mtls"], true, "{edge}");
