@@ -144,12 +144,14 @@ fn parse(words: &[OsString]) -> anyhow::Result<Cli> {
 /// Parses the words of this process's command line again.
 fn reread() -> anyhow::Result<start::LogArgs> {
     let words: Vec<OsString> = std::env::args_os().collect();
-    match parse(&words)?.command {
-        Command::Control(args) => Ok(args.log),
-        Command::Proxy(args) => Ok(args.log),
-        #[expect(clippy::wildcard_enum_match_arm, reason = "only those two stay")]
-        _ => anyhow::bail!("this command reads no configuration"),
+    let command = parse(&words)?.command;
+    if let Command::Control(args) = command {
+        return Ok(args.log);
     }
+    if let Command::Proxy(args) = command {
+        return Ok(args.log);
+    }
+    anyhow::bail!("this command reads no configuration")
 }
 
 fn dispatch(command: Command) -> anyhow::Result<Exit> {

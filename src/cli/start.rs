@@ -292,7 +292,7 @@ fn reload_on_hangup(log: LogHandle, reread: Reread) -> anyhow::Result<()> {
                     "configuration read again; the log filter is in force, all else from the next start on"
                 ),
                 Err(error) => {
-                    tracing::error!(error = format!("{error:#}"), "the old configuration stays in force")
+                    tracing::error!(error = format!("{error:#}"), "the old configuration stays in force");
                 }
             }
         }
