@@ -59,6 +59,7 @@ pub(crate) fn apply(mut command: Command, path: &Path) -> anyhow::Result<Command
         let Some(id) = found.map(|arg| arg.get_id().clone()) else {
             let known: Vec<_> = command
                 .get_arguments()
+                .filter(|arg| !arg.is_hide_set())
                 .filter_map(clap::Arg::get_long)
                 .filter(|name| *name != "config")
                 .collect();
