@@ -17,12 +17,14 @@ use crate::identity::key::{self, Key};
 use crate::identity::renewer::{Issuer, Unissued, Wish};
 use crate::identity::svid::{self, Svid};
 use crate::identity::vault::{self, Vault};
+use crate::identity::verifier::{Distrust, prove};
 use crate::identity::wallet::Wallet;
 use crate::model::endpoint::Role;
 use crate::model::identity::Subject;
 use crate::model::name::NodeName;
 use crate::model::snapshot::{GossipPass, Snapshot};
 use crate::model::token::Token;
+use crate::net::clock;
 
 const MEMBERSHIP_ROW: &str = "membership";
 const SNAPSHOT_ROW: &str = "snapshot";
@@ -68,6 +70,9 @@ pub enum Error {
     /// What control issued makes no SVID.
     #[error("the control plane issued an unusable certificate: {0}")]
     Svid(#[from] svid::Error),
+    /// What control issued does not come from the mesh it says it is of.
+    #[error("the control plane issued a certificate that would be refused: {0}")]
+    Distrusted(#[from] Distrust),
     /// What control issued cannot be read.
     #[error("the control plane's answer cannot be used: {0}")]
     Answer(&'static str),
@@ -152,16 +157,17 @@ impl Membership {
         if !svids.iter().map(|svid| &svid.id.subject).eq(subjects) {
             return Err(Error::Answer("it issued certificates for somebody else"));
         }
-        let kept = Kept {
-            node: node.clone(),
-            signer: BASE64.encode(&Zeroizing::new(signer.to_pkcs8()?)),
-            pass: issued.gossip_pass.clone(),
-        };
-        vault.put_svids(&svids)?;
-        keep_snapshot(vault, &issued.snapshot)?;
-        vault.put(MEMBERSHIP_ROW, &kept)?;
         let signer = Zeroizing::new(signer.to_pkcs8()?);
-        Ok(Self { node: node.clone(), pass: issued.gossip_pass, snapshot: issued.snapshot, svids, signer })
+        let kept =
+            Kept { node: node.clone(), signer: BASE64.encode(&signer), pass: issued.gossip_pass.clone() };
+        let joined =
+            Self { node: node.clone(), pass: issued.gossip_pass, snapshot: issued.snapshot, svids, signer };
+        let wallet = joined.wallet()?;
+        joined.svids.iter().try_for_each(|svid| prove(svid, &wallet, clock::wall_ms()))?;
+        vault.put_svids(&joined.svids)?;
+        keep_snapshot(vault, &joined.snapshot)?;
+        vault.put(MEMBERSHIP_ROW, &kept)?;
+        Ok(joined)
     }
 
     /// Returns the key that signs what this node says of itself.
