@@ -150,33 +150,48 @@ pub struct ApiPeer {
 /// Something made from a wallet, and made again when the wallet was replaced.
 struct PerWallet<T> {
     wallet: watch::Receiver<Arc<Wallet>>,
-    made: ArcSwapOption<(Arc<Wallet>, T)>,
+    clock: Clock,
+    newest: ArcSwapOption<Made<T>>,
     /// Held while one is made, so that it is made once.
     making: Mutex<()>,
 }
 
+/// What was made from one wallet.
+struct Made<T> {
+    wallet: Arc<Wallet>,
+    judge: Arc<Judge>,
+    what: T,
+}
+
 impl<T> PerWallet<T> {
-    fn new(wallet: watch::Receiver<Arc<Wallet>>) -> Self {
-        Self { wallet, made: ArcSwapOption::empty(), making: Mutex::new(()) }
+    fn new(wallet: watch::Receiver<Arc<Wallet>>, clock: Clock) -> Self {
+        Self { wallet, clock, newest: ArcSwapOption::empty(), making: Mutex::new(()) }
     }
 
-    /// Returns the one for the wallet of this moment. `make` is given the one before as well.
+    /// Returns the one for the wallet of this moment. `make` is given the one before as well, with its judge, unless
+    /// roots or bans have changed since: then whatever was remembered about others is void.
     fn get(
         &self,
-        make: impl FnOnce(&Arc<Wallet>, Option<&(Arc<Wallet>, T)>) -> Result<T, Error>,
-    ) -> Result<Arc<(Arc<Wallet>, T)>, Error> {
-        let is_newest = |made: &Arc<(Arc<Wallet>, T)>| Arc::ptr_eq(&made.0, &self.wallet.borrow());
-        if let Some(made) = self.made.load_full().filter(is_newest) {
+        make: impl FnOnce(&Arc<Wallet>, &Arc<Judge>, Option<&T>) -> Result<T, Error>,
+    ) -> Result<Arc<Made<T>>, Error> {
+        let is_newest = |made: &Arc<Made<T>>| Arc::ptr_eq(&made.wallet, &self.wallet.borrow());
+        if let Some(made) = self.newest.load_full().filter(is_newest) {
             return Ok(made);
         }
         let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = self.made.load_full();
+        let old = self.newest.load_full();
         if let Some(made) = old.clone().filter(is_newest) {
             return Ok(made);
         }
         let wallet = self.wallet.borrow().clone();
-        let made = Arc::new((wallet.clone(), make(&wallet, old.as_deref())?));
-        self.made.store(Some(made.clone()));
+        let kept = old.as_deref().filter(|old| old.wallet.trusts_like(&wallet));
+        let judge = match kept {
+            Some(made) => made.judge.clone(),
+            None => Arc::new(Judge::new(&wallet, self.clock.clone())),
+        };
+        let what = make(&wallet, &judge, kept.map(|made| &made.what))?;
+        let made = Arc::new(Made { wallet, judge, what });
+        self.newest.store(Some(made.clone()));
         Ok(made)
     }
 }
@@ -191,16 +206,34 @@ async fn in_time<T>(handshake: impl Future<Output = io::Result<T>>) -> Result<T,
 
 // --- between proxies ------------------------------------------------------------------------------------------------
 
-/// Accepts connections from other proxies.
-pub struct Acceptor {
-    side: PerWallet<ServerSide>,
+/// One end of the connections between proxies, for whatever the wallet holds.
+pub struct End<T> {
+    side: PerWallet<T>,
     reuse: bool,
-    clock: Clock,
 }
 
-struct ServerSide {
-    config: Arc<ServerConfig>,
-    judge: Arc<Judge>,
+/// Accepts connections from other proxies.
+pub type Acceptor = End<Arc<ServerConfig>>;
+
+/// Connects to other proxies.
+pub type Connector = End<Sources>;
+
+impl<T> fmt::Debug for End<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("End").field("reuse", &self.reuse).finish_non_exhaustive()
+    }
+}
+
+impl<T> End<T> {
+    /// Makes an end that speaks as whatever the wallet holds. Without `reuse` every connection is a full handshake.
+    pub fn new(wallet: watch::Receiver<Arc<Wallet>>, reuse: bool) -> Self {
+        Self::with_clock(wallet, reuse, wall_clock())
+    }
+
+    /// As [`Self::new`], by another clock than this host's.
+    pub fn with_clock(wallet: watch::Receiver<Arc<Wallet>>, reuse: bool, clock: Clock) -> Self {
+        Self { side: PerWallet::new(wallet, clock), reuse }
+    }
 }
 
 /// Shows the SVID of the service that is asked for.
@@ -214,34 +247,14 @@ impl ResolvesServerCert for ByServerName {
     }
 }
 
-impl fmt::Debug for Acceptor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acceptor").field("reuse", &self.reuse).finish_non_exhaustive()
-    }
-}
-
 impl Acceptor {
-    /// Makes an acceptor for whatever the wallet holds. Without `reuse` every connection is a full handshake.
-    pub fn new(wallet: watch::Receiver<Arc<Wallet>>, reuse: bool) -> Self {
-        Self::with_clock(wallet, reuse, wall_clock())
-    }
-
-    /// As [`Self::new`], by another clock than this host's.
-    pub fn with_clock(wallet: watch::Receiver<Arc<Wallet>>, reuse: bool, clock: Clock) -> Self {
-        Self { side: PerWallet::new(wallet), reuse, clock }
-    }
-
-    /// Other roots or bans forget who is known and make the tickets given so far useless; a renewed SVID does not.
+    /// Other roots or bans make the tickets given so far useless; a renewed SVID does not.
     fn make(
         &self,
         wallet: &Arc<Wallet>,
-        old: Option<&(Arc<Wallet>, ServerSide)>,
-    ) -> Result<ServerSide, Error> {
-        let kept = old.filter(|(before, _)| before.trusts_like(wallet)).map(|(_, side)| side);
-        let judge = match kept {
-            Some(side) => side.judge.clone(),
-            None => Arc::new(Judge::new(wallet, self.clock.clone())),
-        };
+        judge: &Arc<Judge>,
+        kept: Option<&Arc<ServerConfig>>,
+    ) -> Result<Arc<ServerConfig>, Error> {
         let provider = provider();
         let verifier = ClientVerifier {
             judge: judge.clone(),
@@ -249,7 +262,8 @@ impl Acceptor {
             lateness: Lateness::Refused,
             provider: provider.clone(),
         };
-        let mut config = ServerConfig::builder_with_details(provider, Arc::new(Time(self.clock.clone())))
+        let time = Arc::new(Time(self.side.clock.clone()));
+        let mut config = ServerConfig::builder_with_details(provider, time)
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(ByServerName(wallet.clone())));
@@ -259,16 +273,16 @@ impl Acceptor {
         config.send_tls13_tickets = 0;
         if self.reuse {
             config.ticketer = match kept {
-                Some(side) => side.config.ticketer.clone(),
+                Some(config) => config.ticketer.clone(),
                 None => tickets(shortest_life_ms(wallet))?,
             };
             config.send_tls13_tickets = TICKETS_PER_HANDSHAKE;
         }
-        Ok(ServerSide { config: Arc::new(config), judge })
+        Ok(Arc::new(config))
     }
 
-    fn side(&self) -> Result<Arc<(Arc<Wallet>, ServerSide)>, Error> {
-        self.side.get(|wallet, old| self.make(wallet, old))
+    fn side(&self) -> Result<Arc<Made<Arc<ServerConfig>>>, Error> {
+        self.side.get(|wallet, judge, kept| self.make(wallet, judge, kept))
     }
 
     /// Shakes hands with whoever connected.
@@ -276,12 +290,12 @@ impl Acceptor {
     /// # Errors
     /// When the handshake fails or the other end is not trusted: the connection is closed.
     pub async fn accept(&self, stream: TcpStream) -> Result<Accepted, Error> {
-        let config = self.side()?.1.config.clone();
+        let config = self.side()?.what.clone();
         let stream = in_time(TlsAcceptor::from(config).accept(stream)).await?;
         let (_, connection) = stream.get_ref();
         let chain = connection.peer_certificates().unwrap_or_default();
         // By the wallet of this moment: it may have changed since the handshake began, and a resumed session asked nobody.
-        let peer = self.side()?.1.judge.judge(chain, Lateness::Refused)?;
+        let peer = self.side()?.judge.judge(chain, Lateness::Refused)?;
         let target = connection.server_name().and_then(Target::parse).ok_or(Error::NoTarget)?;
         let alpn = match connection.alpn_protocol() {
             Some(ALPN_HTTP) => Alpn::Http,
@@ -299,17 +313,8 @@ fn shortest_life_ms(wallet: &Wallet) -> u64 {
     lives.min().unwrap_or_default()
 }
 
-/// Connects to other proxies.
-pub struct Connector {
-    side: PerWallet<ClientSide>,
-    reuse: bool,
-    clock: Clock,
-}
-
-struct ClientSide {
-    judge: Arc<Judge>,
-    sources: BTreeMap<Subject, Arc<Source>>,
-}
+/// The identities to speak as.
+pub struct Sources(BTreeMap<Subject, Arc<Source>>);
 
 /// An identity to speak as, with the sessions it remembers.
 struct Source {
@@ -345,48 +350,23 @@ impl Source {
     }
 }
 
-impl fmt::Debug for Connector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connector").field("reuse", &self.reuse).finish_non_exhaustive()
-    }
-}
-
 impl Connector {
-    /// Makes a connector that speaks as whatever the wallet holds. Without `reuse` no session is resumed.
-    pub fn new(wallet: watch::Receiver<Arc<Wallet>>, reuse: bool) -> Self {
-        Self::with_clock(wallet, reuse, wall_clock())
-    }
-
-    /// As [`Self::new`], by another clock than this host's.
-    pub fn with_clock(wallet: watch::Receiver<Arc<Wallet>>, reuse: bool, clock: Clock) -> Self {
-        Self { side: PerWallet::new(wallet), reuse, clock }
-    }
-
     /// Other roots or bans forget all sessions, a renewed SVID those of its identity.
-    fn make(
-        &self,
-        wallet: &Arc<Wallet>,
-        old: Option<&(Arc<Wallet>, ClientSide)>,
-    ) -> Result<ClientSide, Error> {
-        let kept = old.filter(|(before, _)| before.trusts_like(wallet)).map(|(_, side)| side);
-        let judge = match kept {
-            Some(side) => side.judge.clone(),
-            None => Arc::new(Judge::new(wallet, self.clock.clone())),
-        };
+    fn make(&self, wallet: &Wallet, judge: &Arc<Judge>, kept: Option<&Sources>) -> Result<Sources, Error> {
         let mut sources = BTreeMap::new();
         for (subject, svid) in &wallet.svids {
-            let same = kept.and_then(|side| side.sources.get(subject));
+            let same = kept.and_then(|kept| kept.0.get(subject));
             let source = match same.filter(|source| Arc::ptr_eq(&source.svid, svid)) {
                 Some(source) => source.clone(),
-                None => Arc::new(Source::new(svid, &judge, &self.clock)?),
+                None => Arc::new(Source::new(svid, judge, &self.side.clock)?),
             };
             sources.insert(subject.clone(), source);
         }
-        Ok(ClientSide { judge, sources })
+        Ok(Sources(sources))
     }
 
-    fn side(&self) -> Result<Arc<(Arc<Wallet>, ClientSide)>, Error> {
-        self.side.get(|wallet, old| self.make(wallet, old))
+    fn side(&self) -> Result<Arc<Made<Sources>>, Error> {
+        self.side.get(|wallet, judge, kept| self.make(wallet, judge, kept))
     }
 
     /// Speaking as `source`, shakes hands over `stream` with the proxy of an instance of `target` on `port`.
@@ -404,8 +384,8 @@ impl Connector {
         stream: TcpStream,
     ) -> Result<Connected, Error> {
         let side = self.side()?;
-        let own = side.1.sources.get(source).ok_or_else(|| Error::NoIdentity(source.clone()))?;
-        if (self.clock)() > own.svid.not_after_ms {
+        let own = side.what.0.get(source).ok_or_else(|| Error::NoIdentity(source.clone()))?;
+        if (self.side.clock)() > own.svid.not_after_ms {
             return Err(Error::Expired(source.clone()));
         }
         let name = Target { service: target.clone(), port }.to_server_name().ok_or(Error::NoTarget)?;
@@ -418,7 +398,7 @@ impl Connector {
         let stream = in_time(handshake).await?;
         let (_, connection) = stream.get_ref();
         let chain = connection.peer_certificates().unwrap_or_default();
-        let peer = self.side()?.1.judge.judge(chain, Lateness::Refused)?;
+        let peer = self.side()?.judge.judge(chain, Lateness::Refused)?;
         Meet::Service.check(&peer, &name)?;
         if connection.alpn_protocol() != Some(alpn.bytes()) {
             return Err(Error::NoTarget);
@@ -447,7 +427,7 @@ fn client_config(
 
 /// Accepts connections to a control plane's API, from proxies, operators, and nodes that have no certificate yet.
 pub struct ApiAcceptor {
-    side: PerWallet<ServerSide>,
+    side: PerWallet<Arc<ServerConfig>>,
     serving: Subject,
 }
 
@@ -470,17 +450,16 @@ impl ResolvesServerCert for WithRoots {
 impl ApiAcceptor {
     /// Makes an acceptor that shows the wallet's SVID for `serving`.
     pub fn new(wallet: watch::Receiver<Arc<Wallet>>, serving: Subject) -> Self {
-        Self { side: PerWallet::new(wallet), serving }
+        Self { side: PerWallet::new(wallet, wall_clock()), serving }
     }
 
-    fn make(&self, wallet: &Arc<Wallet>) -> Result<ServerSide, Error> {
+    fn make(&self, wallet: &Wallet, judge: &Arc<Judge>) -> Result<Arc<ServerConfig>, Error> {
         let svid = wallet.svid(&self.serving).ok_or_else(|| Error::NoIdentity(self.serving.clone()))?;
         let certified = svid.certified();
         let chain: Vec<CertificateDer<'static>> =
             svid.chain().iter().chain(&wallet.bundle).cloned().collect();
         let shown = Arc::new(CertifiedKey::new(chain, certified.key.clone()));
         let provider = provider();
-        let judge = Arc::new(Judge::new(wallet, wall_clock()));
         let verifier = ClientVerifier {
             judge: judge.clone(),
             mandatory: false,
@@ -494,7 +473,7 @@ impl ApiAcceptor {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(ServerSide { config: Arc::new(config), judge })
+        Ok(Arc::new(config))
     }
 
     /// Shakes hands; returns who called, `None` for a caller without a certificate.
@@ -505,12 +484,12 @@ impl ApiAcceptor {
         &self,
         stream: TcpStream,
     ) -> Result<(server::TlsStream<TcpStream>, Option<ApiPeer>), Error> {
-        let side = self.side.get(|wallet, _| self.make(wallet))?;
-        let stream = in_time(TlsAcceptor::from(side.1.config.clone()).accept(stream)).await?;
+        let side = self.side.get(|wallet, judge, _| self.make(wallet, judge))?;
+        let stream = in_time(TlsAcceptor::from(side.what.clone()).accept(stream)).await?;
         let Some(chain) = stream.get_ref().1.peer_certificates().filter(|chain| !chain.is_empty()) else {
             return Ok((stream, None));
         };
-        let peer = side.1.judge.judge(chain, Lateness::Allowed)?;
+        let peer = side.judge.judge(chain, Lateness::Allowed)?;
         let expired = clock::wall_ms() > peer.not_after_ms;
         let key = HEXLOWER.encode(&peer.key);
         let peer = ApiPeer { id: peer.id, node: peer.node, key, not_after_ms: peer.not_after_ms, expired };
