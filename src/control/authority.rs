@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use data_encoding::{BASE64, HEXLOWER};
@@ -29,6 +28,7 @@ use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyD
 use serde::{Deserialize, Serialize};
 
 use crate::gossip::pass::pass_message;
+use crate::identity::certificate::{Certificate, fingerprint, sha256};
 use crate::model::identity::{SpiffeId, Subject, TrustDomain};
 use crate::model::name::NodeName;
 use crate::model::snapshot::GossipPass;
@@ -166,26 +166,6 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-/// Returns the SHA-256 of a `SubjectPublicKeyInfo`, hexadecimal: how keys are remembered.
-pub fn fingerprint(spki: &[u8]) -> String {
-    HEXLOWER.encode(&sha256(spki))
-}
-
-/// Returns the SHA-256 of `bytes`.
-pub fn sha256(bytes: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
-    hash
-}
-
-/// Returns the public key (`SubjectPublicKeyInfo`, DER) and the end of validity (Unix milliseconds) of a certificate;
-/// `None` when it is not one.
-pub fn read_certificate(der: &[u8]) -> Option<(Vec<u8>, u64)> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
-    let not_after_ms = u64::try_from(certificate.validity().not_after.timestamp()).ok()?.checked_mul(1000)?;
-    Some((certificate.public_key().raw.to_vec(), not_after_ms))
-}
-
 /// Checks a signing request: its own signature, and that its key is of a kind we sign.
 pub fn prove(subject: &Subject, csr: &[u8]) -> Result<Proven, Error> {
     let refused = |reason: String| Error::Request { subject: subject.clone(), reason };
@@ -232,8 +212,10 @@ impl Authority {
             }
         };
         let what = || dir.join(ROOT_CERT_FILE).display().to_string();
-        let (_, root_not_after_ms) = read_certificate(&root)
-            .ok_or_else(|| Error::Material { what: what(), reason: "is not a certificate".to_owned() })?;
+        let root_not_after_ms = Certificate::parse(&root)
+            .map_err(|error| Error::Material { what: what(), reason: error.to_string() })?
+            .leaf
+            .not_after_ms;
         let key_file = brought.map_or_else(|| dir.join(ROOT_KEY_FILE), |brought| brought.key.clone());
         let intermediate = match db.get(INTERMEDIATE_ROW)? {
             Some(row) => load_intermediate(&row, &root)?,
@@ -291,7 +273,7 @@ impl Authority {
 
     /// Returns the SHA-256 of the root's public key: what join tokens carry.
     pub fn pin(&self) -> [u8; 32] {
-        read_certificate(&self.root).map_or([0; 32], |(spki, _)| sha256(&spki))
+        Certificate::parse(&self.root).map_or([0; 32], |root| sha256(&root.public))
     }
 
     /// Returns the end of the root's validity, Unix milliseconds.
@@ -394,7 +376,7 @@ fn make_intermediate(
     now_ms: u64,
 ) -> Result<Intermediate, Error> {
     let root_issuer = Issuer::from_ca_cert_der(&CertificateDer::from(root), read_key_file(root_key, root)?);
-    let root_end_ms = read_certificate(root).map_or(u64::MAX, |(_, end_ms)| end_ms);
+    let root_end_ms = Certificate::parse(root).map_or(u64::MAX, |root| root.leaf.not_after_ms);
     let key = generate()?;
     let not_before_ms = now_ms.saturating_sub(BACKDATE_MS);
     let not_after_ms = (now_ms + INTERMEDIATE_MS).min(root_end_ms);
@@ -505,9 +487,8 @@ fn read_certificate_file(path: &Path) -> Result<Vec<u8>, Error> {
         |reason: &str| Error::Material { what: path.display().to_string(), reason: reason.to_owned() };
     let text = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
     let der = CertificateDer::from_pem_slice(&text).map_err(|error| wrong(&error.to_string()))?;
-    let (_, certificate) =
-        x509_parser::parse_x509_certificate(&der).map_err(|error| wrong(&error.to_string()))?;
-    if !certificate.is_ca() {
+    let certificate = Certificate::parse(&der).map_err(|error| wrong(&error.to_string()))?;
+    if !certificate.leaf.is_ca {
         return Err(wrong("is not the certificate of an authority (cA is not set)"));
     }
     Ok(der.to_vec())
@@ -520,8 +501,7 @@ fn read_key_file(path: &Path, certificate: &[u8]) -> Result<KeyPair, Error> {
     let text = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
     let der = PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(&error.to_string()))?;
     let key = KeyPair::try_from(&der).map_err(|error| wrong(&error.to_string()))?;
-    let spki = read_certificate(certificate).map(|(spki, _)| spki);
-    if spki.as_deref() == Some(key.subject_public_key_info().as_slice()) {
+    if Certificate::parse(certificate).is_ok_and(|root| root.public == key.subject_public_key_info()) {
         Ok(key)
     } else {
         Err(wrong("is not the key of the root certificate"))

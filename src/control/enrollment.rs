@@ -12,10 +12,11 @@ use crate::api::wire::{
     Issued, IssuedCertificate, JoinRequest, RenewRequest, SigningRequest, TokenCreated, TokenInfo,
     TokenRequest,
 };
-use crate::control::authority::{self, Leaf, Proven, Wish, sha256};
+use crate::control::authority::{self, Leaf, Proven, Wish};
 use crate::control::plane::Plane;
 use crate::control::store::SubmitError;
 use crate::control::timeline;
+use crate::identity::certificate::sha256;
 use crate::logic::state::command::{Admission, TokenUse};
 use crate::logic::state::record::{Issuance, JoinToken};
 use crate::logic::state::{Change, Refusal};

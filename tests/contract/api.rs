@@ -11,7 +11,7 @@ use data_encoding::BASE64;
 use futures_util::StreamExt as _;
 use mesh::api::endpoint::{ENDPOINTS, Right};
 use mesh::api::wire::{Issued, TokenCreated};
-use mesh::control::authority::{Authority, fingerprint};
+use mesh::control::authority::Authority;
 use mesh::control::collector::Collector;
 use mesh::control::enrollment::Holder;
 use mesh::control::fleet::Fleet;
@@ -20,6 +20,7 @@ use mesh::control::http::{openapi, router};
 use mesh::control::plane::Plane;
 use mesh::control::publisher::{Publisher, Surroundings};
 use mesh::control::store::Store;
+use mesh::identity::certificate::{fingerprint, sha256};
 use mesh::logic::state::command::Admission;
 use mesh::logic::state::{Change, Refusal};
 use mesh::model::endpoint::{Catalog, Member, MemberState, Role};
@@ -509,7 +510,7 @@ async fn the_installer_names_its_source_and_key_and_the_executable_has_the_sum_t
     let installer = String::from_utf8(installer.to_vec()).unwrap();
     assert!(installer.contains("MESH_URL='https://control.test:7443'"));
     assert!(installer.contains(&format!("MESH_PIN='sha256//{}'", world.plane.authority.serving_pin())));
-    let hash = mesh::control::authority::sha256(&program);
+    let hash = sha256(&program);
     assert_eq!(String::from_utf8_lossy(&sum), format!("{}  mesh\n", data_encoding::HEXLOWER.encode(&hash)));
     assert_eq!(program.len() as u64, std::fs::metadata("/proc/self/exe").unwrap().len());
 }

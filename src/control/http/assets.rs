@@ -13,9 +13,9 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::OnceCell;
 
-use crate::control::authority::sha256;
 use crate::control::http::answer::Refused;
 use crate::control::plane::Plane;
+use crate::identity::certificate::sha256;
 
 /// The running program, even when its file has been replaced or removed.
 const EXECUTABLE: &str = "/proc/self/exe";
