@@ -101,7 +101,7 @@ pub(crate) fn unreachable(error: &str) -> Findings {
         "control plane answers",
         Mark::Error,
         vec![error.to_owned()],
-        "start it with 'mesh control', or name it with --control or MESH_CONTROL",
+        "is 'mesh control' running there, and may this user use its socket?",
     );
     Findings {
         success: false,
@@ -275,7 +275,7 @@ pub(crate) async fn run(args: CheckArgs, address: ControlAddress) -> anyhow::Res
     let deadline = clock::now() + args.wait.unwrap_or_default();
     let spinner = output::Spinner::start("checking");
     let findings = loop {
-        let findings = look(&address).await.unwrap_or_else(|error| unreachable(&format!("{error:#}")));
+        let findings = look(&address).await.unwrap_or_else(|error| unreachable(&output::words(&error)));
         if findings.success || clock::now() >= deadline {
             break findings;
         }

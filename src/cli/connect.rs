@@ -19,6 +19,7 @@ pub(crate) struct ControlAddress {
     /// The control plane
     #[arg(
         long,
+        global = true,
         env = "MESH_CONTROL",
         value_name = "URL",
         help = "The control plane: unix:///PATH/control.sock or https://HOST:7443 [default: the one on this host]"

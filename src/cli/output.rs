@@ -278,7 +278,20 @@ pub fn warn(text: &str) {
 /// Tells people why the command failed: what happened, and what caused it.
 pub fn error(error: &anyhow::Error) {
     let colour = colour(&io::stderr());
-    note(&format!("{} {error:#}", Tone::Bad.paint("error:", colour)));
+    note(&format!("{} {}", Tone::Bad.paint("error:", colour), words(error)));
+}
+
+/// Returns what happened and what caused it, each said once: many errors quote their cause.
+pub fn words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if words.is_empty() {
+            words = cause;
+        } else if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
 }
 
 /// Whether the reader of our output went away, which is its right and ends the command quietly with status 0.
@@ -384,7 +397,7 @@ fn spin((waiting, changed): &(Mutex<Waiting>, Condvar)) {
 
 #[cfg(test)]
 mod tests {
-    use crate::cli::output::{Cell, Table, Tone, age};
+    use crate::cli::output::{Cell, Table, Tone, age, words};
 
     fn sample() -> Table {
         let mut table = Table::new(&["name", ">rps", "state"]);
@@ -431,6 +444,17 @@ mod tests {
         table.row(["a\nb\x1b[31m".into()]);
 
         assert_eq!(table.render(None, false), "NAME\na b [31m\n");
+    }
+
+    #[test]
+    fn a_cause_that_its_error_quotes_is_said_once() {
+        let cause = || anyhow::anyhow!("address in use");
+
+        let quoted = cause().context("cannot listen: address in use; choose another");
+        let bare = cause().context("cannot listen").context("cannot start");
+
+        assert_eq!(words(&quoted), "cannot listen: address in use; choose another");
+        assert_eq!(words(&bare), "cannot start: cannot listen: address in use");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use futures_util::future::join_all;
 use serde::Deserialize;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
@@ -34,6 +35,23 @@ pub(crate) struct Process {
     child: Child,
     data_dir: PathBuf,
     log: PathBuf,
+}
+
+/// Everything that was started.
+#[derive(Default)]
+pub(crate) struct Fleet {
+    /// The control plane.
+    pub(crate) control: Option<Process>,
+    /// The proxies, in the order in which they were started.
+    pub(crate) proxies: Vec<Process>,
+}
+
+impl Fleet {
+    /// Ends everything, the control plane last, and waits for it.
+    pub(crate) async fn stop(self) {
+        join_all(self.proxies.into_iter().map(Process::stop)).await;
+        join_all(self.control.into_iter().map(Process::stop)).await;
+    }
 }
 
 impl Process {

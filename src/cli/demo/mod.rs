@@ -6,7 +6,9 @@
 mod shop;
 mod fleet;
 
+use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,9 +17,10 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::client::Client;
-use crate::cli::demo::fleet::{Addresses, Process};
+use crate::cli::demo::fleet::{Addresses, Fleet, Process};
 use crate::cli::demo::shop::Instance;
 use crate::cli::exit::Exit;
 use crate::cli::{connect, edges, output, top};
@@ -26,7 +29,8 @@ use crate::net::task;
 /// Flags of `mesh demo`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DemoArgs {
-    /// Do not open the console: run for a while, print who called whom, and end
+    /// Do not open the console: run for a while, print who called whom, and end; so does a standard output that is no
+    /// terminal
     #[arg(long, env = "MESH_HEADLESS")]
     headless: bool,
     /// How long to run; without it, until the console is closed (10s with --headless)
@@ -62,10 +66,11 @@ const SHOP: [Host; 6] = [
 /// The host without a service, where the visitors come from.
 const CLIENT: &str = "host-client";
 
-/// Everything that runs.
+/// Directories of the demo's state begin so; the process that made one follows.
+const DIR_PREFIX: &str = "mesh-demo-";
+
+/// How to reach what runs.
 struct Demo {
-    control: Process,
-    proxies: Vec<Process>,
     socket: PathBuf,
     client: Addresses,
 }
@@ -82,37 +87,50 @@ struct Visits {
 /// # Errors
 /// When a process does not start, or a headless run saw no traffic. Everything is ended and removed in any case.
 pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<Exit> {
+    let stopped = stopped()?;
+    remove_left_over();
     let dir = tempdir()?;
+    let mut fleet = Fleet::default();
     let outcome = tokio::select! {
-        outcome = play(&args, &dir) => outcome,
-        _ = tokio::signal::ctrl_c() => Ok(Exit::Done),
+        outcome = play(&args, &dir, &mut fleet) => outcome,
+        () = stopped => Ok(Exit::Done),
     };
+    fleet.stop().await;
     std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     outcome
 }
 
-async fn play(args: &DemoArgs, dir: &Path) -> anyhow::Result<Exit> {
-    let demo = start(dir).await?;
+/// Returns a future that ends when this process is told to end, or its terminal goes away.
+fn stopped() -> io::Result<impl Future<Output = ()>> {
+    let mut signals =
+        [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+    Ok(async move {
+        let [interrupt, terminate, hangup] = &mut signals;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    })
+}
+
+async fn play(args: &DemoArgs, dir: &Path, fleet: &mut Fleet) -> anyhow::Result<Exit> {
+    let demo = start(dir, fleet).await?;
     let visits = Arc::new(Visits::default());
     let outbound = demo.client.outbound.context("the client's proxy did not say where it listens")?;
     let load = task::spawn("demo-load", visit(outbound, visits.clone()));
-    let shown = if args.headless {
+    let shown = if args.headless || !io::stdout().is_terminal() {
         headless(&demo, args.duration.unwrap_or(HEADLESS_DURATION), &visits).await
     } else {
         console(&demo, args.duration).await
     };
     load.abort();
-    for proxy in demo.proxies {
-        proxy.stop().await;
-    }
-    demo.control.stop().await;
     shown
 }
 
 /// Makes a directory that only this user can read.
 fn tempdir() -> anyhow::Result<PathBuf> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let dir = std::env::temp_dir().join(format!("mesh-demo-{}", std::process::id()));
+    let dir = std::env::temp_dir().join(format!("{DIR_PREFIX}{}", std::process::id()));
     std::fs::DirBuilder::new()
         .mode(0o700)
         .create(&dir)
@@ -120,19 +138,35 @@ fn tempdir() -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-async fn start(dir: &Path) -> anyhow::Result<Demo> {
+/// Removes what demos of this user left that were killed without a chance to tidy up.
+fn remove_left_over() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
+    let me = rustix::process::geteuid().as_raw();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let maker = name.to_str().and_then(|name| name.strip_prefix(DIR_PREFIX)?.parse::<u32>().ok());
+        let Some(maker) = maker else { continue };
+        let gone = maker == std::process::id() || !Path::new(&format!("/proc/{maker}")).exists();
+        let ours = entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == me);
+        if gone && ours {
+            // What cannot be removed is in nobody's way.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+async fn start(dir: &Path, fleet: &mut Fleet) -> anyhow::Result<Demo> {
     let progress = output::Spinner::start("starting the control plane");
     let listen = ["--gossip", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--advertise", "127.0.0.1"];
     let words = |parts: &[&str]| parts.iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut args = words(&["control", "--listen", "127.0.0.1:0"]);
     args.extend(words(&listen));
-    let mut control = Process::start(dir, "control", &args)?;
-    control.ready().await?;
+    fleet.control.insert(Process::start(dir, "control", &args)?).ready().await?;
     let socket = dir.join("control/control.sock");
     let token = token(&socket).await?;
 
     progress.say(format!("starting {} proxies", SHOP.len() + 1));
-    let mut started = Vec::new();
+    let mut listeners = Vec::new();
     for (name, service) in SHOP.iter().map(|host| (host.name, host.service)).chain([(CLIENT, "")]) {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let mut args = words(&["proxy", "--join", &token, "--node", name, "--workers", "1"]);
@@ -145,19 +179,18 @@ async fn start(dir: &Path) -> anyhow::Result<Demo> {
         if service == "payments" {
             args.extend(words(&["--upstream", "ledger=127.0.0.1:0"]));
         }
-        started.push((Process::start(dir, name, &args)?, listener));
+        fleet.proxies.push(Process::start(dir, name, &args)?);
+        listeners.push(listener);
     }
-    let mut proxies = Vec::new();
     let mut client = Addresses::default();
-    for (index, (mut process, listener)) in started.into_iter().enumerate() {
+    for (index, (process, listener)) in fleet.proxies.iter_mut().zip(listeners).enumerate() {
         let addresses = process.ready().await?;
         match SHOP.get(index) {
             Some(host) => open(host, listener, &addresses)?,
             None => client = addresses,
         }
-        proxies.push(process);
     }
-    Ok(Demo { control, proxies, socket, client })
+    Ok(Demo { socket, client })
 }
 
 /// Starts the service of `host` on `listener`.
