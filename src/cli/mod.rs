@@ -17,6 +17,7 @@ pub(crate) mod token;
 pub(crate) mod node;
 pub(crate) mod check;
 pub(crate) mod top;
+mod reload;
 mod start;
 mod demo;
 
@@ -25,12 +26,13 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::api::client::Client;
 use crate::cli::connect::ControlAddress;
 use crate::cli::exit::{Exit, Refusal, refuse};
+use crate::cli::reload::{Flags, Told};
 
 /// A service mesh for plain Linux hosts: one binary, mutual TLS, live in the terminal
 #[derive(Debug, Parser)]
@@ -93,7 +95,7 @@ struct WithControl<A: Args> {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
-    let ended = parse(&words).and_then(|cli| dispatch(cli.command));
+    let ended = parse(&words).and_then(|(cli, flags)| dispatch(cli.command, flags));
     let exit = ended.unwrap_or_else(|error| report(&error));
     ExitCode::from(exit as u8)
 }
@@ -114,7 +116,7 @@ fn report(error: &anyhow::Error) -> Exit {
 }
 
 /// Parses the words of a command line. A `--config` file in it, or in the environment, gives the defaults of its flags.
-fn parse(words: &[OsString]) -> anyhow::Result<Cli> {
+fn parse(words: &[OsString]) -> anyhow::Result<(Cli, Flags)> {
     let command = Cli::command();
     let matches = command.clone().try_get_matches_from(words);
     let first = matches.as_ref().ok().and_then(clap::ArgMatches::subcommand);
@@ -133,31 +135,37 @@ fn parse(words: &[OsString]) -> anyhow::Result<Cli> {
                 })
             });
             match failed {
-                Some(error) => return Err(refuse(Exit::Usage, format!("{error:#}"))),
+                Some(error) => return Err(refuse(Exit::Usage, output::words(&error))),
                 None => command.try_get_matches_from(words)?,
             }
         }
     };
-    Ok(Cli::from_arg_matches(&matches)?)
+    Ok((Cli::from_arg_matches(&matches)?, reload::flags(&Cli::command(), &matches)))
 }
 
-/// Parses the words of this process's command line again.
-fn reread() -> anyhow::Result<start::LogArgs> {
+/// Parses the words of this process's command line again: those of `mesh control`.
+fn reread_control() -> anyhow::Result<Told<start::ControlArgs>> {
+    let (command, flags) = reparse()?;
+    let Command::Control(args) = command else { bail!("this process is no control plane") };
+    Ok(Told { args: *args, flags })
+}
+
+/// Parses the words of this process's command line again: those of `mesh proxy`.
+fn reread_proxy() -> anyhow::Result<Told<start::ProxyArgs>> {
+    let (command, flags) = reparse()?;
+    let Command::Proxy(args) = command else { bail!("this process is no proxy") };
+    Ok(Told { args: *args, flags })
+}
+
+fn reparse() -> anyhow::Result<(Command, Flags)> {
     let words: Vec<OsString> = std::env::args_os().collect();
-    let command = parse(&words)?.command;
-    if let Command::Control(args) = command {
-        return Ok(args.log);
-    }
-    if let Command::Proxy(args) = command {
-        return Ok(args.log);
-    }
-    anyhow::bail!("this command reads no configuration")
+    parse(&words).map(|(cli, flags)| (cli.command, flags))
 }
 
-fn dispatch(command: Command) -> anyhow::Result<Exit> {
+fn dispatch(command: Command, flags: Flags) -> anyhow::Result<Exit> {
     match command {
-        Command::Control(args) => start::control(*args, reread),
-        Command::Proxy(args) => start::proxy(*args, reread),
+        Command::Control(args) => start::control(Told { args: *args, flags }, reread_control),
+        Command::Proxy(args) => start::proxy(Told { args: *args, flags }, reread_proxy),
         Command::Demo(args) => wait_for(demo::run(args)),
         Command::Top(with) => wait_for(top::run(with.args, with.address)),
         Command::Check(with) => wait_for(check::run(with.args, with.address)),

@@ -8,16 +8,18 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::cli::exit::{Exit, refuse};
+use crate::cli::reload::{LogFilter, Reload, Reread, Told};
 use crate::cli::{data_dir, output};
 use crate::control::bootstrap as control;
 use crate::model::identity::TrustDomain;
 use crate::model::name::{NodeName, ZoneName};
 use crate::model::service::{LocalService, UpstreamPort};
 use crate::model::token::Token;
-use crate::net::{interface, task};
-use crate::proxy::bootstrap::{AccessLogTarget, Options};
+use crate::net::interface;
+use crate::proxy::bootstrap::{AccessLogTarget, Options, Settings};
 use crate::telemetry::log::{self, LogHandle};
 
 /// How much a long-running process logs, and how.
@@ -25,7 +27,7 @@ use crate::telemetry::log::{self, LogHandle};
 pub(crate) struct LogArgs {
     /// What to log: error, warn, info, debug, trace, or a filter such as `info,mesh::proxy=debug`
     #[arg(long, env = "MESH_LOG", default_value = "info", value_name = "FILTER")]
-    pub(crate) log: String,
+    log: String,
     /// Log lines for people (text) or machines (json)
     #[arg(long, env = "MESH_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -46,7 +48,8 @@ enum LogFormat {
 /// Flags of `mesh proxy`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ProxyArgs {
-    /// Where the proxy keeps its certificates and state
+    /// Where the proxy keeps its certificates and state [default: /var/lib/mesh/proxy for root, else
+    /// ~/.local/state/mesh/proxy]
     #[arg(long, env = "MESH_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Join token from 'mesh token create'; needed on the first start only
@@ -62,16 +65,16 @@ pub(crate) struct ProxyArgs {
     #[arg(long = "upstream", env = "MESH_UPSTREAM", value_name = "UPSTREAM", value_delimiter = ',')]
     upstreams: Vec<UpstreamPort>,
     /// Where applications send their requests for the mesh
-    #[arg(long, env = "MESH_OUTBOUND", default_value = "127.0.0.1:15001", value_name = "ADDRESS")]
+    #[arg(long, env = "MESH_OUTBOUND", default_value = "127.0.0.1:15001", value_name = "ADDRESS", value_parser = address)]
     outbound: SocketAddr,
     /// Where other proxies reach this host, by mutual TLS only
-    #[arg(long, env = "MESH_INBOUND", default_value = "0.0.0.0:15008", value_name = "ADDRESS")]
+    #[arg(long, env = "MESH_INBOUND", default_value = "0.0.0.0:15008", value_name = "ADDRESS", value_parser = address)]
     inbound: SocketAddr,
-    /// Where gossip listens, UDP and TCP
-    #[arg(long, env = "MESH_GOSSIP", default_value = "0.0.0.0:7946", value_name = "ADDRESS")]
-    gossip: SocketAddr,
+    /// Where gossip listens, UDP and TCP [default: 0.0.0.0:7946, or the next port that is free]
+    #[arg(long, env = "MESH_GOSSIP", value_name = "ADDRESS", value_parser = address)]
+    gossip: Option<SocketAddr>,
     /// Where health, metrics and the admin API answer, unauthenticated
-    #[arg(long, env = "MESH_ADMIN", default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
+    #[arg(long, env = "MESH_ADMIN", default_value = "127.0.0.1:15000", value_name = "ADDRESS", value_parser = address)]
     admin: SocketAddr,
     /// Where DNS for *.mesh answers; this version serves none, so only 'off' is accepted
     #[arg(long, env = "MESH_DNS", default_value = "off", value_name = "ADDRESS|off")]
@@ -95,15 +98,26 @@ pub(crate) struct ProxyArgs {
     #[arg(long, env = "MESH_ACCESS_LOG", default_value = "off", value_name = "FILE|-|off")]
     access_log: String,
     #[command(flatten)]
-    pub(crate) log: LogArgs,
-    /// A YAML file with any of these flags as keys
+    log: LogArgs,
+    /// A YAML file with any of these flags as keys; read again at SIGHUP
     #[arg(long, env = "MESH_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
+impl LogFilter for ProxyArgs {
+    fn log_filter(&self) -> &str {
+        &self.log.log
+    }
+}
+
 impl ProxyArgs {
+    /// Returns what may change while the proxy runs.
+    fn settings(&self) -> Settings {
+        Settings { services: self.services.clone(), zone: self.zone.clone(), drain: self.drain }
+    }
+
     /// Turns what was typed into what it means.
-    pub(crate) fn options(self) -> anyhow::Result<Options> {
+    fn options(self, settings: watch::Receiver<Settings>) -> anyhow::Result<Options> {
         if self.dns != "off" {
             bail!(
                 "--dns {}: this version serves no DNS; leave it 'off' and reach services by --upstream, by the Host \
@@ -130,20 +144,25 @@ impl ProxyArgs {
             data_dir: self.data_dir.unwrap_or_else(|| data_dir::of("proxy")),
             join: self.join,
             node,
-            services: self.services,
             upstreams: self.upstreams,
             outbound: self.outbound,
             inbound: self.inbound,
             gossip: self.gossip,
             admin: self.admin,
             advertise: self.advertise,
-            zone: self.zone,
             workers,
             tls_reuse: !self.no_tls_reuse,
-            drain: self.drain,
             access_log,
+            settings,
         })
     }
+}
+
+/// Parses an address to listen on.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected an IP address and a port, such as 127.0.0.1:15001 or 0.0.0.0:7443; port 0 takes a free one".to_owned()
+    })
 }
 
 /// Returns this host's name as a node name.
@@ -154,17 +173,18 @@ fn this_host() -> anyhow::Result<NodeName> {
 /// Flags of `mesh control`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ControlArgs {
-    /// Where the control plane keeps its authority and state
+    /// Where the control plane keeps its authority and state [default: /var/lib/mesh/control for root, else
+    /// ~/.local/state/mesh/control]
     #[arg(long, env = "MESH_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Where the API listens (TLS)
-    #[arg(long, env = "MESH_LISTEN", default_value = control::DEFAULT_LISTEN, value_name = "ADDRESS")]
+    #[arg(long, env = "MESH_LISTEN", default_value = control::DEFAULT_LISTEN, value_name = "ADDRESS", value_parser = address)]
     listen: SocketAddr,
-    /// Where gossip listens, UDP and TCP
-    #[arg(long, env = "MESH_GOSSIP", default_value = control::DEFAULT_GOSSIP, value_name = "ADDRESS")]
-    gossip: SocketAddr,
+    /// Where gossip listens, UDP and TCP [default: 0.0.0.0:7946, or the next port that is free]
+    #[arg(long, env = "MESH_GOSSIP", value_name = "ADDRESS", value_parser = address)]
+    gossip: Option<SocketAddr>,
     /// Where health and metrics answer, unauthenticated
-    #[arg(long, env = "MESH_ADMIN", default_value = control::DEFAULT_ADMIN, value_name = "ADDRESS")]
+    #[arg(long, env = "MESH_ADMIN", default_value = control::DEFAULT_ADMIN, value_name = "ADDRESS", value_parser = address)]
     admin: SocketAddr,
     /// Host name or IP address that other hosts reach this one at [default: that of the default route]
     #[arg(long, env = "MESH_ADVERTISE", value_name = "HOST")]
@@ -185,15 +205,21 @@ pub(crate) struct ControlArgs {
     #[arg(long, env = "MESH_JOIN", value_name = "TOKEN", hide_env_values = true)]
     join: Option<String>,
     #[command(flatten)]
-    pub(crate) log: LogArgs,
-    /// A YAML file with any of these flags as keys
+    log: LogArgs,
+    /// A YAML file with any of these flags as keys; read again at SIGHUP
     #[arg(long, env = "MESH_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
+impl LogFilter for ControlArgs {
+    fn log_filter(&self) -> &str {
+        &self.log.log
+    }
+}
+
 impl ControlArgs {
     /// Turns what was typed into what it means.
-    pub(crate) fn options(self) -> control::Options {
+    fn options(self) -> control::Options {
         control::Options {
             data_dir: self.data_dir.unwrap_or_else(|| data_dir::of("control")),
             listen: self.listen,
@@ -209,6 +235,8 @@ impl ControlArgs {
     }
 }
 
+/// The flags of a proxy that take effect at SIGHUP.
+const LIVE: [&str; 3] = ["service", "zone", "drain"];
 /// Threads of a control plane's runtime: signing and TLS can use a second core, more is not needed.
 const CONTROL_THREADS: usize = 2;
 
@@ -216,13 +244,13 @@ const CONTROL_THREADS: usize = 2;
 ///
 /// # Errors
 /// When it cannot start, or its store fails.
-pub(crate) fn control(args: ControlArgs, reread: Reread) -> anyhow::Result<Exit> {
-    let log = begin(&args.log)?;
-    let options = args.options();
+pub(crate) fn control(told: Told<ControlArgs>, reread: Reread<ControlArgs>) -> anyhow::Result<Exit> {
+    let log = begin(&told.args.log)?;
+    let options = told.args.options();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(CONTROL_THREADS).enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(async {
-        reload_on_hangup(log, reread)?;
+        Reload { log, flags: told.flags, reread, live: &[], take_effect: Box::new(|_| ()) }.start()?;
         crate::control::run(options, greet, stop()?).await?;
         Ok(Exit::Done)
     })
@@ -232,12 +260,16 @@ pub(crate) fn control(args: ControlArgs, reread: Reread) -> anyhow::Result<Exit>
 ///
 /// # Errors
 /// When it cannot join or start.
-pub(crate) fn proxy(args: ProxyArgs, reread: Reread) -> anyhow::Result<Exit> {
-    let log = begin(&args.log)?;
-    let options = args.options()?;
+pub(crate) fn proxy(told: Told<ProxyArgs>, reread: Reread<ProxyArgs>) -> anyhow::Result<Exit> {
+    let log = begin(&told.args.log)?;
+    let settings = watch::Sender::new(told.args.settings());
+    let options = told.args.options(settings.subscribe())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(async {
-        reload_on_hangup(log.clone(), reread)?;
+        let take_effect = Box::new(move |args: &ProxyArgs| {
+            settings.send_replace(args.settings());
+        });
+        Reload { log: log.clone(), flags: told.flags, reread, live: &LIVE, take_effect }.start()?;
         let started =
             |addresses: &crate::proxy::Addresses| ready(&format!("serving at {}", addresses.outbound));
         crate::proxy::run(options, log, started, stop()?).await?;
@@ -270,34 +302,17 @@ fn greet(started: &control::Started) {
         "mesh {} is ready: {} serves at {}",
         started.trust_domain, started.node, started.advertised
     ));
+    if started.is_local() {
+        output::warn(&format!(
+            "other hosts cannot reach {}: start again with --advertise HOST, a name or address of this host that they can",
+            started.advertised
+        ));
+    }
     if let Some(install) = &started.install {
         output::note("\nOn every other host, run (the token is good for 24 hours; --service is optional):\n");
         output::note(&format!("  {install} --service NAME=PORT\n"));
         output::note("More tokens: mesh token create --install      Watch: mesh top      Doubts: mesh check");
     }
-}
-
-/// Reads the command line, the environment and the configuration file again.
-pub(crate) type Reread = fn() -> anyhow::Result<LogArgs>;
-
-/// Reads the settings again at each SIGHUP. The log filter is put in force; all else is for the next start, as ports,
-/// names and services are what a process is.
-fn reload_on_hangup(log: LogHandle, reread: Reread) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    task::spawn("reload", async move {
-        while hangup.recv().await.is_some() {
-            match reread().and_then(|args| Ok(log.set_filter(&args.log)?)) {
-                Ok(()) => tracing::info!(
-                    filter = log.filter(),
-                    "configuration read again; the log filter is in force, all else from the next start on"
-                ),
-                Err(error) => {
-                    tracing::error!(error = format!("{error:#}"), "the old configuration stays in force");
-                }
-            }
-        }
-    });
-    Ok(())
 }
 
 /// Returns a future that ends when the process is told to stop.

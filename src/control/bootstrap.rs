@@ -1,6 +1,6 @@
 //! What a control plane is started with, and what it says once it has started.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -10,8 +10,6 @@ use crate::model::name::NodeName;
 
 /// Where the API listens unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "0.0.0.0:7443";
-/// Where gossip listens unless told otherwise.
-pub const DEFAULT_GOSSIP: &str = "0.0.0.0:7946";
 /// Where health and metrics listen unless told otherwise.
 pub const DEFAULT_ADMIN: &str = "127.0.0.1:7440";
 /// The file in the data directory that tells where a running control plane listens.
@@ -26,8 +24,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// Where the API listens (TLS); port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where gossip listens (UDP and TCP); port 0 takes a free one.
-    pub gossip: SocketAddr,
+    /// Where gossip listens (UDP and TCP); port 0 takes a free one, `None` the usual one or the next that is free.
+    pub gossip: Option<SocketAddr>,
     /// Where `/healthz`, `/readyz` and `/metrics` answer (plain HTTP); port 0 takes a free one.
     pub admin: SocketAddr,
     /// The host name or IP address under which other hosts reach this one; `None` finds the address of the interface
@@ -70,4 +68,13 @@ pub struct Started {
     /// The line that makes another host a member, with a fresh token, while nobody has joined or has a token; `None`
     /// after that, as `mesh token create --install` makes more. It holds a secret: print it, never log it.
     pub install: Option<String>,
+}
+
+impl Started {
+    /// Returns whether only this host reaches what is advertised.
+    pub fn is_local(&self) -> bool {
+        let host = self.advertised.rsplit_once(':').map_or(self.advertised.as_str(), |(host, _)| host);
+        let ip: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        host == "localhost" || ip.is_some_and(|ip| ip.is_loopback())
+    }
 }

@@ -41,6 +41,7 @@ use crate::control::http::serve::{self, Site};
 use crate::control::plane::Plane;
 use crate::control::publisher::{Publisher, Surroundings};
 use crate::control::serving::{Serving, Voice};
+use crate::gossip::agent::DEFAULT_LISTEN;
 use crate::logic::state::State;
 use crate::model::endpoint::Role;
 use crate::net::{clock, disk, interface, task};
@@ -194,7 +195,9 @@ impl Running {
         };
         let (listen, admin) = (local(&listeners.api)?, local(&listeners.admin)?);
         let host = advertised_host(options)?;
-        let ip = host.parse().unwrap_or_else(|_| interface::outward(options.gossip.ip()));
+        let ip = host
+            .parse()
+            .unwrap_or_else(|_| interface::outward(options.gossip.unwrap_or(DEFAULT_LISTEN).ip()));
         let advertised = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let advertised = format!("{advertised}:{}", listen.port());
         let state = store.state();

@@ -152,8 +152,8 @@ pub struct Place<'a> {
     pub authority: &'a Authority,
     /// Where the gossip key and the known peers are kept.
     pub store: &'a Store,
-    /// Where to listen.
-    pub gossip: SocketAddr,
+    /// Where to listen; `None` where the host has room.
+    pub gossip: Option<SocketAddr>,
     /// What to announce: the API, as others reach it.
     pub api: SocketAddr,
     /// The ring of keys.

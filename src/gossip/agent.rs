@@ -2,7 +2,7 @@
 //!
 //! It runs on a thread of its own, so that a busy data plane cannot make its neighbours look dead.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +23,10 @@ use crate::net::clock;
 
 pub use crate::gossip::voice::Said;
 
+/// Where gossip listens unless told otherwise; where that is taken, on the next port that is free.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7946);
+/// How many ports from the default on are tried: a control plane, a proxy, and some more for tests of one's own.
+const DEFAULT_PORTS: u16 = 16;
 /// Longest time that [`Agent::leave`] takes.
 pub const LEAVE_MAX: Duration = Duration::from_secs(1);
 
@@ -30,7 +34,9 @@ pub const LEAVE_MAX: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The address is taken or not ours: choose another, or port 0.
-    #[error("gossip cannot listen on {addr}: {source}")]
+    #[error(
+        "cannot listen on {addr} (gossip): {source}; choose another address with --gossip, or port 0 for a free one"
+    )]
     Listen {
         /// The address that was asked for.
         addr: SocketAddr,
@@ -55,8 +61,9 @@ pub struct Config {
     pub node: NodeName,
     /// What the node is in the mesh.
     pub role: Role,
-    /// Where to listen, UDP and TCP on the same port; 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where to listen, UDP and TCP on the same port; 0 takes a free one. `None` takes [`DEFAULT_LISTEN`], or the next
+    /// port that is free, as a control plane and a proxy may share a host.
+    pub listen: Option<SocketAddr>,
     /// The address under which others reach this node; the port is the one bound.
     pub advertise: IpAddr,
     /// Start of this process, Unix milliseconds: a later process of the same node replaces an earlier one.
@@ -108,15 +115,35 @@ pub struct Counts {
     pub exchanges_failed: u64,
 }
 
+/// Binds the sockets where told, else where the host has room.
+fn listen(
+    told: Option<SocketAddr>,
+) -> Result<(std::net::UdpSocket, std::net::TcpListener, SocketAddr), Error> {
+    let addr = told.unwrap_or(DEFAULT_LISTEN);
+    let refused = |source| Error::Listen { addr, source };
+    let bound = match told {
+        Some(addr) => socket::bind(addr),
+        None => socket::bind_from(addr, DEFAULT_PORTS),
+    };
+    let (udp, tcp) = bound.map_err(refused)?;
+    let local_addr = tcp.local_addr().map_err(refused)?;
+    if told.is_none() && local_addr.port() != addr.port() {
+        tracing::info!(
+            usual = addr.port(),
+            port = local_addr.port(),
+            "another process has the usual gossip port; this one gossips on the next that is free"
+        );
+    }
+    Ok((udp, tcp, local_addr))
+}
+
 impl Agent {
     /// Binds the sockets and starts the thread; joining goes on in the background (see [`Self::ready`]).
     ///
     /// # Errors
     /// When the address cannot be bound, or keys or pass are unusable.
     pub fn start(config: Config) -> Result<Self, Error> {
-        let listen = |source| Error::Listen { addr: config.listen, source };
-        let (udp, tcp) = socket::bind(config.listen).map_err(listen)?;
-        let local_addr = tcp.local_addr().map_err(listen)?;
+        let (udp, tcp, local_addr) = listen(config.listen)?;
         let Config { node, keys, pass, roots, trust_domain, .. } = config;
         let me = Identity {
             node: node.clone(),

@@ -41,7 +41,26 @@ pub enum Error {
     Late,
 }
 
+/// Binds UDP and TCP on the first of the `ports` ports from `first` on that is free for both, as the processes of one host
+/// share them out.
+///
+/// # Errors
+/// When none is free, or the address is not this host's.
+pub fn bind_from(first: SocketAddr, ports: u16) -> io::Result<(std::net::UdpSocket, std::net::TcpListener)> {
+    let mut taken = io::ErrorKind::AddrInUse.into();
+    for port in first.port()..=first.port().saturating_add(ports.saturating_sub(1)) {
+        match bind(SocketAddr::new(first.ip(), port)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken = error,
+            outcome => return outcome,
+        }
+    }
+    Err(taken)
+}
+
 /// Binds UDP and TCP on one port; port 0 takes one that is free for both.
+///
+/// # Errors
+/// When it is taken, or the address is not this host's.
 pub fn bind(addr: SocketAddr) -> io::Result<(std::net::UdpSocket, std::net::TcpListener)> {
     let mut last = None;
     for _ in 0..BIND_TRIES {

@@ -72,8 +72,8 @@ enum Error {
 /// What is renewed, where it goes, and who issues.
 #[derive(Debug)]
 pub struct Renewer<I> {
-    /// The identities to hold. Those missing in the wallet are asked for at once.
-    pub wanted: BTreeSet<Subject>,
+    /// The identities to hold. Those missing in the wallet are asked for at once; those no longer wanted are put away.
+    pub wanted: watch::Receiver<BTreeSet<Subject>>,
     /// The wallet of this process.
     pub wallets: Arc<watch::Sender<Arc<Wallet>>>,
     /// Where certificates are kept.
@@ -107,9 +107,10 @@ impl<I: Issuer> Renewer<I> {
     /// Renews for ever. Dropping the future ends it: what was issued and not kept yet is asked for again next time.
     pub async fn run(self) {
         let mut wallets = self.wallets.subscribe();
-        let mut tracks: Tracks =
-            self.wanted.iter().map(|subject| (subject.clone(), Track::default())).collect();
+        let mut wanted = self.wanted.clone();
+        let mut tracks = Tracks::new();
         loop {
+            self.want(&wanted.borrow_and_update(), &mut tracks);
             let wallet = wallets.borrow_and_update().clone();
             let now_ms = clock::wall_ms();
             follow(&mut tracks, &wallet, now_ms);
@@ -119,13 +120,32 @@ impl<I: Issuer> Renewer<I> {
                 let next_ms = tracks.values().map(|track| track.next_ms).min().unwrap_or(u64::MAX);
                 let wait =
                     Duration::from_millis(next_ms.saturating_sub(now_ms)).clamp(LOOK_LEAST, LOOK_EVERY);
-                // Whichever comes first; neither can fail, as a sender is held here.
-                let _changed = timeout(wait, wallets.changed()).await;
+                let change = async {
+                    tokio::select! {
+                        // It cannot fail, as a sender is held here.
+                        _ = wallets.changed() => {}
+                        // Once nobody is left to want anything else, what is wanted stays.
+                        Ok(()) = wanted.changed() => {}
+                    }
+                };
+                let _changed = timeout(wait, change).await;
                 continue;
             }
             let outcome = self.attempt(&due, &wallet, &mut tracks).await;
             settle(&mut tracks, &due, &wallet, outcome);
         }
+    }
+
+    /// Tracks what is wanted. What was wanted until now is not spoken for any more; it stays on disk.
+    fn want(&self, wanted: &BTreeSet<Subject>, tracks: &mut Tracks) {
+        tracks.retain(|subject, _| wanted.contains(subject));
+        for subject in wanted {
+            tracks.entry(subject.clone()).or_default();
+        }
+        update(&self.wallets, |mut wallet| {
+            wallet.svids.retain(|subject, _| wanted.contains(subject));
+            wallet
+        });
     }
 
     /// Asks for certificates, keeps them, and puts them into the wallet.

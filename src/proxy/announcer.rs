@@ -3,91 +3,148 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
+use crate::identity::wallet::Wallet;
 use crate::logic::compile::Policy;
 use crate::logic::resilience::probe::Health;
 use crate::model::endpoint::{Announcement, DEFAULT_WEIGHT};
+use crate::model::identity::Subject;
+use crate::model::name::{ServiceName, ZoneName};
 use crate::model::service::LocalService;
 use crate::model::service_spec::HealthCheck;
 use crate::net::task;
+use crate::proxy::bootstrap::Settings;
 use crate::proxy::prober;
 
 /// Health changes under way to the announcer; probes wait when it is behind.
 const CHANGES_MAX: usize = 64;
 
-/// A service's place in the list of local services, and what its probes say of it.
-type Change = (usize, bool);
+/// Time for neighbours to hear that something here is going, before it goes.
+pub(crate) const FAREWELL: Duration = Duration::from_millis(500);
 
-/// The probes under way: for each local service, the check they follow.
+/// An instance that runs here.
+type Instance = (ServiceName, SocketAddr);
+
+/// An instance, and what its probes say of it.
+type Change = (Instance, bool);
+
+/// The probes under way: for each instance that has one, the check it follows.
 struct Probes {
-    running: BTreeMap<usize, (HealthCheck, AbortHandle)>,
+    running: BTreeMap<Instance, (HealthCheck, AbortHandle)>,
     changes: mpsc::Sender<Change>,
 }
 
-/// Announces `services` through `announce`, again whenever a health check changes its mind or the policy changes the
-/// checks, until `policy` closes.
-pub(crate) async fn run(
-    services: Vec<LocalService>,
-    mut policy: watch::Receiver<Arc<Policy>>,
-    announce: impl Fn(Vec<Announcement>),
-) {
-    let (changes, mut changed) = mpsc::channel(CHANGES_MAX);
-    let mut probes = Probes { running: BTreeMap::new(), changes };
-    let mut healthy: BTreeMap<usize, bool> = BTreeMap::new();
-    loop {
-        let current = policy.borrow_and_update().clone();
-        for (index, service) in services.iter().enumerate() {
-            let wanted = current.health_check(&service.name);
-            probes.follow(index, service.addr, wanted);
-            match wanted {
-                None => drop(healthy.insert(index, true)),
-                // Not known to work until the first probe says so.
-                Some(_) => drop(healthy.entry(index).or_insert(false)),
+/// Keeps everyone informed of the services of this host.
+pub(crate) struct Announcer<E, A> {
+    /// Which services these are, and the failure domain; both may change.
+    pub(crate) settings: watch::Receiver<Settings>,
+    /// Which health checks they have.
+    pub(crate) policies: watch::Receiver<Arc<Policy>>,
+    /// An instance is announced once there is a certificate to answer with.
+    pub(crate) wallets: watch::Receiver<Arc<Wallet>>,
+    /// Puts a changed list of services in force on this host.
+    pub(crate) enforce: E,
+    /// Tells the other hosts.
+    pub(crate) announce: A,
+}
+
+impl<E: Fn(&[LocalService]), A: Fn(Option<ZoneName>, Vec<Announcement>)> Announcer<E, A> {
+    /// Announces the services, again whenever one is added, taken away, gets its certificate, or changes its health,
+    /// until the policies end.
+    pub(crate) async fn run(mut self) {
+        let (changes, mut changed) = mpsc::channel(CHANGES_MAX);
+        let mut probes = Probes { running: BTreeMap::new(), changes };
+        let mut healthy: BTreeMap<Instance, bool> = BTreeMap::new();
+        let mut services = self.settings.borrow().services.clone();
+        loop {
+            let settings = self.settings.borrow_and_update().clone();
+            if settings.services != services {
+                self.replace(&services, &settings, &healthy).await;
+                services = settings.services;
             }
-        }
-        announce(announcements(&services, &healthy));
-        tokio::select! {
-            change = policy.changed() => if change.is_err() { return },
-            change = changed.recv() => {
-                let Some((index, now)) = change else { return };
-                healthy.insert(index, now);
+            let policy = self.policies.borrow_and_update().clone();
+            probes.running.retain(|instance, (_, probe)| keep(&services, instance, probe));
+            healthy.retain(|instance, _| services.iter().any(|service| instance_of(service) == *instance));
+            for service in &services {
+                let wanted = policy.health_check(&service.name);
+                probes.follow(instance_of(service), wanted);
+                match wanted {
+                    None => drop(healthy.insert(instance_of(service), true)),
+                    // Not known to work until the first probe says so.
+                    Some(_) => drop(healthy.entry(instance_of(service)).or_insert(false)),
+                }
+            }
+            (self.announce)(settings.zone, announcements(self.proven(&services), &healthy));
+            tokio::select! {
+                change = self.policies.changed() => if change.is_err() { return },
+                Some((instance, now)) = changed.recv() => drop(healthy.insert(instance, now)),
+                Ok(()) = self.settings.changed() => {}
+                Ok(()) = self.wallets.changed() => {}
             }
         }
     }
+
+    /// Replaces the services: others hear first of what goes away, and only afterwards of what is new.
+    async fn replace(&self, old: &[LocalService], next: &Settings, healthy: &BTreeMap<Instance, bool>) {
+        let stay: Vec<_> = old.iter().filter(|service| next.services.contains(service)).cloned().collect();
+        if stay.len() < old.len() {
+            (self.announce)(next.zone.clone(), announcements(self.proven(&stay), healthy));
+            tokio::time::sleep(FAREWELL).await;
+        }
+        (self.enforce)(&next.services);
+    }
+
+    /// Returns the services that can prove who they are.
+    fn proven<'a>(&self, services: &'a [LocalService]) -> Vec<&'a LocalService> {
+        let wallet = self.wallets.borrow();
+        let held = |service: &&LocalService| wallet.svid(&Subject::Service(service.name.clone())).is_some();
+        services.iter().filter(held).collect()
+    }
 }
 
-fn announcements(services: &[LocalService], healthy: &BTreeMap<usize, bool>) -> Vec<Announcement> {
-    let mut announcements: Vec<_> = services
-        .iter()
-        .enumerate()
-        .map(|(index, service)| Announcement {
-            service: service.name.clone(),
-            port: service.addr.port(),
-            protocol: service.protocol,
-            weight: DEFAULT_WEIGHT,
-            healthy: healthy.get(&index).copied().unwrap_or(true),
-        })
-        .collect();
+fn instance_of(service: &LocalService) -> Instance {
+    (service.name.clone(), service.addr)
+}
+
+/// Returns whether a probe is still needed; ends it if not.
+fn keep(services: &[LocalService], instance: &Instance, probe: &AbortHandle) -> bool {
+    let kept = services.iter().any(|service| instance_of(service) == *instance);
+    if !kept {
+        probe.abort();
+    }
+    kept
+}
+
+fn announcements(services: Vec<&LocalService>, healthy: &BTreeMap<Instance, bool>) -> Vec<Announcement> {
+    let announcement = |service: &LocalService| Announcement {
+        service: service.name.clone(),
+        port: service.addr.port(),
+        protocol: service.protocol,
+        weight: DEFAULT_WEIGHT,
+        healthy: healthy.get(&instance_of(service)).copied().unwrap_or(true),
+    };
+    let mut announcements: Vec<_> = services.into_iter().map(announcement).collect();
     announcements.sort_by(|a, b| (&a.service, a.port).cmp(&(&b.service, b.port)));
     announcements
 }
 
 impl Probes {
-    /// Starts, keeps or ends the probe of one service, so that it follows `wanted`.
-    fn follow(&mut self, index: usize, addr: SocketAddr, wanted: Option<&HealthCheck>) {
-        if self.running.get(&index).map(|(check, _)| check) == wanted {
+    /// Starts, keeps or ends the probe of one instance, so that it follows `wanted`.
+    fn follow(&mut self, instance: Instance, wanted: Option<&HealthCheck>) {
+        if self.running.get(&instance).map(|(check, _)| check) == wanted {
             return;
         }
-        if let Some((_, old)) = self.running.remove(&index) {
+        if let Some((_, old)) = self.running.remove(&instance) {
             old.abort();
         }
         if let Some(check) = wanted {
-            let probe = watch_health(index, addr, check.clone(), self.changes.clone());
+            let probe = watch_health(instance.clone(), check.clone(), self.changes.clone());
             let handle = task::spawn("health-checks", probe).abort_handle();
-            self.running.insert(index, (check.clone(), handle));
+            self.running.insert(instance, (check.clone(), handle));
         }
     }
 }
@@ -99,7 +156,8 @@ impl Drop for Probes {
 }
 
 /// Probes one service for as long as somebody listens, and says when its health changes.
-async fn watch_health(index: usize, addr: SocketAddr, check: HealthCheck, changes: mpsc::Sender<Change>) {
+async fn watch_health(instance: Instance, check: HealthCheck, changes: mpsc::Sender<Change>) {
+    let addr = instance.1;
     let mut health = Health::default();
     loop {
         let outcome = prober::probe(addr, &check).await;
@@ -110,7 +168,7 @@ async fn watch_health(index: usize, addr: SocketAddr, check: HealthCheck, change
                 Err(error) if !health.is_healthy() => tracing::warn!(%addr, %error, "service is unhealthy"),
                 Ok(()) | Err(_) => tracing::info!(%addr, "service is healthy"),
             }
-            if changes.send((index, health.is_healthy())).await.is_err() {
+            if changes.send((instance.clone(), health.is_healthy())).await.is_err() {
                 return;
             }
         }

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::model::name::{NodeName, ZoneName};
 use crate::model::service::{LocalService, UpstreamPort};
 use crate::model::token::Token;
@@ -17,30 +19,37 @@ pub struct Options {
     pub join: Option<Token>,
     /// What this host is called in the mesh.
     pub node: NodeName,
-    /// The services that run here.
-    pub services: Vec<LocalService>,
     /// Local ports that lead to services elsewhere.
     pub upstreams: Vec<UpstreamPort>,
     /// Where applications send requests for the mesh.
     pub outbound: SocketAddr,
     /// Where other proxies reach this host: mutual TLS only.
     pub inbound: SocketAddr,
-    /// Where gossip listens, UDP and TCP.
-    pub gossip: SocketAddr,
+    /// Where gossip listens, UDP and TCP; `None` takes the usual port or the next that is free.
+    pub gossip: Option<SocketAddr>,
     /// Where the admin API listens; has no authentication, so loopback unless you know better.
     pub admin: SocketAddr,
     /// The address that other hosts reach this one at; found from the route to the control plane when absent.
     pub advertise: Option<IpAddr>,
-    /// The failure domain.
-    pub zone: Option<ZoneName>,
     /// Data-plane threads; at least 1.
     pub workers: usize,
     /// Whether TLS sessions are resumed; `false` makes every meshed TCP connection cost a full handshake.
     pub tls_reuse: bool,
-    /// How long running requests may take to end after SIGTERM.
-    pub drain: Duration,
     /// Where access records go.
     pub access_log: AccessLogTarget,
+    /// What may change while it runs.
+    pub settings: watch::Receiver<Settings>,
+}
+
+/// What a proxy can be told anew while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The services that run here.
+    pub services: Vec<LocalService>,
+    /// The failure domain.
+    pub zone: Option<ZoneName>,
+    /// How long running requests may take to end after SIGTERM.
+    pub drain: Duration,
 }
 
 /// Where access records go.

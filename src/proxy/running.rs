@@ -22,19 +22,21 @@ use crate::logic::compile::{Policy, Rulebook};
 use crate::logic::metric::report::Report;
 use crate::model::endpoint::{Announcement, Catalog, Role};
 use crate::model::identity::Subject;
-use crate::model::name::ServiceName;
+use crate::model::name::{NodeName, ServiceName, ZoneName};
+use crate::model::service::LocalService;
 use crate::model::snapshot::{GossipPass, Snapshot};
 use crate::model::token::Token;
 use crate::model::view::IdentityStatus;
 use crate::net::{clock, disk, interface, resolve, task};
 use crate::proxy::admin::{self, AdminHandles, Unready};
+use crate::proxy::announcer::{Announcer, FAREWELL};
 use crate::proxy::bootstrap::{AccessLogTarget, Options};
 use crate::proxy::membership::{self, ControlIssuer, Membership};
 use crate::proxy::reporter::{self, Delivery, Local, Sources};
 use crate::proxy::shared::Shared;
+use crate::proxy::subscriber;
 use crate::proxy::upstream::endpoint::now_ns;
 use crate::proxy::worker::{self, WorkerConfig, Workers};
-use crate::proxy::{announcer, subscriber};
 use crate::telemetry::access::{AccessLog, Target};
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metric::Registry;
@@ -48,8 +50,6 @@ const JOIN_MAX: Duration = Duration::from_mins(1);
 const JOIN_RETRY: Duration = Duration::from_secs(1);
 /// How long the start waits for the catalogue. A node whose neighbours are all away serves what it knows.
 const GOSSIP_MAX: Duration = Duration::from_secs(10);
-/// Time for neighbours to hear that this node drains, before its listeners close.
-const FAREWELL: Duration = Duration::from_millis(500);
 /// How soon a new member is on disk, so that a start without control plane finds it.
 const PEERS_KEPT_EVERY: Duration = Duration::from_secs(1);
 
@@ -66,10 +66,12 @@ pub enum Error {
     #[error(transparent)]
     Gossip(#[from] agent::Error),
     /// The data path did not start.
-    #[error(transparent)]
+    #[error("{0}{advice}", advice = advice(.0))]
     Workers(#[from] worker::Error),
     /// The admin address is taken, or not ours.
-    #[error("cannot listen on {addr} (admin): {source}")]
+    #[error(
+        "cannot listen on {addr} (admin): {source}; choose another address with --admin, or port 0 for a free one"
+    )]
     Admin {
         /// The address.
         addr: SocketAddr,
@@ -87,6 +89,16 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+}
+
+/// Says what to do about a data path that did not start.
+fn advice(error: &worker::Error) -> &'static str {
+    match error {
+        worker::Error::Listen { .. } => {
+            "; choose another address with --outbound, --inbound or --upstream, or port 0 for a free one"
+        }
+        worker::Error::Thread(_) => "",
+    }
 }
 
 /// Where a running proxy listens: the content of `addresses.json`.
@@ -117,7 +129,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
     let vault = Arc::new(Vault::open(&options.data_dir.join(STATE_DIR))?);
-    let subjects = subjects(&options);
+    let subjects = subjects(&options.node, &options.settings.borrow().services);
     let membership = enter(&options, &vault, &subjects).await?;
     let node = Node::start(&options, vault, membership, subjects).await?;
     let running = node.serve(&options, log).await?;
@@ -136,14 +148,15 @@ pub async fn run(
     tracing::info!("draining");
     // What is not there any more must not be connected to; its absence is no fault.
     let _ = std::fs::remove_file(&path);
-    running.stop(options.drain).await;
+    let grace = options.settings.borrow().drain;
+    running.stop(grace).await;
     Ok(())
 }
 
 /// Returns whom this host speaks for: itself and its services.
-fn subjects(options: &Options) -> BTreeSet<Subject> {
-    let services = options.services.iter().map(|service| Subject::Service(service.name.clone()));
-    services.chain([Subject::Node(options.node.clone())]).collect()
+fn subjects(node: &NodeName, services: &[LocalService]) -> BTreeSet<Subject> {
+    let services = services.iter().map(|service| Subject::Service(service.name.clone()));
+    services.chain([Subject::Node(node.clone())]).collect()
 }
 
 /// Finds the membership on disk, or joins with the token, trying again while no control plane answers.
@@ -185,7 +198,7 @@ struct Node {
     policies: watch::Sender<Arc<Policy>>,
     ready: watch::Sender<bool>,
     gossip_key: String,
-    subjects: BTreeSet<Subject>,
+    subjects: watch::Sender<BTreeSet<Subject>>,
     /// Where other hosts reach this one.
     advertise: IpAddr,
     started_ms: u64,
@@ -234,7 +247,7 @@ impl Node {
             policies: watch::Sender::new(Arc::new(policy)),
             ready: watch::Sender::new(false),
             gossip_key,
-            subjects,
+            subjects: watch::Sender::new(subjects),
             advertise,
             started_ms,
         })
@@ -246,7 +259,7 @@ impl Node {
         let access = access_log(&options.access_log).map_err(Error::AccessLog)?;
         let policy = self.policies.borrow().as_ref().clone();
         let shared = Shared::new(policy, self.wallets.subscribe(), registry.clone(), access.clone());
-        shared.set_locals(options.services.clone());
+        shared.set_locals(options.settings.borrow().services.clone());
         let refused = |source| Error::Admin { addr: options.admin, source };
         let admin = TcpListener::bind(options.admin).await.map_err(refused)?;
         let workers = Workers::start(WorkerConfig {
@@ -337,7 +350,7 @@ impl Node {
         let (client, vault) = (self.client.clone(), self.vault.clone());
         task::spawn("subscriber", subscriber::run(client.clone(), vault.clone(), self.snapshots.clone()));
         let renewer = Renewer {
-            wanted: self.subjects.clone(),
+            wanted: self.subjects.subscribe(),
             wallets: self.wallets.clone(),
             vault: vault.clone(),
             issuer: ControlIssuer {
@@ -366,15 +379,34 @@ impl Node {
             }
         });
         task::spawn("peers", keep_peers(self.agent.clone(), vault));
-        let agent = self.agent.clone();
-        let (zone, ip) = (options.zone.clone(), self.advertise);
-        let announce = move |services: Vec<Announcement>| {
-            let addr = SocketAddr::new(ip, inbound.port());
-            let said = Said { addr, zone: zone.clone(), build: BUILD.to_owned(), draining: false, services };
-            agent.announce(said);
+        task::spawn("announcer", self.announcer(shared, options, inbound).run());
+    }
+
+    /// Returns what tells gossip, and those here who need to know, which services run here.
+    fn announcer(
+        &self,
+        shared: &Arc<Shared>,
+        options: &Options,
+        inbound: SocketAddr,
+    ) -> Announcer<impl Fn(&[LocalService]) + use<>, impl Fn(Option<ZoneName>, Vec<Announcement>) + use<>>
+    {
+        let (shared, subjects) = (shared.clone(), self.subjects.clone());
+        let enforce = move |services: &[LocalService]| {
+            shared.set_locals(services.to_vec());
+            subjects.send_replace(self::subjects(&shared.node, services));
         };
-        let policies = self.policies.subscribe();
-        task::spawn("announcer", announcer::run(options.services.clone(), policies, announce));
+        let agent = self.agent.clone();
+        let addr = SocketAddr::new(self.advertise, inbound.port());
+        let announce = move |zone: Option<ZoneName>, services: Vec<Announcement>| {
+            agent.announce(Said { addr, zone, build: BUILD.to_owned(), draining: false, services });
+        };
+        Announcer {
+            settings: options.settings.clone(),
+            policies: self.policies.subscribe(),
+            wallets: self.wallets.subscribe(),
+            enforce,
+            announce,
+        }
     }
 }
 

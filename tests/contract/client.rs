@@ -28,7 +28,7 @@ fn options(dir: &Path) -> Options {
     Options {
         data_dir: dir.to_owned(),
         listen: any,
-        gossip: any,
+        gossip: Some(any),
         admin: any,
         advertise: None,
         trust_domain: None,

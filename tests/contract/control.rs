@@ -30,7 +30,7 @@ fn options(dir: &Path) -> Options {
     Options {
         data_dir: dir.to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
-        gossip: "127.0.0.1:0".parse().unwrap(),
+        gossip: Some("127.0.0.1:0".parse().unwrap()),
         admin: "127.0.0.1:0".parse().unwrap(),
         advertise: None,
         trust_domain: None,

@@ -86,6 +86,7 @@ impl Issuer for Clerk {
 struct World {
     office: Arc<Office>,
     wallets: Arc<watch::Sender<Arc<Wallet>>>,
+    want: watch::Sender<BTreeSet<Subject>>,
     vault: Arc<Vault>,
     statuses: watch::Receiver<Vec<IdentityStatus>>,
     running: tokio::task::JoinHandle<()>,
@@ -106,15 +107,16 @@ impl World {
         }
         let wallets = Arc::new(watch::Sender::new(Arc::new(wallet)));
         let (statuses, seen) = watch::channel(Vec::new());
+        let want = watch::Sender::new(wanted.iter().map(|id| subject(id)).collect::<BTreeSet<_>>());
         let renewer = Renewer {
-            wanted: wanted.iter().map(|id| subject(id)).collect::<BTreeSet<_>>(),
+            wanted: want.subscribe(),
             wallets: wallets.clone(),
             vault: vault.clone(),
             issuer: Clerk(office.clone()),
             statuses,
         };
         let running = tokio::spawn(renewer.run());
-        Self { office: office.clone(), wallets, vault, statuses: seen, running, _dir: dir }
+        Self { office: office.clone(), wallets, want, vault, statuses: seen, running, _dir: dir }
     }
 
     fn serial(&self, id: &str) -> Option<String> {
@@ -223,4 +225,20 @@ async fn one_that_is_refused_does_not_hold_back_the_others() {
     let held: Vec<Subject> = world.wallets.borrow().svids.keys().cloned().collect();
     assert_eq!(held, [subject("web"), subject("node/host-1")]);
     assert!(world.office.asked().len() >= 3);
+}
+
+#[tokio::test]
+async fn what_is_wanted_anew_is_asked_for_and_what_is_not_any_more_is_put_away() {
+    let office = Office::new(&[]);
+    let world = World::begin(&office, &[], &["web", "node/host-1"]);
+    world.until(|wallet| wallet.svids.len() == 2).await;
+    let node = world.serial("node/host-1");
+
+    world.want.send_replace([subject("api"), subject("node/host-1")].into());
+    world.until(|wallet| wallet.svid(&subject("api")).is_some()).await;
+
+    let held: Vec<Subject> = world.wallets.borrow().svids.keys().cloned().collect();
+    assert_eq!(held, [subject("api"), subject("node/host-1")]);
+    assert_eq!(world.serial("node/host-1"), node);
+    assert_eq!(office.asked(), [vec!["web.default", "node/host-1"], vec!["api.default"]]);
 }

@@ -8,7 +8,7 @@ use rustix::process::{Signal, kill_process};
 
 use crate::stage::mesh::Mesh;
 use crate::stage::peer;
-use crate::stage::place::Place;
+use crate::stage::place::{Network, Place};
 use crate::stage::process::{Process, run, run_with, status_of};
 use crate::stage::program;
 use crate::stage::wait::{seconds, until};
@@ -130,6 +130,77 @@ fn a_hangup_reads_the_file_again_and_a_mistake_in_it_changes_nothing() {
 }
 
 #[test]
+fn a_hangup_of_a_proxy_changes_its_services_and_names_what_needs_a_restart() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let page = |name: &str| peer::nginx(&here, mesh.folder(), name);
+    let (first, second) = (page("first"), page("second"));
+    let file = mesh.folder().join("proxy.yaml");
+    let write = |services: &[String], more: &str| {
+        fs::write(&file, format!("service: [{}]\n{more}\n", services.join(", "))).unwrap();
+    };
+    let (web, api) = (format!("web={}", first.port), format!("api={}", second.port));
+    write(&[web.clone()], "workers: 1");
+    let token = mesh.token(&[]);
+    let server = mesh.proxy(&here, "server").join(&token).flag("--config", file.to_str().unwrap()).start();
+    let client = mesh.proxy(&here, "client").join(&token).start();
+    client.reaches("web");
+    let said = |part: &str| {
+        until(&format!("it says '{part}'"), seconds(20), || {
+            server.process.log().contains(part).then_some(())
+        });
+    };
+
+    write(&[web, api.clone()], "workers: 2");
+    kill_process(server.process.pid(), Signal::HUP).unwrap();
+    said("only after a restart key=\"workers\"");
+    client.reaches("api");
+    client.reaches("web");
+
+    write(&[api], "workers: 1");
+    kill_process(server.process.pid(), Signal::HUP).unwrap();
+    until("web is gone", seconds(20), || (client.quick_status("web") == Some(404)).then_some(()));
+    client.reaches("api");
+}
+
+#[test]
+fn control_and_proxy_share_a_host_with_all_their_defaults() {
+    let network = Network::new(1);
+    let host = network.host(1);
+    let folder = tempfile::tempdir().unwrap();
+    let start = |name: &str, flags: &[&str]| {
+        let mut command = Command::new(program::mesh());
+        command.arg(name).arg("--data-dir").arg(folder.path().join(name)).args(flags);
+        command.env("HOME", folder.path());
+        Process::start(&host, folder.path(), name, command)
+    };
+    let socket = folder.path().join("control/control.sock");
+    let client = |arguments: &[&str]| {
+        run_with(&host, seconds(20), program::mesh(), arguments, |command| {
+            command.env("MESH_CONTROL", format!("unix://{}", socket.display()));
+        })
+    };
+    let serving = |process: &mut Process, port: u16| {
+        until("it is ready", seconds(20), || {
+            process.assert_alive();
+            let admin = (std::net::Ipv4Addr::LOCALHOST, port).into();
+            (status_of(&host, admin, "localhost", "/readyz") == Some(200)).then_some(())
+        });
+    };
+
+    let mut control = start("control", &[]);
+    serving(&mut control, 7440);
+    let token = client(&["token", "create"]).ok();
+    let mut proxy = start("proxy", &["--join", token.trim()]);
+    serving(&mut proxy, 15_000);
+
+    assert!(proxy.log().contains("usual=7946 port=7947"), "{}", proxy.log());
+    let addresses = fs::read_to_string(folder.path().join("proxy/addresses.json")).unwrap();
+    assert!(addresses.contains(r#""gossip":"0.0.0.0:7947""#), "{addresses}");
+    client(&["check", "--wait", "20s"]).ok();
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let here = Place::here();
     let folder = tempfile::tempdir().unwrap();
@@ -147,6 +218,11 @@ fn a_port_in_use_is_named() {
 
     assert_eq!(refused.code, Some(1), "{}", refused.err);
     assert!(refused.err.contains(&address), "{}", refused.err);
+
+    let flags = ["control", "--listen", "127.0.0.1:0", "--gossip", &address, "--admin", "127.0.0.1:0"];
+    let data = ["--data-dir", data.to_str().unwrap()];
+    let refused = run(&here, seconds(10), program::mesh(), &[&flags[..], &data].concat()).failed(1);
+    assert!(refused.contains(&address) && refused.contains("--gossip"), "{refused}");
 }
 
 #[test]
@@ -169,6 +245,36 @@ fn the_demo_shows_a_shop_with_mutual_tls_everywhere_and_leaves_nothing() {
         assert!(out.contains(service), "{service} is missing in:\n{out}");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "files are left");
+}
+
+#[test]
+fn a_demo_that_is_told_to_end_leaves_no_process_and_no_file() {
+    let here = Place::here();
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+        let folder = tempfile::tempdir().unwrap();
+        let files = folder.path().join("files");
+        fs::create_dir(&files).unwrap();
+        let mut command = Command::new(program::mesh());
+        command.args(["demo", "--headless", "--duration", "1h"]);
+        command.env("TMPDIR", &files).env("HOME", folder.path());
+        let mut demo = Process::start(&here, folder.path(), "demo", command);
+        let running = || processes_with(&files.display().to_string());
+        until("half of its processes run", seconds(30), || (running() > 4).then_some(()));
+
+        kill_process(demo.pid(), signal).unwrap();
+        let status = until("it ends", seconds(20), || demo.ended());
+
+        assert!(status.success(), "{signal:?}: {status}\n{}", demo.log());
+        assert_eq!(running(), 0, "{signal:?}: processes are left");
+        assert_eq!(fs::read_dir(&files).unwrap().count(), 0, "{signal:?}: files are left");
+    }
+}
+
+/// Returns how many processes have this text in their command line.
+fn processes_with(text: &str) -> usize {
+    let pids = fs::read_dir("/proc").unwrap().flatten();
+    let lines = pids.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).contains(text)).count()
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn start(authority: &Authority, name: &str, keys: GossipKeys, seeds: &[SocketAdd
     Agent::start(Config {
         node,
         role: Role::Proxy,
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         advertise: IpAddr::V4(Ipv4Addr::LOCALHOST),
         epoch_ms: clock::wall_ms(),
         keys,
