@@ -4,21 +4,22 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::api::client::Client;
+use crate::api::client::{Client, Error};
 use crate::cli::exit::{Exit, refuse};
+use crate::cli::selection::{self, Selection};
 use crate::cli::{apply, manifest, output};
 use crate::model::name::DEFAULT_NAMESPACE;
-use crate::model::resource::{Key, Kind};
+use crate::model::resource::Key;
+
+/// The status of an answer about what is not there.
+const NOT_FOUND: u16 = 404;
 
 /// Flags of `mesh delete`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DeleteArgs {
-    /// A kind, such as httproutes or intentions, or KIND/NAME
-    #[arg(value_name = "KIND[/NAME]", required_unless_present = "files", conflicts_with = "files")]
-    kind: Option<String>,
-    /// The names
-    #[arg(value_name = "NAME")]
-    names: Vec<String>,
+    /// What to delete: KIND NAME… or KIND/NAME…, of the kinds httproute, intention and service
+    #[arg(value_name = "KIND[/NAME] [NAME]", required_unless_present = "files", conflicts_with = "files")]
+    objects: Vec<String>,
     /// The namespace
     #[arg(short, long, env = "MESH_NAMESPACE", default_value = DEFAULT_NAMESPACE)]
     namespace: String,
@@ -27,32 +28,40 @@ pub(crate) struct DeleteArgs {
     files: Vec<PathBuf>,
 }
 
-/// Deletes the objects, in order. The first that cannot be deleted ends it.
+/// Deletes the objects, in order. One that is not there does not hold up the others.
 ///
 /// # Errors
-/// When there is no such object, or the control plane cannot be reached.
+/// When the control plane cannot be reached or refuses. What was printed is deleted.
 pub(crate) async fn run(args: DeleteArgs, client: &Client) -> anyhow::Result<Exit> {
+    let mut exit = Exit::Done;
     for key in keys(&args)? {
-        let result = client.delete_resource(key.kind, &key.namespace, &key.name).await?;
-        output::line(&format!("{} deleted (r{})", apply::name(&key), result.revision))?;
-        result.warnings.iter().for_each(|warning| output::warn(warning));
+        match client.delete_resource(key.kind, &key.namespace, &key.name).await {
+            Ok(result) => {
+                output::line(&format!("{} deleted (r{})", apply::name(&key), result.revision))?;
+                result.warnings.iter().for_each(|warning| output::warn(warning));
+            }
+            Err(Error::Problem(problem)) if problem.status == NOT_FOUND => {
+                output::error(&anyhow::Error::from(Error::Problem(problem)));
+                exit = Exit::NotFound;
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 fn keys(args: &DeleteArgs) -> anyhow::Result<Vec<Key>> {
-    let Some(kind) = &args.kind else {
+    if args.objects.is_empty() {
         let manifests = manifest::read(&args.files)?;
         return Ok(manifests.objects.iter().map(|(resource, _)| resource.key()).collect());
-    };
-    let (kind, first) = match kind.split_once('/') {
-        Some((kind, name)) => (kind, Some(name.to_owned())),
-        None => (kind.as_str(), None),
-    };
-    let kind: Kind = kind.parse().map_err(|text: String| refuse(Exit::Usage, text))?;
-    let names: Vec<_> = first.into_iter().chain(args.names.iter().cloned()).collect();
-    if names.is_empty() {
-        return Err(refuse(Exit::Usage, format!("name what to delete: mesh delete {} NAME", kind.plural())));
     }
-    Ok(names.into_iter().map(|name| Key { kind, namespace: args.namespace.clone(), name }).collect())
+    let mut keys = Vec::new();
+    for Selection { kind, names } in selection::parse(&args.objects)? {
+        if names.is_empty() {
+            let text = format!("name what to delete: mesh delete {} NAME", kind.plural());
+            return Err(refuse(Exit::Usage, text));
+        }
+        keys.extend(names.into_iter().map(|name| Key { kind, namespace: args.namespace.clone(), name }));
+    }
+    Ok(keys)
 }

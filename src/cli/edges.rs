@@ -93,49 +93,18 @@ fn row(edge: &EdgeView) -> Row {
 }
 
 fn table(rows: &[Row], wide: bool) -> Table {
-    let mut headers = vec![
-        "source",
-        "destination",
-        "protocol",
-        "secured",
-        ">success",
-        ">rps",
-        ">latency_p50",
-        ">latency_p95",
-        ">latency_p99",
-        ">tcp_conn",
-    ];
-    if wide {
-        headers.extend([">bytes/sec", ">denied/sec", ">retries/sec", ">requests", ">failures"]);
-    }
-    let mut table = Table::new(&headers);
-    for row in rows {
-        let protocol = match row.protocol {
-            EdgeProtocol::Http => "http",
-            EdgeProtocol::Grpc => "grpc",
-            EdgeProtocol::Tcp => "tcp",
-        };
-        let secured = if row.mtls { Cell::new("√", Tone::Good) } else { Cell::new("×", Tone::Bad) };
-        let mut cells: Vec<Cell> = vec![
-            row.source.to_string().into(),
-            row.destination.to_string().into(),
-            protocol.into(),
-            secured,
-            traffic::success(&row.traffic),
-            traffic::rate(row.requests_per_second).into(),
-        ];
-        cells.extend(traffic::latency(row.traffic.latency_ms));
-        cells.push(row.connections_open.to_string().into());
-        if wide {
-            cells.push(traffic::bytes(row.traffic.bytes_per_second).into());
-            cells.push(traffic::rate(row.traffic.denied_per_second).into());
-            cells.push(traffic::rate(row.traffic.retries_per_second).into());
-            cells.push(row.requests_total.to_string().into());
-            cells.push(row.failures_total.to_string().into());
-        }
-        table.row(cells);
-    }
-    table
+    let headers = ["source", "destination", "protocol", "secured"];
+    traffic::table((&headers, cells), rows, |row| &row.traffic, wide)
+}
+
+fn cells(row: &Row) -> Vec<Cell> {
+    let protocol = match row.protocol {
+        EdgeProtocol::Http => "http",
+        EdgeProtocol::Grpc => "grpc",
+        EdgeProtocol::Tcp => "tcp",
+    };
+    let secured = if row.mtls { Cell::new("√", Tone::Good) } else { Cell::new("×", Tone::Bad) };
+    vec![row.source.to_string().into(), row.destination.to_string().into(), protocol.into(), secured]
 }
 
 #[cfg(test)]

@@ -7,48 +7,20 @@ use crate::api::client::Client;
 use crate::cli::apply;
 use crate::cli::exit::{Exit, refuse};
 use crate::cli::output::{self, Cell, Format, Table};
+use crate::cli::selection::{self, Selection};
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::resource::{Kind, Resource};
 use crate::net::clock;
 
-/// Which objects a command speaks of.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Selection {
-    /// A kind, such as httproutes or intentions, or KIND/NAME
-    #[arg(value_name = "KIND[/NAME]")]
-    pub(crate) kind: String,
-    /// The object's name; all of the kind when absent
-    pub(crate) name: Option<String>,
-    /// The namespace
-    #[arg(short, long, env = "MESH_NAMESPACE", default_value = DEFAULT_NAMESPACE)]
-    pub(crate) namespace: String,
-}
-
-impl Selection {
-    /// Returns the kind and the name, however they were written.
-    ///
-    /// # Errors
-    /// When there is no such kind, or the name is given twice.
-    pub(crate) fn parse(&self) -> anyhow::Result<(Kind, Option<&str>)> {
-        let (kind, name) = match self.kind.split_once('/') {
-            Some((kind, name)) => (kind, Some(name)),
-            None => (self.kind.as_str(), None),
-        };
-        let kind = kind.parse().map_err(|text: String| refuse(Exit::Usage, text))?;
-        match (name, self.name.as_deref()) {
-            (Some(_), Some(_)) => {
-                Err(refuse(Exit::Usage, "give the name once: KIND/NAME or KIND NAME".to_owned()))
-            }
-            (one, other) => Ok((kind, one.or(other))),
-        }
-    }
-}
-
 /// Flags of `mesh get`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct GetArgs {
-    #[command(flatten)]
-    selection: Selection,
+    /// What to show: a kind (httproutes, intentions or services) and, for some of them, names; or KIND/NAME
+    #[arg(value_name = "KIND[/NAME] [NAME]", required = true)]
+    objects: Vec<String>,
+    /// The namespace
+    #[arg(short, long, env = "MESH_NAMESPACE", default_value = DEFAULT_NAMESPACE)]
+    namespace: String,
     /// Objects of every namespace
     #[arg(short = 'A', long)]
     all_namespaces: bool,
@@ -65,39 +37,54 @@ pub(crate) struct GetArgs {
 /// # Errors
 /// When there is no such object, or the control plane cannot be reached.
 pub(crate) async fn run(args: GetArgs, client: &Client) -> anyhow::Result<Exit> {
-    let (kind, name) = args.selection.parse()?;
-    let namespace = &args.selection.namespace;
+    let Selection { kind, names } = selection::parse_one(&args.objects)?;
+    let namespace = &args.namespace;
     let wanted = |resource: &Resource| {
         let metadata = resource.metadata();
         (args.all_namespaces || metadata.namespace == *namespace)
-            && name.is_none_or(|name| metadata.name == name)
+            && (names.is_empty() || names.contains(&metadata.name))
     };
     let list = client.list_resources(kind).await?;
     let items: Vec<_> = list.items.into_iter().filter(|resource| wanted(resource)).collect();
-    if let (true, Some(name), false) = (items.is_empty(), name, args.watch) {
+    let missing = names.iter().find(|name| items.iter().all(|item| item.metadata().name != **name));
+    if let (Some(name), false) = (missing, args.watch) {
         let text =
             format!("there is no {kind} '{name}' in namespace {namespace}; see 'mesh get {}'", kind.plural());
         return Err(refuse(Exit::NotFound, text));
     }
-    print(&args, &items)?;
+    let single = names.len() == 1;
+    if items.is_empty() && matches!(args.output, Format::Table | Format::Wide) {
+        let place =
+            if args.all_namespaces { "any namespace".to_owned() } else { format!("namespace {namespace}") };
+        output::note(&format!("no {kind} objects in {place}{}", elsewhere(kind)));
+    } else {
+        print(args.output, single, &items)?;
+    }
     if args.watch {
         let mut changes = client.watch_resources(kind, list.revision).await?;
         while let Some(event) = changes.next().await {
             let event = event?;
             if wanted(&event.object) {
-                print(&args, std::slice::from_ref(&event.object))?;
+                print(args.output, single, std::slice::from_ref(&event.object))?;
             }
         }
     }
     Ok(Exit::Done)
 }
 
-fn print(args: &GetArgs, items: &[Resource]) -> anyhow::Result<()> {
-    let single = args.selection.name.is_some() || args.selection.kind.contains('/');
-    match (args.output, items) {
+/// Returns where to find what people may have meant.
+fn elsewhere(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Service => "; the services that run in the mesh are shown by 'mesh stat'",
+        Kind::HttpRoute | Kind::Intention => "",
+    }
+}
+
+fn print(format: Format, single: bool, items: &[Resource]) -> anyhow::Result<()> {
+    match (format, items) {
         (Format::Json, [one]) if single => output::json(one)?,
         (Format::Yaml, [one]) if single => output::yaml(one)?,
-        _ => output::list(args.output, items, |wide| table(items, wide), |item| apply::name(&item.key()))?,
+        _ => output::list(format, items, |wide| table(items, wide), |item| apply::name(&item.key()))?,
     }
     Ok(())
 }
@@ -161,8 +148,12 @@ fn subject(resource: &Resource) -> String {
 /// Flags of `mesh describe`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DescribeArgs {
-    #[command(flatten)]
-    selection: Selection,
+    /// Which object: KIND NAME or KIND/NAME, of the kinds httproute, intention and service
+    #[arg(value_name = "KIND[/NAME] [NAME]", required = true)]
+    objects: Vec<String>,
+    /// The namespace
+    #[arg(short, long, env = "MESH_NAMESPACE", default_value = DEFAULT_NAMESPACE)]
+    namespace: String,
 }
 
 /// Prints one object with where the proxies stand with it.
@@ -170,11 +161,11 @@ pub(crate) struct DescribeArgs {
 /// # Errors
 /// When there is no such object, or the control plane cannot be reached.
 pub(crate) async fn describe(args: DescribeArgs, client: &Client) -> anyhow::Result<Exit> {
-    let (kind, name) = args.selection.parse()?;
-    let Some(name) = name else {
-        return Err(refuse(Exit::Usage, "describe needs a name: mesh describe KIND NAME".to_owned()));
+    let Selection { kind, names } = selection::parse_one(&args.objects)?;
+    let [name] = names.as_slice() else {
+        return Err(refuse(Exit::Usage, "describe takes one name: mesh describe KIND NAME".to_owned()));
     };
-    let resource = client.get_resource(kind, &args.selection.namespace, name).await?;
+    let resource = client.get_resource(kind, &args.namespace, name).await?;
     output::yaml(&resource)?;
     let revision = resource.metadata().resource_version.as_deref().and_then(|text| text.parse().ok());
     let view = client.view().await?;

@@ -5,6 +5,7 @@ pub(crate) mod exit;
 mod data_dir;
 mod config_file;
 pub mod manifest;
+mod selection;
 pub(crate) mod traffic;
 pub(crate) mod stat;
 pub(crate) mod edges;

@@ -98,38 +98,10 @@ fn row(service: &ServiceView) -> Row {
 }
 
 fn table(rows: &[Row], wide: bool) -> Table {
-    let mut headers = vec![
-        "name",
-        ">meshed",
-        ">success",
-        ">rps",
-        ">latency_p50",
-        ">latency_p95",
-        ">latency_p99",
-        ">tcp_conn",
-    ];
-    if wide {
-        headers.extend([">bytes/sec", ">denied/sec", ">retries/sec", ">requests", ">failures"]);
-    }
-    let mut table = Table::new(&headers);
-    for row in rows {
-        let meshed = if row.instances_ready < row.instances { Tone::Warning } else { Tone::Plain };
-        let mut cells: Vec<Cell> = vec![
-            row.name.to_string().into(),
-            Cell::new(format!("{}/{}", row.instances_ready, row.instances), meshed),
-            traffic::success(&row.traffic),
-            traffic::rate(row.requests_per_second).into(),
-        ];
-        cells.extend(traffic::latency(row.traffic.latency_ms));
-        cells.push(row.connections_open.to_string().into());
-        if wide {
-            cells.push(traffic::bytes(row.bytes_per_second).into());
-            cells.push(traffic::rate(row.denied_per_second).into());
-            cells.push(traffic::rate(row.retries_per_second).into());
-            cells.push(row.requests_total.to_string().into());
-            cells.push(row.failures_total.to_string().into());
-        }
-        table.row(cells);
-    }
-    table
+    traffic::table((&["name", ">meshed"], cells), rows, |row| &row.traffic, wide)
+}
+
+fn cells(row: &Row) -> Vec<Cell> {
+    let meshed = if row.instances_ready < row.instances { Tone::Warning } else { Tone::Plain };
+    vec![row.name.to_string().into(), Cell::new(format!("{}/{}", row.instances_ready, row.instances), meshed)]
 }

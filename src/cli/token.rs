@@ -48,10 +48,10 @@ struct CreateArgs {
     #[arg(long = "service", value_name = "NAME[.NAMESPACE]")]
     services: Vec<ServiceName>,
     /// How many hosts may join with it
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_USES)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_USES, value_parser = clap::value_parser!(u32).range(1..))]
     uses: u32,
-    /// For how long
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
+    /// For how long: 90s, 24h, 7d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = life)]
     ttl: Duration,
     /// Print the whole line to run on the other host
     #[arg(long)]
@@ -59,6 +59,11 @@ struct CreateArgs {
     /// How to print: the token alone, or all that is known of it
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+}
+
+fn life(text: &str) -> Result<Duration, String> {
+    let life = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if life < Duration::from_secs(1) { Err("a second at least".to_owned()) } else { Ok(life) }
 }
 
 fn role(text: &str) -> Result<Role, String> {

@@ -28,8 +28,41 @@ impl From<LatencyView> for Percentiles {
     }
 }
 
+/// Headers of the columns of traffic, and of those more that a wide table has.
+const HEADERS: [&str; 6] = [">success", ">rps", ">latency_p50", ">latency_p95", ">latency_p99", ">tcp_conn"];
+const WIDE_HEADERS: [&str; 5] = [">bytes/sec", ">denied/sec", ">retries/sec", ">requests", ">failures"];
+
+/// Returns the table of `rows`: first what each is, under `headers`, then its traffic.
+pub(crate) fn table<R>(
+    (headers, what): (&[&'static str], impl Fn(&R) -> Vec<Cell>),
+    rows: &[R],
+    traffic: impl Fn(&R) -> &TrafficView,
+    wide: bool,
+) -> Table {
+    let more: &[&'static str] = if wide { &WIDE_HEADERS } else { &[] };
+    let mut table = Table::new(&[headers, &HEADERS, more].concat());
+    for row in rows {
+        table.row([what(row), cells(traffic(row), wide)].concat());
+    }
+    table
+}
+
+fn cells(traffic: &TrafficView, wide: bool) -> Vec<Cell> {
+    let mut cells = vec![success(traffic), rate(traffic.requests_per_second).into()];
+    cells.extend(latency(traffic.latency_ms));
+    cells.push(traffic.connections_open.to_string().into());
+    if wide {
+        cells.push(bytes(traffic.bytes_per_second).into());
+        cells.push(rate(traffic.denied_per_second).into());
+        cells.push(rate(traffic.retries_per_second).into());
+        cells.push(traffic.requests_total.to_string().into());
+        cells.push(traffic.failures_total.to_string().into());
+    }
+    cells
+}
+
 /// Returns the share of success; nothing where no request ended.
-pub(crate) fn success(traffic: &TrafficView) -> Cell {
+fn success(traffic: &TrafficView) -> Cell {
     if traffic.requests_per_second <= 0.0 {
         return Cell::default();
     }
@@ -42,7 +75,7 @@ pub(crate) fn success(traffic: &TrafficView) -> Cell {
 }
 
 /// Returns a rate in as few digits as say something.
-pub(crate) fn rate(per_second: f64) -> String {
+fn rate(per_second: f64) -> String {
     match per_second {
         rate if rate >= 100.0 => format!("{rate:.0}"),
         rate => format!("{rate:.1}"),
@@ -50,7 +83,7 @@ pub(crate) fn rate(per_second: f64) -> String {
 }
 
 /// Returns the three percentiles; nothing without a sample.
-pub(crate) fn latency(latency: LatencyView) -> [Cell; 3] {
+fn latency(latency: LatencyView) -> [Cell; 3] {
     [latency.p50, latency.p95, latency.p99].map(|ms| ms.map(duration).unwrap_or_default().into())
 }
 
@@ -65,7 +98,7 @@ fn duration(ms: f64) -> String {
 }
 
 /// Returns bytes per second with a decimal unit.
-pub(crate) fn bytes(per_second: f64) -> String {
+fn bytes(per_second: f64) -> String {
     let units = ["B/s", "kB/s", "MB/s", "GB/s", "TB/s"];
     let mut value = per_second;
     let mut unit = units[0];

@@ -10,10 +10,8 @@ use crate::top::health::{Status, judge_instance};
 use crate::top::history::Series;
 use crate::top::target::{EdgeId, Target};
 use crate::top::theme::Role;
-use crate::top::view::events;
-use crate::top::widget::table::{
-    Cell, Column, Listing, Rank, Width, percentile, rate, success, traffic_facts, unwanted,
-};
+use crate::top::view::{events, traffic};
+use crate::top::widget::table::{Cell, Column, Listing, Rank, Width, success, traffic_facts, unwanted};
 use crate::top::widget::{heat, spark};
 
 /// The table of edges.
@@ -64,15 +62,6 @@ fn facts(edge: &EdgeView) -> Facts {
     facts
 }
 
-/// Returns retries as a share of requests.
-pub fn retry_share(traffic: &TrafficView) -> Cell {
-    if traffic.requests_per_second <= 0.0 || traffic.retries_per_second <= 0.0 {
-        return Cell::new("0%", Role::Dim);
-    }
-    let share = traffic.retries_per_second / traffic.requests_per_second * 100.0;
-    Cell::new(format!("{:.0}%", share.min(999.0).ceil()), if share >= 10.0 { Role::Warn } else { Role::Text })
-}
-
 static COLUMNS: &[Column<EdgeView>] = &[
     Column {
         title: "SOURCE→DESTINATION",
@@ -88,46 +77,11 @@ static COLUMNS: &[Column<EdgeView>] = &[
         },
         rank: Some(|_, edge| Rank::Text(name(edge))),
     },
-    Column {
-        title: "OK%",
-        width: Width::Fixed(7),
-        right: true,
-        drop: 1,
-        cell: |scene, edge, _| success(&edge.traffic, scene.edge_status(edge)),
-        rank: Some(|_, edge| Rank::Number(1.0 - edge.traffic.success_rate)),
-    },
-    Column {
-        title: "RPS",
-        width: Width::Fixed(7),
-        right: true,
-        drop: 2,
-        cell: |_, edge, _| rate(edge.traffic.requests_per_second),
-        rank: Some(|_, edge| Rank::Number(edge.traffic.requests_per_second)),
-    },
-    Column {
-        title: "P50",
-        width: Width::Fixed(8),
-        right: true,
-        drop: 5,
-        cell: |_, edge, _| percentile(&edge.traffic, edge.traffic.latency_ms.p50),
-        rank: Some(|_, edge| Rank::Number(edge.traffic.latency_ms.p50.unwrap_or(-1.0))),
-    },
-    Column {
-        title: "P95",
-        width: Width::Fixed(8),
-        right: true,
-        drop: 6,
-        cell: |_, edge, _| percentile(&edge.traffic, edge.traffic.latency_ms.p95),
-        rank: Some(|_, edge| Rank::Number(edge.traffic.latency_ms.p95.unwrap_or(-1.0))),
-    },
-    Column {
-        title: "P99",
-        width: Width::Fixed(8),
-        right: true,
-        drop: 3,
-        cell: |_, edge, _| percentile(&edge.traffic, edge.traffic.latency_ms.p99),
-        rank: Some(|_, edge| Rank::Number(edge.traffic.latency_ms.p99.unwrap_or(-1.0))),
-    },
+    traffic::ok(),
+    traffic::rps(),
+    traffic::p50(),
+    traffic::p95(),
+    traffic::p99(),
     Column {
         title: "MTLS",
         width: Width::Fixed(6),
@@ -144,14 +98,7 @@ static COLUMNS: &[Column<EdgeView>] = &[
         cell: |_, edge, _| Cell::new(protocol(edge.protocol), Role::Dim),
         rank: Some(|_, edge| Rank::Text(protocol(edge.protocol).to_owned())),
     },
-    Column {
-        title: "RETRY",
-        width: Width::Fixed(7),
-        right: true,
-        drop: 8,
-        cell: |_, edge, _| retry_share(&edge.traffic),
-        rank: Some(|_, edge| Rank::Number(edge.traffic.retries_per_second)),
-    },
+    traffic::retries(8),
     Column {
         title: "DENY/m",
         width: Width::Fixed(8),

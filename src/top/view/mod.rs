@@ -1,5 +1,6 @@
 //! The views, in tab order: a new one is a new file and one entry in [`VIEWS`].
 
+pub mod traffic;
 pub mod events;
 pub mod edges;
 pub mod services;

@@ -7,15 +7,13 @@ use crate::model::view::{EdgeView, InstanceView, RouteView, ServiceView};
 use crate::top::canvas::{Canvas, Scene, View};
 use crate::top::filter::Facts;
 use crate::top::format;
-use crate::top::health::judge;
 use crate::top::history::Series;
 use crate::top::target::Target;
 use crate::top::theme::Role;
-use crate::top::view::edges::{self, draw_instances, impact, retry_share, write_traffic};
+use crate::top::view::edges::{self, draw_instances, impact, write_traffic};
 use crate::top::view::events;
-use crate::top::widget::table::{
-    Cell, Column, Listing, Rank, Width, percentile, rate, success, traffic_facts, unwanted,
-};
+use crate::top::view::traffic::{self, Flow as _};
+use crate::top::widget::table::{Cell, Column, Listing, Rank, Width, traffic_facts, unwanted};
 use crate::top::widget::{heat, spark};
 
 /// The table of services.
@@ -46,46 +44,11 @@ static COLUMNS: &[Column<ServiceView>] = &[
         cell: |_, service, _| Cell::new(format::service(&service.name), Role::Text),
         rank: Some(|_, service| Rank::Text(format::service(&service.name))),
     },
-    Column {
-        title: "OK%",
-        width: Width::Fixed(7),
-        right: true,
-        drop: 1,
-        cell: |scene, service, _| success(&service.traffic, scene.service_status(service)),
-        rank: Some(|_, service| Rank::Number(1.0 - service.traffic.success_rate)),
-    },
-    Column {
-        title: "RPS",
-        width: Width::Fixed(7),
-        right: true,
-        drop: 2,
-        cell: |_, service, _| rate(service.traffic.requests_per_second),
-        rank: Some(|_, service| Rank::Number(service.traffic.requests_per_second)),
-    },
-    Column {
-        title: "P50",
-        width: Width::Fixed(8),
-        right: true,
-        drop: 5,
-        cell: |_, service, _| percentile(&service.traffic, service.traffic.latency_ms.p50),
-        rank: Some(|_, service| Rank::Number(service.traffic.latency_ms.p50.unwrap_or(-1.0))),
-    },
-    Column {
-        title: "P95",
-        width: Width::Fixed(8),
-        right: true,
-        drop: 6,
-        cell: |_, service, _| percentile(&service.traffic, service.traffic.latency_ms.p95),
-        rank: Some(|_, service| Rank::Number(service.traffic.latency_ms.p95.unwrap_or(-1.0))),
-    },
-    Column {
-        title: "P99",
-        width: Width::Fixed(8),
-        right: true,
-        drop: 3,
-        cell: |_, service, _| percentile(&service.traffic, service.traffic.latency_ms.p99),
-        rank: Some(|_, service| Rank::Number(service.traffic.latency_ms.p99.unwrap_or(-1.0))),
-    },
+    traffic::ok(),
+    traffic::rps(),
+    traffic::p50(),
+    traffic::p95(),
+    traffic::p99(),
     Column {
         title: "INST",
         width: Width::Fixed(6),
@@ -102,14 +65,7 @@ static COLUMNS: &[Column<ServiceView>] = &[
         cell: |_, service, _| unwanted(service.traffic.failures_per_second, Role::Text),
         rank: Some(|_, service| Rank::Number(service.traffic.failures_per_second)),
     },
-    Column {
-        title: "RETRY",
-        width: Width::Fixed(7),
-        right: true,
-        drop: 9,
-        cell: |_, service, _| retry_share(&service.traffic),
-        rank: Some(|_, service| Rank::Number(service.traffic.retries_per_second)),
-    },
+    traffic::retries(9),
     Column {
         title: "TREND",
         width: Width::Rest(14),
@@ -145,54 +101,12 @@ static ROUTES: &[Column<RouteView>] = &[
         },
         rank: None,
     },
-    Column {
-        title: "OK%",
-        width: Width::Fixed(7),
-        right: true,
-        drop: 1,
-        cell: |_, route, _| success(&route.traffic, judge(&route.traffic, None)),
-        rank: None,
-    },
-    Column {
-        title: "RPS",
-        width: Width::Fixed(7),
-        right: true,
-        drop: 2,
-        cell: |_, route, _| rate(route.traffic.requests_per_second),
-        rank: None,
-    },
-    Column {
-        title: "P50",
-        width: Width::Fixed(8),
-        right: true,
-        drop: 5,
-        cell: |_, route, _| percentile(&route.traffic, route.traffic.latency_ms.p50),
-        rank: None,
-    },
-    Column {
-        title: "P95",
-        width: Width::Fixed(8),
-        right: true,
-        drop: 6,
-        cell: |_, route, _| percentile(&route.traffic, route.traffic.latency_ms.p95),
-        rank: None,
-    },
-    Column {
-        title: "P99",
-        width: Width::Fixed(8),
-        right: true,
-        drop: 3,
-        cell: |_, route, _| percentile(&route.traffic, route.traffic.latency_ms.p99),
-        rank: None,
-    },
-    Column {
-        title: "RETRY",
-        width: Width::Fixed(7),
-        right: true,
-        drop: 7,
-        cell: |_, route, _| retry_share(&route.traffic),
-        rank: None,
-    },
+    traffic::ok(),
+    traffic::rps(),
+    traffic::p50(),
+    traffic::p95(),
+    traffic::p99(),
+    traffic::retries(7),
 ];
 
 /// The view.
@@ -391,7 +305,7 @@ fn draw_routes(scene: &Scene<'_>, service: &ServiceView, canvas: &mut Canvas<'_>
     let listing: Listing<RouteView> = Listing {
         columns: ROUTES,
         id: |route| Target::Line(route.route.len()),
-        status: |_, route| judge(&route.traffic, None),
+        status: |scene, route| route.status(scene),
         facts: |_| Facts::default(),
         impact: |_, _| 0.0,
         quiet: false,
