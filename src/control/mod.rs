@@ -90,6 +90,11 @@ pub enum Error {
     /// The disk failed under way. What was acknowledged is on it.
     #[error("the store cannot be written any more: see the log; start again once the disk works")]
     StoreFailed,
+    /// The gossip thread ended by itself, by a bug.
+    #[error(
+        "gossip has stopped, so that this control plane would not see the mesh any more: the log says why; start it again"
+    )]
+    GossipEnded,
 }
 
 /// The sockets, bound.
@@ -146,6 +151,7 @@ pub async fn run(
     let outcome = tokio::select! {
         () = shutdown => Ok(()),
         () = store_failed(plane) => Err(Error::StoreFailed),
+        () = running.voice.failed() => Err(Error::GossipEnded),
     };
     for file in [path, options.data_dir.join(SOCKET_FILE)] {
         let _absent = std::fs::remove_file(file);

@@ -227,6 +227,16 @@ impl Voice {
         }
     }
 
+    /// Ends when the gossip has ended without having been told to.
+    pub async fn failed(&self) {
+        let mut failed = None;
+        self.with_agent(|agent| failed = Some(agent.failed()));
+        match failed {
+            Some(failed) => failed.await,
+            None => std::future::pending().await,
+        }
+    }
+
     fn repass(&self, plane: &Plane) -> Result<(), Error> {
         let pass = plane.authority.pass(&plane.node, &self.key, clock::wall_ms())?;
         self.with_agent(|agent| agent.repass(pass));
@@ -259,14 +269,18 @@ impl Voice {
     }
 }
 
-/// Gives the gossip every new ring of keys, and changes the ring when that is due.
+/// Gives the gossip every new ring of keys and list of the banned, and changes the ring when that is due.
 pub async fn relay(plane: Arc<Plane>, voice: Arc<Voice>) {
     let mut snapshots = plane.publisher.watch();
     let mut ticks = tokio::time::interval(KEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let keys = snapshots.borrow_and_update().snapshot.gossip.clone();
-        voice.with_agent(|agent| agent.rekey(GossipKeys { seeds: Vec::new(), ..keys }));
+        let snapshot = snapshots.borrow_and_update().snapshot.clone();
+        let keys = GossipKeys { seeds: Vec::new(), ..snapshot.gossip.clone() };
+        voice.with_agent(|agent| {
+            agent.rekey(keys);
+            agent.ban(snapshot.banned.iter().cloned().collect());
+        });
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() { return },
             _ = ticks.tick() => {

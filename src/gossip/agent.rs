@@ -2,6 +2,7 @@
 //!
 //! It runs on a thread of its own, so that a busy data plane cannot make its neighbours look dead.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -165,15 +166,25 @@ impl Agent {
         let (role, seeds) = (config.role, config.seeds);
         let speaker = Speaker { node, role, trust_domain, seeds, credential, seal, checker, cluster };
 
-        let (catalog_tx, catalog) = watch::channel(Arc::new(speaker.cluster.view()));
+        let view = speaker.cluster.view();
+        let wishes = Wishes { said: None, keys, pass, roots, banned: BTreeSet::new(), leave: false };
+        Self::begin(local_addr, view, wishes, move |ends| voice::speak(speaker, ends, udp, tcp))
+    }
+
+    /// Starts the thread, which does what `speak` does.
+    fn begin(
+        local_addr: SocketAddr,
+        view: Catalog,
+        wishes: Wishes,
+        speak: impl FnOnce(Ends) + Send + 'static,
+    ) -> Result<Self, Error> {
+        let (catalog_tx, catalog) = watch::channel(Arc::new(view));
         let (status_tx, status) = watch::channel(Status::default());
-        let (wishes, wished) = watch::channel(Wishes { said: None, keys, pass, roots, leave: false });
+        let (wishes, wished) = watch::channel(wishes);
         let tally = Arc::new(Tally::default());
         let ends = Ends { wishes: wished, catalog: catalog_tx, status: status_tx, tally: Arc::clone(&tally) };
-        std::thread::Builder::new()
-            .name("gossip".to_owned())
-            .spawn(move || voice::speak(speaker, ends, udp, tcp))
-            .map_err(Error::Thread)?;
+        let thread = std::thread::Builder::new().name("gossip".to_owned());
+        thread.spawn(move || speak(ends)).map_err(Error::Thread)?;
         Ok(Self { local_addr, wishes, catalog, status, tally })
     }
 
@@ -223,6 +234,29 @@ impl Agent {
         });
     }
 
+    /// Hears nothing of these nodes any more, and leaves them out of the catalogue, whatever they still say.
+    pub fn ban(&self, banned: BTreeSet<NodeName>) {
+        self.wishes.send_if_modified(|wishes| {
+            let changed = wishes.banned != banned;
+            wishes.banned = banned;
+            changed
+        });
+    }
+
+    /// Ends when the thread has ended without having been told to: this node hears nothing any more, so that the process
+    /// should be started again.
+    pub fn failed(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (mut status, wishes) = (self.status.clone(), self.wishes.subscribe());
+        async move {
+            // An error is a thread that panicked: it took the other end with it.
+            let _panicked = status.wait_for(|status| status.left).await.is_err();
+            let told = wishes.borrow().leave;
+            if told {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Returns the gossip addresses of the members that are there, to be kept for the next start. Sorted.
     pub fn peers(&self) -> Vec<SocketAddr> {
         self.status.borrow().peers.clone()
@@ -254,5 +288,60 @@ impl Agent {
         self.wishes.send_modify(|wishes| wishes.leave = true);
         let mut status = self.status.clone();
         let _late = tokio::time::timeout(LEAVE_MAX, status.wait_for(|status| status.left)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use crate::gossip::agent::{Agent, DEFAULT_LISTEN};
+    use crate::gossip::voice::{Ends, Wishes};
+    use crate::model::endpoint::Catalog;
+    use crate::model::snapshot::{GossipKeys, GossipPass};
+
+    fn begin(speak: impl FnOnce(Ends) + Send + 'static) -> Agent {
+        let pass = GossipPass {
+            node: "host-1".parse().unwrap(),
+            key: String::new(),
+            not_after_ms: 0,
+            signature: String::new(),
+            issuer: String::new(),
+        };
+        let keys = GossipKeys { ring: Vec::new(), seeds: Vec::new() };
+        let wishes = Wishes { said: None, keys, pass, roots: Vec::new(), banned: [].into(), leave: false };
+        Agent::begin(DEFAULT_LISTEN, Catalog::default(), wishes, speak).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_panics_has_failed() {
+        let agent = begin(|_| panic!("as a bug would"));
+
+        timeout(Duration::from_secs(10), agent.failed()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_gives_up_has_failed() {
+        let agent = begin(|ends| ends.status.send_modify(|status| status.left = true));
+
+        timeout(Duration::from_secs(10), agent.failed()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_leaves_when_it_is_told_to_has_not_failed() {
+        let agent = begin(|mut ends| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(ends.wishes.wait_for(|wishes| wishes.leave)).unwrap();
+            ends.status.send_modify(|status| status.left = true);
+        });
+        let failed = tokio::spawn(agent.failed());
+
+        agent.leave().await;
+        tokio::task::yield_now().await;
+
+        assert!(!failed.is_finished());
+        failed.abort();
     }
 }

@@ -164,6 +164,7 @@ pub struct Checker {
     roots: Vec<Vec<u8>>,
     issuers: BTreeMap<[u8; 16], Issuer>,
     genuine: BTreeSet<[u8; 32]>,
+    banned: BTreeSet<NodeName>,
 }
 
 #[derive(Debug)]
@@ -188,6 +189,16 @@ impl Checker {
         }
     }
 
+    /// Believes nothing that these nodes say of themselves, until told otherwise.
+    pub fn ban(&mut self, banned: BTreeSet<NodeName>) {
+        self.banned = banned;
+    }
+
+    /// Returns the nodes that are not believed.
+    pub fn banned(&self) -> &BTreeSet<NodeName> {
+        &self.banned
+    }
+
     /// Returns the intermediates known (DER).
     pub fn issuers(&self) -> Vec<Vec<u8>> {
         self.issuers.values().map(|issuer| issuer.der.clone()).collect()
@@ -209,6 +220,9 @@ impl Checker {
 
     /// Returns whether `signed` was said by `node`. `now_ms` is the time of day.
     pub fn check(&mut self, signed: &Signed, node: &NodeName, now_ms: u64) -> Verdict {
+        if self.banned.contains(node) {
+            return Verdict::Forged;
+        }
         let message = pass_message(node, &signed.key, signed.not_after_ms);
         let mut all = message.clone();
         all.extend_from_slice(&signed.issuer);

@@ -1,6 +1,6 @@
 //! The thread of gossip: carries packets and exchanges between the sockets and the machine in `logic::gossip::cluster`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -63,6 +63,7 @@ pub(crate) struct Wishes {
     pub(crate) keys: GossipKeys,
     pub(crate) pass: GossipPass,
     pub(crate) roots: Vec<Vec<u8>>,
+    pub(crate) banned: BTreeSet<NodeName>,
     pub(crate) leave: bool,
 }
 
@@ -126,6 +127,8 @@ struct Voice {
     /// From where those come that this node answers; one entry for each.
     answering: RefCell<Vec<IpAddr>>,
     tally: Arc<Tally>,
+    /// Whether the catalogue must be told again though nothing in it has changed: others are left out of it.
+    tell_again: Cell<bool>,
     /// Wakes the loop after an exchange.
     changed: Notify,
 }
@@ -160,6 +163,7 @@ async fn run(speaker: Speaker, ends: &mut Ends, udp: UdpSocket, tcp: TcpListener
         asking: RefCell::default(),
         answering: RefCell::default(),
         tally: Arc::clone(&ends.tally),
+        tell_again: Cell::new(false),
         changed: Notify::new(),
         done: RefCell::new(done.clone()),
     });
@@ -218,7 +222,10 @@ impl Voice {
         while let Some(with) = speaker.cluster.poll_exchange() {
             self.ask(with);
         }
-        if let Some(catalog) = speaker.cluster.poll_catalog(now) {
+        let again = self.tell_again.take();
+        let catalog = speaker.cluster.poll_catalog(now).or_else(|| again.then(|| speaker.cluster.view()));
+        if let Some(mut catalog) = catalog {
+            catalog.members.retain(|node, _| !speaker.checker.banned().contains(node));
             ends.catalog.send_replace(Arc::new(catalog));
             let peers = speaker.cluster.peers();
             ends.status.send_if_modified(|status| {
@@ -275,6 +282,10 @@ impl Voice {
             if wishes.roots != done.roots {
                 speaker.checker.trust(wishes.roots.clone(), clock::wall_ms());
                 speaker.checker.admit(speaker.credential.issuer(), clock::wall_ms());
+            }
+            if wishes.banned != done.banned {
+                speaker.checker.ban(wishes.banned.clone());
+                self.tell_again.set(true);
             }
             if wishes.pass != done.pass {
                 match speaker.credential.renew(&speaker.node, &wishes.pass) {

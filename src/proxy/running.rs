@@ -81,6 +81,11 @@ pub enum Error {
     /// The access log cannot be written.
     #[error("the access log cannot be written: {0}")]
     AccessLog(#[source] io::Error),
+    /// The gossip thread ended by itself, by a bug.
+    #[error(
+        "gossip has stopped, so that this proxy would not hear of other hosts any more: the log says why; start it again"
+    )]
+    GossipEnded,
     /// The file that says where it listens cannot be written.
     #[error("{path} cannot be written: {source}")]
     Addresses {
@@ -144,13 +149,17 @@ pub async fn run(
     tracing::info!(outbound = %running.addresses.outbound, inbound = %running.addresses.inbound, "serving");
     started(&running.addresses);
 
-    shutdown.await;
+    let failed = running.node.agent.failed();
+    let outcome = tokio::select! {
+        () = shutdown => Ok(()),
+        () = failed => Err(Error::GossipEnded),
+    };
     tracing::info!("draining");
     // What is not there any more must not be connected to; its absence is no fault.
     let _ = std::fs::remove_file(&path);
     let grace = options.settings.borrow().drain;
     running.stop(grace).await;
-    Ok(())
+    outcome
 }
 
 /// Returns whom this host speaks for: itself and its services.
@@ -170,10 +179,14 @@ async fn enter(
     }
     let token: &Token = options.join.as_ref().ok_or(membership::Error::NoToken)?;
     let deadline = clock::now() + JOIN_MAX;
+    let mut told = None;
     loop {
         match Membership::join(vault, &options.node, subjects, token).await {
             Err(membership::Error::Join(client::Error::Unreachable(reason))) if clock::now() < deadline => {
-                tracing::warn!(%reason, "cannot join yet");
+                if told.as_ref() != Some(&reason) {
+                    tracing::warn!(%reason, patience = ?JOIN_MAX, "cannot join yet; trying again");
+                }
+                told = Some(reason);
                 sleep(JOIN_RETRY).await;
             }
             Ok(joined) => {
@@ -230,6 +243,7 @@ impl Node {
             seeds: Vec::new(),
             known_peers: membership::peers(&vault)?,
         })?;
+        agent.ban(snapshot.banned.iter().cloned().collect());
         let wallets = Arc::new(watch::Sender::new(Arc::new(membership.wallet()?)));
         let controls = watch::Sender::new(snapshot.controls.clone());
         let source = Subject::Node(membership.node.clone());
@@ -479,6 +493,7 @@ impl Assembler {
             Err(error) => tracing::error!(%error, "the bundle cannot be read; the one before stays in force"),
         }
         self.agent.rekey(snapshot.gossip.clone());
+        self.agent.ban(snapshot.banned.iter().cloned().collect());
         self.controls.send_if_modified(|controls| {
             let changed = *controls != snapshot.controls;
             controls.clone_from(&snapshot.controls);

@@ -186,6 +186,35 @@ async fn a_crash_a_good_bye_and_a_return_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_banned_node_is_left_out_at_once_whatever_it_says_until_the_ban_is_taken_back() {
+    let authority = Authority::new();
+    let a = start(&authority, "a", keys(&[1]), &[]);
+    let b = start(&authority, "b", keys(&[1]), &[a.local_addr()]);
+    let c = start(&authority, "c", keys(&[1]), &[a.local_addr()]);
+    for agent in [&a, &b, &c] {
+        agent.announce(said(1));
+    }
+    sees(&a, "all", |catalog| services(catalog, "b") == 1 && services(catalog, "c") == 1).await;
+    sees(&b, "c", |catalog| services(catalog, "c") == 1).await;
+
+    for agent in [&a, &b] {
+        agent.ban(["c".parse().unwrap()].into());
+        sees(agent, "no c", |catalog| state(catalog, "c").is_none() && services(catalog, "b") == 1).await;
+    }
+    c.announce(said(2));
+    b.announce(said(3));
+    let seen = sees(&a, "what b said after c", |catalog| services(catalog, "b") == 3).await;
+    assert_eq!(state(&seen, "c"), None);
+
+    for agent in [&a, &b] {
+        agent.ban([].into());
+        sees(agent, "c again", |catalog| services(catalog, "c") > 0).await;
+    }
+    c.announce(said(4));
+    sees(&a, "what c says now", |catalog| services(catalog, "c") == 4).await;
+}
+
+#[tokio::test]
 async fn keys_are_replaced_without_anyone_being_missed() {
     let authority = Authority::new();
     let a = start(&authority, "a", keys(&[1]), &[]);

@@ -338,7 +338,9 @@ pub enum Refusal {
     )]
     NameTaken(NodeName),
     /// It never joined, or was forgotten.
-    #[error("there is no node {0} in this mesh: join with a token")]
+    #[error(
+        "there is no node {0} in this mesh: 'mesh top --view nodes' shows those that are; a new one joins with a token"
+    )]
     UnknownNode(NodeName),
     /// The control plane cannot be put out by itself.
     #[error("node {0} runs the control plane")]
