@@ -187,7 +187,7 @@ fetch() {
             ;;
         *://*) fail "--from $from: only https:// is safe to install from" ;;
         *)
-            [ -f "$from/SHA256SUMS" ] || fail "--from $from: there is no SHA256SUMS in it"
+            [ -f "$from/SHA256SUMS" ] || fail "--from $from: there is no SHA256SUMS in it; beside the program: sha256sum mesh > SHA256SUMS"
             pick "$from/SHA256SUMS"
             [ -f "$from/$name" ] || fail "--from $from: SHA256SUMS names '$name', which is not there"
             cp "$from/$name" "$work/mesh"

@@ -18,3 +18,4 @@ mod manifest;
 mod api;
 mod screens;
 mod control;
+mod failures;
