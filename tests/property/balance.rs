@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use mesh::logic::balance::ewma::{DEFAULT_NS, Ewma};
+use mesh::logic::balance::ewma::Ewma;
 use mesh::logic::balance::pick::{Candidate, Draw, pick_two_choices};
 use mesh::model::endpoint::Standing;
 use proptest::prelude::*;
@@ -139,5 +139,36 @@ fn an_estimate_halves_as_tower_would() {
     let after = ewma.observe(50_000_000, 1_000_000_000);
     assert!((after.estimate_ns - (100e6 * tenth + 50e6 * (1.0 - tenth))).abs() < 1.0);
     assert!((ewma.project(10_000_000_000) - 100e6 / std::f64::consts::E).abs() < 1.0);
-    assert!((Ewma::new(5).project(5) - DEFAULT_NS).abs() < f64::EPSILON);
+}
+
+#[test]
+fn a_new_endpoint_is_called_within_a_few_sequential_calls() {
+    let mut estimates =
+        [Ewma::new(0).observe(2_000_000, 0), Ewma::new(0).observe(2_000_000, 0), Ewma::new(0)];
+    let mut first = None;
+    for call in 0..20u64 {
+        let now = call * 10_000_000;
+        let pool = estimates.map(|ewma| Candidate { latency_ns: ewma.project(now), ..READY });
+        let picked = pick_two_choices(pool.as_slice(), Draw(call), &[]).unwrap();
+        if picked == 2 {
+            first = first.or(Some(call));
+        }
+        estimates[picked] = estimates[picked].observe(2_000_000, now);
+    }
+
+    assert!(first.is_some_and(|call| call < 8), "first called at {first:?}");
+}
+
+#[test]
+fn a_new_endpoint_is_not_flooded_before_its_first_answer() {
+    let mut pending = [0u32; 4];
+    for draw in 0..400 {
+        let latency = |index: usize| if index == 3 { 0.0 } else { 50e6 };
+        let pool: Vec<_> = (0..4)
+            .map(|index| Candidate { pending: pending[index], latency_ns: latency(index), ..READY })
+            .collect();
+        pending[pick_two_choices(pool.as_slice(), Draw(draw), &[]).unwrap()] += 1;
+    }
+
+    assert!(pending[3] <= 110, "{pending:?}");
 }

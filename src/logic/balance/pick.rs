@@ -1,5 +1,5 @@
-//! Two random choices (Mitzenmacher 2001, "The Power of Two Choices in Randomized Load Balancing"): of two endpoints drawn
-//! at random, the one with the lower cost takes the call. The cost is Linkerd's: expected latency × (pending calls + 1).
+//! Picking an endpoint: two random choices (Mitzenmacher 2001, "The Power of Two Choices in Randomized Load Balancing"), or
+//! one. Of two endpoints drawn at random, the one with the lower cost takes the call.
 //!
 //! Around that, in this order: endpoints of weight 0 never take a call; those that fail lately are avoided, those that
 //! this request has tried are passed over, and worse [`Standing`]s wait until no better one is left. Each of the three is
@@ -11,6 +11,8 @@ use crate::model::endpoint::Standing;
 
 /// Draws after which an endpoint of the best class is looked for by walking through all.
 const DRAWS_MAX: usize = 16;
+/// The share of a pool's member that takes all it is picked for ([`Pool::share`]).
+pub const WHOLE: u32 = 1_024;
 
 /// What is known of one endpoint at the moment of picking.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,18 +21,33 @@ pub struct Candidate {
     pub weight: u32,
     /// Calls under way to it from this proxy.
     pub pending: u32,
-    /// Latency to expect, nanoseconds ([`crate::logic::balance::ewma::Ewma::project`]).
+    /// Latency to expect, nanoseconds ([`crate::logic::balance::ewma::Ewma::project`]); 0 when it was never called.
     pub latency_ns: f64,
     /// How willing it is.
     pub standing: Standing,
-    /// Whether it is avoided for having failed ([`crate::logic::resilience::avoid::Avoidance::avoided`]).
+    /// Whether it is avoided for having failed (`logic::resilience::avoid`, `logic::resilience::outlier`).
     pub avoided: bool,
 }
 
 impl Candidate {
-    /// Returns what one more call would cost there: expected latency × (pending calls + 1). Lower is better.
+    /// Returns what one more call would cost there: expected latency × (pending calls + 1), Linkerd's. Lower is better.
     pub fn cost(&self) -> f64 {
         self.latency_ns * (f64::from(self.pending) + 1.0)
+    }
+
+    /// Orders by cost. One that was never called is taken to be as fast as the other, and goes first where that leaves
+    /// both equal: so it is tried soon, but never flooded.
+    pub fn by_expectation(&self, other: &Self) -> Ordering {
+        let unknown = |one: &Self| one.latency_ns <= 0.0;
+        if unknown(self) || unknown(other) {
+            return self.by_pending(other).then(unknown(other).cmp(&unknown(self)));
+        }
+        self.cost().total_cmp(&other.cost())
+    }
+
+    /// Orders by calls under way.
+    pub fn by_pending(&self, other: &Self) -> Ordering {
+        self.pending.cmp(&other.pending)
     }
 }
 
@@ -43,6 +60,16 @@ pub trait Pool {
     /// Returns what is known of all their weights.
     fn weights(&self) -> Weights {
         Weights::of((0..self.len()).map(|index| self.candidate(index).weight))
+    }
+    /// Returns by which index one is known outside of this pool, and in the lists of those that were tried.
+    fn id(&self, index: usize) -> usize {
+        index
+    }
+    /// Returns which part of the calls it is picked for one takes, up to [`WHOLE`]
+    /// (`logic::balance::slow_start`).
+    fn share(&self, index: usize) -> u32 {
+        let _ = index;
+        WHOLE
     }
     /// Returns whether there are none.
     fn is_empty(&self) -> bool {
@@ -57,6 +84,38 @@ impl Pool for [Candidate] {
 
     fn candidate(&self, index: usize) -> Candidate {
         self[index]
+    }
+}
+
+/// Some endpoints of a pool, as a pool. Those that are not in it are simply not there.
+pub struct Part<'a, P: ?Sized> {
+    /// The whole.
+    pub pool: &'a P,
+    /// Which of it, by index.
+    pub members: &'a [u32],
+    /// What is known of their weights.
+    pub weights: Weights,
+}
+
+impl<P: Pool + ?Sized> Pool for Part<'_, P> {
+    fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    fn candidate(&self, index: usize) -> Candidate {
+        self.pool.candidate(self.members[index] as usize)
+    }
+
+    fn weights(&self) -> Weights {
+        self.weights
+    }
+
+    fn id(&self, index: usize) -> usize {
+        self.pool.id(self.members[index] as usize)
+    }
+
+    fn share(&self, index: usize) -> u32 {
+        self.pool.share(self.members[index] as usize)
     }
 }
 
@@ -87,8 +146,8 @@ impl Weights {
 pub struct Draw(pub u64);
 
 impl Draw {
-    /// Returns the next of the numbers that grow out of the draw (`SplitMix64`, Steele, Lea and Flood 2014).
-    fn next(&mut self) -> u64 {
+    /// Returns the next of the numbers that grow out of the draw, uniform over all of `u64` (`SplitMix64`, Steele, Lea and Flood 2014).
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -96,9 +155,9 @@ impl Draw {
         z ^ (z >> 31)
     }
 
-    /// Returns a number below `bound`.
-    fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    /// Returns a number below `bound`; 0 for a bound of 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64
     }
 }
 
@@ -106,34 +165,80 @@ impl Draw {
 type Reluctance = (bool, bool, Standing);
 const EAGER: Reluctance = (false, false, Standing::Ready);
 
-/// Picks an endpoint for a call that has tried those at `tried` already. O(1) while most endpoints are ready, else O(n).
+/// Picks the endpoint that is expected to answer sooner of two ("peak EWMA"), for a call that has tried those at `tried`
+/// already. O(1) while most endpoints are ready, else O(n).
 ///
 /// With equal weights two different endpoints are compared. With different weights each of the two is drawn in
 /// proportion to its weight and may be the same one twice: two different ones would make the weights of a pair moot.
 ///
 /// Returns `None` when no endpoint has weight.
-pub fn pick_two_choices<P: Pool + ?Sized>(pool: &P, mut draw: Draw, tried: &[usize]) -> Option<usize> {
+pub fn pick_two_choices<P: Pool + ?Sized>(pool: &P, draw: Draw, tried: &[usize]) -> Option<usize> {
+    pick_better(pool, draw, tried, Candidate::by_expectation)
+}
+
+/// Picks the endpoint with fewer calls under way of two ("least request"); otherwise as [`pick_two_choices`].
+pub fn pick_least_request<P: Pool + ?Sized>(pool: &P, draw: Draw, tried: &[usize]) -> Option<usize> {
+    pick_better(pool, draw, tried, Candidate::by_pending)
+}
+
+/// Picks any endpoint of the best class, in proportion to its weight; otherwise as [`pick_two_choices`].
+pub fn pick_random<P: Pool + ?Sized>(pool: &P, mut draw: Draw, tried: &[usize]) -> Option<usize> {
     if pool.is_empty() {
         return None;
     }
     let weights = pool.weights();
-    let (first, second) = match draw_eager(pool, weights, &mut draw, tried) {
+    let eager = (0..DRAWS_MAX).find_map(|_| draw_eager(pool, weights, &mut draw, tried));
+    eager.or_else(|| draw_best(pool, None, &mut draw, tried).map(|(index, _)| index))
+}
+
+/// Returns whether nothing speaks against an endpoint for a call that has tried those at `tried` already.
+pub fn is_eager<P: Pool + ?Sized>(pool: &P, index: usize, tried: &[usize]) -> bool {
+    let candidate = pool.candidate(index);
+    candidate.weight > 0 && reluctance(pool.id(index), &candidate, tried) == EAGER
+}
+
+fn pick_better<P: Pool + ?Sized>(
+    pool: &P,
+    mut draw: Draw,
+    tried: &[usize],
+    order: fn(&Candidate, &Candidate) -> Ordering,
+) -> Option<usize> {
+    if pool.is_empty() {
+        return None;
+    }
+    let weights = pool.weights();
+    let (first, second) = match draw_eager_pair(pool, weights, &mut draw, tried) {
         Some(pair) => pair,
-        None => draw_best(pool, weights, &mut draw, tried)?,
+        None => draw_best_pair(pool, weights, &mut draw, tried)?,
     };
-    let (one, other) = (pool.candidate(first), pool.candidate(second));
-    match one.cost().total_cmp(&other.cost()) {
+    match order(&pool.candidate(first), &pool.candidate(second)) {
         Ordering::Less | Ordering::Equal => Some(first),
         Ordering::Greater => Some(second),
     }
 }
 
-fn reluctance(index: usize, candidate: &Candidate, tried: &[usize]) -> Reluctance {
-    (candidate.avoided, tried.contains(&index), candidate.standing)
+fn reluctance(id: usize, candidate: &Candidate, tried: &[usize]) -> Reluctance {
+    (candidate.avoided, tried.contains(&id), candidate.standing)
+}
+
+/// Draws one endpoint; `None` when something speaks against it, or its weight does.
+fn draw_eager<P: Pool + ?Sized>(
+    pool: &P,
+    weights: Weights,
+    draw: &mut Draw,
+    tried: &[usize],
+) -> Option<usize> {
+    let index = draw.below(pool.len() as u64) as usize;
+    let candidate = pool.candidate(index);
+    if candidate.weight == 0 || reluctance(pool.id(index), &candidate, tried) != EAGER {
+        return None;
+    }
+    let light = !weights.uniform && draw.below(u64::from(weights.heaviest)) >= u64::from(candidate.weight);
+    (!light).then_some(index)
 }
 
 /// Draws two endpoints that nothing speaks against, without looking at the others; `None` when luck runs out.
-fn draw_eager<P: Pool + ?Sized>(
+fn draw_eager_pair<P: Pool + ?Sized>(
     pool: &P,
     weights: Weights,
     draw: &mut Draw,
@@ -141,14 +246,7 @@ fn draw_eager<P: Pool + ?Sized>(
 ) -> Option<(usize, usize)> {
     let mut first = None;
     for _ in 0..DRAWS_MAX {
-        let index = draw.below(pool.len() as u64) as usize;
-        let candidate = pool.candidate(index);
-        if reluctance(index, &candidate, tried) != EAGER || candidate.weight == 0 {
-            continue;
-        }
-        if !weights.uniform && draw.below(u64::from(weights.heaviest)) >= u64::from(candidate.weight) {
-            continue;
-        }
+        let Some(index) = draw_eager(pool, weights, draw, tried) else { continue };
         match first {
             None => first = Some(index),
             Some(known) if known == index && weights.uniform => {}
@@ -159,39 +257,44 @@ fn draw_eager<P: Pool + ?Sized>(
 }
 
 /// Draws two endpoints of the least reluctant class by walking through all; the same twice when it has only one.
-fn draw_best<P: Pool + ?Sized>(
+fn draw_best_pair<P: Pool + ?Sized>(
     pool: &P,
     weights: Weights,
     draw: &mut Draw,
     tried: &[usize],
 ) -> Option<(usize, usize)> {
-    let willing = || {
-        (0..pool.len())
-            .map(|index| (index, pool.candidate(index)))
-            .filter(|(_, candidate)| candidate.weight > 0)
-    };
-    // The class is looked for first and remembered: what atomics say may change from one look to the next.
-    let best = willing().map(|(index, candidate)| reluctance(index, &candidate, tried)).min()?;
-    let class: Vec<(usize, u64)> = willing()
-        .filter(|(index, candidate)| reluctance(*index, candidate, tried) == best)
-        .map(|(index, candidate)| (index, u64::from(candidate.weight)))
-        .collect();
-    let first = weighted(&class, None, draw).or_else(|| willing().next().map(|(index, _)| index))?;
+    let (first, class) = draw_best(pool, None, draw, tried)?;
     let except = weights.uniform.then_some(first);
-    let second = weighted(&class, except, draw).unwrap_or(first);
-    Some((first, second))
+    let second = draw_best(pool, except, draw, tried).filter(|(_, other)| *other == class);
+    Some((first, second.map_or(first, |(index, _)| index)))
 }
 
-/// Draws one of `class` in proportion to its weight, leaving out `except`; `None` when nothing is left.
-fn weighted(class: &[(usize, u64)], except: Option<usize>, draw: &mut Draw) -> Option<usize> {
-    let left = || class.iter().filter(|(index, _)| Some(*index) != except);
-    let total = left().map(|(_, weight)| weight).sum();
-    let mut point = draw.below(total);
-    for (index, weight) in left() {
-        if point < *weight {
-            return Some(*index);
+/// Draws one endpoint of the least reluctant class in proportion to its weight, leaving out `except`, in one walk: each
+/// replaces the one before it with the probability of its weight among those so far (Chao 1982, "A general purpose unequal
+/// probability sampling plan"). What atomics say may change meanwhile: each endpoint is looked at once.
+fn draw_best<P: Pool + ?Sized>(
+    pool: &P,
+    except: Option<usize>,
+    draw: &mut Draw,
+    tried: &[usize],
+) -> Option<(usize, Reluctance)> {
+    let mut best: Option<(usize, Reluctance)> = None;
+    let mut total = 0;
+    for index in (0..pool.len()).filter(|index| Some(*index) != except) {
+        let candidate = pool.candidate(index);
+        if candidate.weight == 0 {
+            continue;
         }
-        point -= weight;
+        let class = reluctance(pool.id(index), &candidate, tried);
+        match best.map_or(Ordering::Less, |(_, known)| class.cmp(&known)) {
+            Ordering::Greater => continue,
+            Ordering::Less => total = 0,
+            Ordering::Equal => {}
+        }
+        total += u64::from(candidate.weight);
+        if total == u64::from(candidate.weight) || draw.below(total) < u64::from(candidate.weight) {
+            best = Some((index, class));
+        }
     }
-    None
+    best
 }
