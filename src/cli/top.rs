@@ -156,6 +156,7 @@ where
         origin: origin.name,
         looked_in: origin.looked_in,
         theme: theme_of(&args),
+        follows_background: args.theme.is_none() && variable("TERM").is_none_or(|term| term != "linux"),
         utc_offset_s: utc_offset_s(),
         view: args.view.clone(),
         filter: args.filter.clone(),

@@ -65,6 +65,11 @@ pub enum Event {
         /// 1 for the first.
         attempt: u32,
     },
+    /// The terminal has said whether its background is light.
+    Background {
+        /// Whether it is.
+        light: bool,
+    },
     /// The mesh as it is.
     View(Arc<MeshView>),
     /// The stream of views ended.

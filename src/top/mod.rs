@@ -26,6 +26,8 @@ pub mod screen;
 pub mod start;
 pub mod export;
 pub mod feed;
+pub mod output;
+pub mod background;
 pub mod terminal;
 pub mod once;
 
@@ -73,6 +75,9 @@ where
     if state.mouse {
         screen.mouse(true)?;
     }
+    if state.follows_background {
+        screen.ask_for_background()?;
+    }
     let outcome = attend(&mut state, &mut screen, &mut events, &mut signals, &retry).await;
     feed.abort();
     outcome
@@ -115,9 +120,15 @@ async fn attend(
     let started = clock::now();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    screen.draw(state)?;
+    let mut draw = true;
     loop {
+        // While the terminal has not taken the last frame there is no next one: it will show what is newest then.
+        if draw && screen.is_idle() {
+            screen.draw(state)?;
+            draw = false;
+        }
         let first = tokio::select! {
+            () = screen.idle(), if draw => continue,
             event = events.recv() => match event {
                 Some(event) => event,
                 None => return Ok(()),
@@ -125,7 +136,7 @@ async fn attend(
             _ = ticks.tick() => Event::Tick,
             _ = signals.resumed.recv() => {
                 screen.resume()?;
-                screen.draw(state)?;
+                draw = true;
                 continue;
             }
             () = Signals::quit(&mut signals.quit) => return Ok(()),
@@ -133,7 +144,6 @@ async fn attend(
         if matches!(first, Event::Resize(..)) {
             tokio::time::sleep(RESIZE_SETTLE).await;
         }
-        let mut draw = false;
         let mut next = Some(first);
         while let Some(event) = next {
             let outcome = update::update(state, elapsed_ms(started), event);
@@ -144,9 +154,6 @@ async fn attend(
                 return Ok(());
             }
             next = events.try_recv().ok();
-        }
-        if draw {
-            screen.draw(state)?;
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Options {
     pub looked_in: Vec<String>,
     /// How it looks.
     pub theme: Theme,
+    /// Whether that may follow the terminal's background, as nobody chose it.
+    pub follows_background: bool,
     /// Offset of the reader's time of day from UTC, seconds.
     pub utc_offset_s: i32,
     /// The view to begin with: a title or alias; the overview when unknown.
@@ -64,6 +66,7 @@ pub fn begin(options: &Options, size: (u16, u16)) -> Result<State, Error> {
     let mut state = State::new(size, options.theme, options.origin.clone(), options.utc_offset_s);
     state.looked_in.clone_from(&options.looked_in);
     state.mouse = options.mouse;
+    state.follows_background = options.follows_background;
     if let Some(name) = &options.view {
         let view = view::named(name).ok_or_else(|| Error::View(name.clone()))?;
         state.place = Place { view, focus: None };

@@ -154,6 +154,8 @@ pub struct State {
     pub notice: Option<(String, u64)>,
     /// How it looks.
     pub theme: Theme,
+    /// It follows the terminal's background, as nobody has chosen another look.
+    pub follows_background: bool,
 }
 
 impl State {
@@ -187,6 +189,7 @@ impl State {
             mouse: false,
             notice: None,
             theme,
+            follows_background: false,
         }
     }
 

@@ -5,9 +5,11 @@
 
 use std::cell::RefCell;
 use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, Once, PoisonError};
+use std::time::Duration;
 
 use crossterm::event::{
     Event as Input, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, MouseButton, MouseEvent, MouseEventKind,
@@ -16,9 +18,12 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc;
 
+use crate::top::background::{self, Ear, Heard};
 use crate::top::event::{Event, Key};
+use crate::top::output::{Settling, Writer};
 use crate::top::screen;
 use crate::top::state::State;
 
@@ -33,7 +38,12 @@ const FRAME_END: &str = "\x1b[?2026l";
 const MOUSE_ON: &str = "\x1b[?1000h\x1b[?1006h";
 const MOUSE_OFF: &str = "\x1b[?1006l\x1b[?1000l";
 
+/// How long a terminal may take to take what gives it back. One that takes nothing is left as it is.
+const GIVE_BACK_MAX: Duration = Duration::from_millis(500);
+
 static PANIC_HOOK: Once = Once::new();
+/// What is still on its way to the terminal must be there before it is given back.
+static ON_ITS_WAY: Mutex<Option<Settling>> = Mutex::new(None);
 /// Whether the terminal is ours: giving it back twice would move the cursor onto what was printed in between.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
@@ -57,6 +67,7 @@ impl Write for Gathered {
 pub struct Screen {
     terminal: Terminal<CrosstermBackend<Gathered>>,
     gathered: Gathered,
+    writer: Writer,
 }
 
 impl Screen {
@@ -77,11 +88,13 @@ impl Screen {
                 before(panic);
             }));
         });
+        let writer = Writer::start(io::stdout().as_fd().try_clone_to_owned()?)?;
+        *ON_ITS_WAY.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer.settling());
         take()?;
         let gathered = Gathered::default();
         let terminal = Terminal::new(CrosstermBackend::new(gathered.clone()));
         match terminal {
-            Ok(terminal) => Ok(Self { terminal, gathered }),
+            Ok(terminal) => Ok(Self { terminal, gathered, writer }),
             Err(error) => {
                 let _ = give_back();
                 Err(error)
@@ -98,7 +111,25 @@ impl Screen {
         Ok((size.width, size.height))
     }
 
-    /// Draws the state in one write.
+    /// Returns whether the terminal has taken all there was for it: the time to draw.
+    pub fn is_idle(&self) -> bool {
+        self.writer.is_idle()
+    }
+
+    /// Waits until the terminal has taken all there was for it.
+    pub async fn idle(&self) {
+        self.writer.idle().await;
+    }
+
+    /// Asks the terminal for its background. The answer comes as an event, or never.
+    ///
+    /// # Errors
+    /// When the terminal cannot be written to any more.
+    pub fn ask_for_background(&self) -> io::Result<()> {
+        self.writer.put(background::QUESTION.as_bytes())
+    }
+
+    /// Draws the state in one write, which goes on in the background.
     ///
     /// # Errors
     /// When the terminal cannot be written to any more.
@@ -116,7 +147,7 @@ impl Screen {
     pub fn repaint(&mut self) -> io::Result<()> {
         // a new one, as clearing the old one asks the terminal where its cursor is, and waits for the answer
         self.terminal = Terminal::new(CrosstermBackend::new(self.gathered.clone()))?;
-        write_now(CLEAR)
+        self.writer.put(CLEAR.as_bytes())
     }
 
     /// Switches the reporting of the mouse.
@@ -124,7 +155,7 @@ impl Screen {
     /// # Errors
     /// When the terminal cannot be written to any more.
     pub fn mouse(&mut self, on: bool) -> io::Result<()> {
-        write_now(if on { MOUSE_ON } else { MOUSE_OFF })
+        self.writer.put(if on { MOUSE_ON } else { MOUSE_OFF }.as_bytes())
     }
 
     /// Puts `text` on the clipboard of the terminal, where it allows that (OSC 52).
@@ -133,7 +164,7 @@ impl Screen {
     /// When the terminal cannot be written to any more.
     pub fn copy(&mut self, text: &str) -> io::Result<()> {
         let encoded = data_encoding::BASE64.encode(text.as_bytes());
-        write_now(&format!("\x1b]52;c;{encoded}\x1b\\"))
+        self.writer.put(format!("\x1b]52;c;{encoded}\x1b\\").as_bytes())
     }
 
     /// Gives the terminal to the shell and stops, until the shell continues us.
@@ -157,9 +188,7 @@ impl Screen {
 
     fn commit(&mut self) -> io::Result<()> {
         let bytes = std::mem::take(&mut *self.gathered.0.borrow_mut());
-        let mut out = io::stdout().lock();
-        out.write_all(&bytes)?;
-        out.flush()
+        self.writer.put(&bytes)
     }
 }
 
@@ -179,9 +208,20 @@ fn give_back() -> io::Result<()> {
     if !TAKEN.swap(false, Ordering::SeqCst) {
         return Ok(());
     }
-    let written = write_now(LEAVE);
+    let on_its_way = ON_ITS_WAY.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let settled = on_its_way.is_none_or(|on_its_way| on_its_way.settle(GIVE_BACK_MAX));
+    let written = if settled && takes_more() { write_now(LEAVE) } else { Ok(()) };
     crossterm::terminal::disable_raw_mode()?;
     written
+}
+
+/// Returns whether the terminal takes more bytes, waiting a little for it to.
+fn takes_more() -> bool {
+    let out = io::stdout();
+    let most = Timespec::try_from(GIVE_BACK_MAX).ok();
+    let ready = poll(&mut [PollFd::new(&out, PollFlags::OUT)], most.as_ref());
+    // What cannot be told is tried.
+    ready.map_or(true, |count| count > 0)
 }
 
 fn write_now(text: &str) -> io::Result<()> {
@@ -203,31 +243,34 @@ pub fn offscreen(state: &State, columns: u16, rows: u16) -> Buffer {
 /// When the thread cannot be started.
 pub fn read_input(events: mpsc::Sender<Event>) -> io::Result<()> {
     std::thread::Builder::new().name("top-input".to_owned()).spawn(move || {
+        let mut ear = Ear::default();
         while let Ok(input) = crossterm::event::read() {
-            if let Some(event) = event(&input)
-                && events.blocking_send(event).is_err()
-            {
-                return;
+            for event in events_of(&input, &mut ear) {
+                if events.blocking_send(event).is_err() {
+                    return;
+                }
             }
         }
     })?;
     Ok(())
 }
 
-fn event(input: &Input) -> Option<Event> {
+fn events_of(input: &Input, ear: &mut Ear) -> Vec<Event> {
     match *input {
-        Input::Key(key) => key_of(key).map(Event::Key),
-        Input::Resize(columns, rows) => Some(Event::Resize(columns, rows)),
-        Input::Mouse(mouse) => mouse_of(mouse),
-        Input::FocusGained | Input::FocusLost | Input::Paste(_) => None,
+        Input::Key(key) if key.kind == KeyEventKind::Release => Vec::new(),
+        Input::Key(key) => match ear.hear(key) {
+            Heard::Keys(keys) => keys.into_iter().filter_map(key_of).map(Event::Key).collect(),
+            Heard::Part => Vec::new(),
+            Heard::Light(light) => vec![Event::Background { light }],
+        },
+        Input::Resize(columns, rows) => vec![Event::Resize(columns, rows)],
+        Input::Mouse(mouse) => mouse_of(mouse).into_iter().collect(),
+        Input::FocusGained | Input::FocusLost | Input::Paste(_) => Vec::new(),
     }
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "keyboards have keys that mean nothing to us")]
 fn key_of(event: KeyEvent) -> Option<Key> {
-    if event.kind == KeyEventKind::Release {
-        return None;
-    }
     let ctrl = event.modifiers.contains(KeyModifiers::CONTROL);
     Some(match event.code {
         KeyCode::Char(c) if ctrl => Key::Ctrl(c.to_ascii_lowercase()),

@@ -194,6 +194,12 @@ impl Theme {
         self.palette().name
     }
 
+    /// Returns the theme for a light background, or for a dark one.
+    #[must_use]
+    pub fn on(self, light: bool) -> Self {
+        Self::named(if light { "light" } else { "dark" }, self.depth, self.ascii).unwrap_or(self)
+    }
+
     /// Returns the theme after this one, round and round.
     #[must_use]
     pub fn next(self) -> Self {

@@ -64,6 +64,12 @@ pub fn update(state: &mut State, now_ms: u64, event: Event) -> Outcome {
             state.link = Link::Dialing { attempt };
             Outcome::DRAW
         }
+        Event::Background { light } => {
+            if state.follows_background {
+                state.theme = state.theme.on(light);
+            }
+            Outcome::DRAW
+        }
         Event::View(mesh) => take(state, mesh),
         Event::Lost { reason, retry_in_ms } => {
             let attempt = match state.link {
@@ -175,6 +181,7 @@ fn act(state: &mut State, action: Action, key: Key) -> Outcome {
         Action::Zoom => state.zoom = !state.zoom,
         Action::Theme => {
             state.theme = state.theme.next();
+            state.follows_background = false;
             say(state, format!("theme {}", state.theme.name()));
         }
         Action::Help => help(state),
@@ -449,6 +456,7 @@ fn command(state: &mut State, text: &str) -> Outcome {
         "filter" => set_filter(state, rest.to_owned()),
         "theme" => match theme::names().position(|name| name == rest) {
             Some(_) => {
+                state.follows_background = false;
                 while state.theme.name() != rest {
                     state.theme = state.theme.next();
                 }

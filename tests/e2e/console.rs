@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -60,6 +60,8 @@ struct Session {
     terminal: OwnedFd,
     screen: Arc<Mutex<vt100::Parser>>,
     raw: Arc<Mutex<Vec<u8>>>,
+    /// While set, the terminal takes nothing: nobody reads what is written to it.
+    stalled: Arc<AtomicBool>,
     modes: LocalModes,
 }
 
@@ -97,10 +99,14 @@ impl Session {
         let screen = Arc::new(Mutex::new(vt100::Parser::new(ROWS, COLUMNS, 0)));
         let raw = Arc::new(Mutex::new(Vec::new()));
         let mut reader = std::fs::File::from(terminal.try_clone().unwrap());
-        let (shown, kept) = (Arc::clone(&screen), Arc::clone(&raw));
+        let stalled = Arc::new(AtomicBool::new(false));
+        let (shown, kept, stop) = (Arc::clone(&screen), Arc::clone(&raw), Arc::clone(&stalled));
         std::thread::spawn(move || {
             let mut bytes = vec![0; 65_536];
             while let Ok(count) = reader.read(&mut bytes) {
+                while stop.load(Ordering::SeqCst) {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
                 if count == 0 {
                     return;
                 }
@@ -108,7 +114,7 @@ impl Session {
                 kept.lock().unwrap().extend_from_slice(&bytes[..count]);
             }
         });
-        Self { child, terminal, screen, raw, modes }
+        Self { child, terminal, screen, raw, stalled, modes }
     }
 
     fn pid(&self) -> Pid {
@@ -121,6 +127,18 @@ impl Session {
 
     fn text(&self) -> String {
         self.screen.lock().unwrap().screen().contents()
+    }
+
+    fn raw(&self) -> String {
+        String::from_utf8_lossy(&self.raw.lock().unwrap()).into_owned()
+    }
+
+    /// How long all its threads have run, in milliseconds.
+    fn cpu_ms(&self) -> f64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten();
+        let text = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("schedstat")).ok());
+        let run = text.filter_map(|text| text.split_whitespace().next()?.parse::<f64>().ok());
+        run.sum::<f64>() / 1e6
     }
 
     fn see(&self, wanted: &str) {
@@ -193,9 +211,80 @@ fn every_frame_is_wrapped_in_synchronised_output_and_written_without_clearing() 
     let raw = String::from_utf8_lossy(&session.raw.lock().unwrap()).into_owned();
 
     let (begun, ended) = (raw.matches("\x1b[?2026h").count(), raw.matches("\x1b[?2026l").count());
-    assert!(begun >= 4, "{begun} frames");
+    assert!(begun >= 2, "{begun} frames");
     assert!(begun.abs_diff(ended) <= 1);
     assert!(raw.matches("\x1b[2J").count() <= 1, "frames clear the screen");
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_holds_up_neither_keys_nor_the_end() {
+    for (key, signal) in [("q", None), ("", Some(Signal::TERM))] {
+        let (_proxy, mut session) = watching();
+        session.stalled.store(true, Ordering::SeqCst);
+        let (mut before, mut same) = (0, 0);
+        until("the terminal is full", seconds(20), || {
+            session.send(if same % 2 == 0 { "3" } else { "4" });
+            let waiting = rustix::io::ioctl_fionread(&session.terminal).unwrap();
+            same = if waiting == before { same + 1 } else { 0 };
+            before = waiting;
+            (same >= 40 && waiting > 0).then_some(())
+        });
+
+        session.send(key);
+        if let Some(signal) = signal {
+            kill_process(session.pid(), signal).unwrap();
+        }
+        let status = until("it ends", seconds(10), || session.child.try_wait().unwrap());
+
+        assert!(status.success());
+        let modes = tcgetattr(session.terminal.as_fd()).unwrap().local_modes;
+        assert_eq!(modes, session.modes, "the modes of the terminal are not what they were");
+        session.stalled.store(false, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn it_follows_the_background_of_the_terminal_however_late_it_is_told() {
+    let (_proxy, session) = watching();
+    let title = |session: &Session| {
+        let screen = session.screen.lock().unwrap();
+        screen.screen().cell(0, 1).map(|cell| cell.fgcolor())
+    };
+    until("it asks", seconds(10), || session.raw().contains("\x1b]11;?\x1b\\").then_some(()));
+    let dark = title(&session);
+
+    session.send("\x1b]11;rgb:ffff/ffff/ffff\x1b\\");
+
+    until("it has other colours", seconds(10), || (title(&session) != dark).then_some(()));
+    assert!(session.text().contains("[1Overview]"), "the answer was taken for keys");
+}
+
+#[test]
+fn a_look_that_was_chosen_is_kept_and_the_terminal_not_asked() {
+    let proxy = Proxy::start();
+    let session = Session::start(&["--proxy", &proxy.addr.to_string(), "--theme", "light"], &[]);
+    session.see("● LIVE");
+
+    assert!(!session.raw().contains("\x1b]11;?"));
+}
+
+#[test]
+fn frames_are_cheap() {
+    const FRAMES: usize = 24;
+    let (_proxy, session) = watching();
+    let frames = || session.raw().matches("\x1b[?2026l").count();
+    let begun = frames();
+    until("it has settled", seconds(20), || (frames() >= begun + 4).then_some(()));
+
+    let (first, bytes, cpu) = (frames(), session.raw.lock().unwrap().len(), session.cpu_ms());
+    until("frames are drawn", seconds(30), || (frames() >= first + FRAMES).then_some(()));
+    let drawn = (frames() - first) as f64;
+    let bytes = (session.raw.lock().unwrap().len() - bytes) as f64 / drawn;
+    let cpu = (session.cpu_ms() - cpu) / drawn;
+
+    println!("{bytes:.0} bytes and {cpu:.2} ms a frame");
+    assert!(bytes <= 8_000.0, "{bytes:.0} bytes a frame");
+    assert!(cpu <= 5.0, "{cpu:.2} ms of CPU a frame: at one a second more than 0.5 % of a core");
 }
 
 #[test]
