@@ -1,0 +1,9 @@
+//! The HTTP message as the data plane carries it, and HTTP/1 on the wire. Nothing here waits, reads or writes: bytes that
+//! have arrived go in, messages come out, and the other way round.
+//!
+//! - [`fields`] are ordered header fields in the case they were written in; [`head`] is what stands above a body, of a
+//!   request and of a response; [`framing`] is how a body ends.
+
+pub mod fields;
+pub mod head;
+pub mod framing;
