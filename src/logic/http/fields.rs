@@ -214,7 +214,8 @@ pub fn is_name(bytes: &[u8]) -> bool {
 /// Tells whether these bytes may stand in a field value: no CR, LF, NUL nor other control but the tab (RFC 9110 §5.5).
 pub fn is_value(bytes: &[u8]) -> bool {
     // No early end: a loop without a branch is done many bytes at a time.
-    !bytes.iter().fold(false, |bad, byte| bad | ((*byte < 0x20) & (*byte != b'\t')) | (*byte == 0x7f))
+    let bad = |byte: u8| u8::from(byte < 0x20 && byte != b'\t' || byte == 0x7f);
+    bytes.iter().fold(0, |any, byte| any | bad(*byte)) == 0
 }
 
 const fn is_token_byte(byte: u8) -> bool {

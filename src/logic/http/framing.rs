@@ -24,6 +24,7 @@ impl Framing {
 
     /// Returns how a body that came like this goes on in a response to a caller of `version`: one of unknown length is
     /// sent in chunks if the caller knows them and until close if not.
+    #[must_use]
     pub fn towards(self, version: Version) -> Self {
         match (self, version) {
             (Self::Chunked | Self::UntilClose, Version::Http10) => Self::UntilClose,

@@ -1,6 +1,6 @@
 //! What stands above a body: the heads of requests and responses, the same for every version of HTTP.
 
-use http::Method;
+use http::{Method, StatusCode};
 
 use crate::logic::http::fields::Fields;
 
@@ -67,4 +67,9 @@ impl ResponseHead {
     pub fn is_interim(&self) -> bool {
         (100..200).contains(&self.status) && self.status != 101
     }
+}
+
+/// Returns the usual reason phrase of a status; empty for one that has none.
+pub fn usual_reason(status: u16) -> &'static str {
+    StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default()
 }
