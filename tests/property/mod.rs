@@ -18,3 +18,7 @@ mod rotation;
 mod wire;
 mod catalog;
 mod console;
+mod fields;
+mod http1;
+mod http1_wire;
+mod http1_body;

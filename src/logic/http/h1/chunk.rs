@@ -95,7 +95,8 @@ impl Decoder {
                     _ => return Err(Malformed("no line end after a chunk")),
                 },
                 State::Trailers(seen) => {
-                    if !may_be_whole(input, seen) {
+                    // Without fields, the section is one empty line, and that is no end of a head.
+                    if !input.starts_with(b"\r\n") && !may_be_whole(input, seen) {
                         self.state = State::Trailers(input.len());
                         return Ok(None);
                     }
