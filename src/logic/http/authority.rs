@@ -38,31 +38,26 @@ fn is_host(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return address.parse::<Ipv6Addr>().is_ok();
     }
-    !host.is_empty() && host.bytes().all(is_host_byte) && escapes_are_whole(host.as_bytes())
+    let fits = host.bytes().all(|byte| HOST_BYTES[usize::from(byte)]);
+    !host.is_empty() && fits && (!host.contains('%') || escapes_are_whole(host.as_bytes()))
 }
 
-/// Of `reg-name`: unreserved, sub-delims, and the percent sign of an escape.
-const fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'%'
-                | b'!'
-                | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b','
-                | b';'
-                | b'='
-        )
-}
+/// The bytes of `reg-name`: unreserved, sub-delims, and the percent sign of an escape.
+const HOST_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let marks = b"-._~%!$&'()*+,;=";
+    let mut index = 0;
+    while index < marks.len() {
+        table[marks[index] as usize] = true;
+        index += 1;
+    }
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] |= (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
 
 fn escapes_are_whole(host: &[u8]) -> bool {
     host.split(|byte| *byte == b'%')

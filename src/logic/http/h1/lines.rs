@@ -105,6 +105,7 @@ pub(crate) struct Options {
 /// not among the fields.
 #[derive(Debug)]
 pub(crate) struct Scan<'b> {
+    head: &'b [u8],
     pub(crate) fields: Fields,
     /// The value of the first Host.
     pub(crate) host: Option<&'b [u8]>,
@@ -120,13 +121,14 @@ pub(crate) struct Scan<'b> {
 }
 
 impl<'b> Scan<'b> {
-    /// Goes over the lines of a head of `bytes` bytes.
+    /// Goes over the lines of a head.
     ///
     /// # Errors
     /// When Content-Length is no number, or several; or when Connection has too many options.
-    pub(crate) fn of(lines: &[Header<'b>], bytes: usize) -> Result<Self, Malformed> {
+    pub(crate) fn of(head: &'b [u8], lines: &[Header<'b>]) -> Result<Self, Malformed> {
         let mut scan = Self {
-            fields: Fields::with_capacity(lines.len(), bytes),
+            head,
+            fields: Fields::within(head, lines.len()),
             host: None,
             hosts: 0,
             length: None,
@@ -151,7 +153,7 @@ impl<'b> Scan<'b> {
 
     fn take(&mut self, name: &'b [u8], value: &'b [u8]) -> Result<(), Malformed> {
         match Known::of(name) {
-            Known::Other => self.fields.append(name, value),
+            Known::Other => self.fields.append_from(self.head, name, value),
             Known::Idle => {}
             Known::Host => {
                 self.host = self.host.or(Some(value));
@@ -159,7 +161,7 @@ impl<'b> Scan<'b> {
             }
             Known::Expect => {
                 self.expect = Some(value);
-                self.fields.append(name, value);
+                self.fields.append_from(self.head, name, value);
             }
             Known::ContentLength => {
                 let length = length(value).ok_or(Malformed("content-length is not one number"))?;

@@ -110,13 +110,13 @@ pub fn parse(buffer: &[u8], limits: Limits) -> Result<Option<(Request, usize)>, 
     let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
         return Err(Refusal::bad("no request line"));
     };
-    if !end_with_crlf(&within[..len], parsed.headers) {
+    let head = &within[..len];
+    if !end_with_crlf(head, parsed.headers) {
         return Err(Refusal::bad("a line does not end with CR LF"));
     }
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| Refusal::bad("not a method"))?;
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    // The request line is not part of the fields: what it takes is room for those that are added on the way.
-    let scan = Scan::of(parsed.headers, len)?;
+    let scan = Scan::of(head, parsed.headers)?;
     let request = assemble(method, target, version, scan)?;
     Ok(Some((request, skipped + len)))
 }

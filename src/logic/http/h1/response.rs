@@ -67,7 +67,7 @@ pub fn parse(buffer: &[u8], method: &Method) -> Result<Option<(Response, usize)>
         return Err(Malformed("a status below 100"));
     };
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    let mut scan = Scan::of(parsed.headers, len)?;
+    let mut scan = Scan::of(head, parsed.headers)?;
     let announced = announced(&scan, version)?;
     if let Some(protocol) = scan.upgrade.take().filter(|_| matches!(status, 101 | 426)) {
         scan.fields.append(b"upgrade", protocol.as_bytes());
