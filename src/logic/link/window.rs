@@ -1,0 +1,106 @@
+//! Flow control: how many bytes of DATA may be under way on one stream. The receiver grants them.
+//!
+//! A window begins small and doubles when it was what held the sender up: when the reader takes a whole window within four
+//! round trips, as in yamux of libp2p; gRPC's BDP estimator has the same aim. What is granted beyond the first size comes out
+//! of a budget that streams share, so that memory is bounded.
+
+use std::time::{Duration, Instant};
+
+use crate::logic::link::frame::Violation;
+
+/// The window of a new stream, in bytes.
+pub const WINDOW_INITIAL: u32 = 64 << 10;
+/// The largest window that is ever granted, in bytes.
+pub const WINDOW_MAX: u32 = 4 << 20;
+/// How much the windows of streams that share a budget may grow beyond their first size, in bytes.
+pub const GROWTH_BYTES_MAX: u64 = 32 << 20;
+
+/// No peer may grant more than this, in bytes: whoever does counts wrong.
+const SENDING_MAX: u32 = 1 << 30;
+/// A window taken within so many round trips grows.
+const ROUND_TRIPS: u32 = 4;
+
+/// What may be sent on one stream.
+#[derive(Debug)]
+pub struct Sending {
+    left: u32,
+}
+
+impl Default for Sending {
+    fn default() -> Self {
+        Self { left: WINDOW_INITIAL }
+    }
+}
+
+impl Sending {
+    /// Returns how many bytes may be sent.
+    pub fn left(&self) -> usize {
+        self.left as usize
+    }
+
+    /// Counts bytes that were sent: no more than are left.
+    pub fn sent(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.left());
+        self.left = self.left.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// Adds what the receiver gave back.
+    pub fn credit(&mut self, bytes: u32) -> Result<(), Violation> {
+        let left = self.left.checked_add(bytes).filter(|left| bytes > 0 && *left <= SENDING_MAX);
+        self.left = left.ok_or(Violation::BadCredit)?;
+        Ok(())
+    }
+}
+
+/// What may be received on one stream.
+#[derive(Debug)]
+pub struct Receiving {
+    /// The size of the window: what is left, what was taken, and what waits for the reader.
+    size: u32,
+    left: u32,
+    taken: u32,
+    since: Instant,
+}
+
+impl Receiving {
+    /// Makes the window of a stream opened `now`.
+    pub fn new(now: Instant) -> Self {
+        Self { size: WINDOW_INITIAL, left: WINDOW_INITIAL, taken: 0, since: now }
+    }
+
+    /// Counts bytes that arrived.
+    pub fn received(&mut self, bytes: usize) -> Result<(), Violation> {
+        let bytes = u32::try_from(bytes).map_err(|_| Violation::Overrun)?;
+        self.left = self.left.checked_sub(bytes).ok_or(Violation::Overrun)?;
+        Ok(())
+    }
+
+    /// Counts bytes that the reader took, and tells whether a credit is due: when half of the window was taken.
+    pub fn taken(&mut self, bytes: usize) -> bool {
+        self.taken = self.taken.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.taken >= self.size / 2
+    }
+
+    /// Gives back what was taken, and more when the window held the sender up; returns the credit to send. `budget` is what
+    /// may still be granted beyond first sizes.
+    pub fn credit(&mut self, now: Instant, round_trip: Option<Duration>, budget: &mut u64) -> u32 {
+        let elapsed = now.saturating_duration_since(self.since);
+        self.since = now;
+        // Half of the window was taken, so half of the time.
+        let is_short = round_trip.is_some_and(|trip| elapsed <= trip * ROUND_TRIPS / 2);
+        let growth =
+            if is_short && self.size < WINDOW_MAX { self.size.min(WINDOW_MAX - self.size) } else { 0 };
+        let growth = if u64::from(growth) <= *budget { growth } else { 0 };
+        *budget -= u64::from(growth);
+        self.size += growth;
+        let credit = self.taken + growth;
+        self.taken = 0;
+        self.left += credit;
+        credit
+    }
+
+    /// Returns what the window has grown by, in bytes: what its end gives back to the budget.
+    pub fn growth(&self) -> u64 {
+        u64::from(self.size - WINDOW_INITIAL)
+    }
+}

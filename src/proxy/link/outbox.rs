@@ -1,0 +1,151 @@
+//! What a link has to send: the frames of all streams, one after the other in one buffer, and who waits for room in it.
+//!
+//! Frames of bodies wait for room; heads, credits and the like do not, as there are few of them. Who waits is served in
+//! order, one frame for each turn, so that no stream keeps the others from sending.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+
+use bytes::BufMut as _;
+use bytes::buf::Limit;
+
+use crate::logic::link::frame::{DATA_BYTES_MAX, HEADER_BYTES, Header, Kind};
+
+/// Bytes waiting to be sent, above which bodies wait.
+pub const OUT_BYTES_MAX: usize = 256 << 10;
+/// Bytes waiting to be sent, above which no stream is opened and nothing is read that could ask for more answers.
+pub const OUT_BYTES_FULL: usize = 1 << 20;
+
+#[derive(Default)]
+pub(crate) struct Outbox {
+    bytes: Vec<u8>,
+    /// What the driver has taken and not written yet.
+    taken: usize,
+    /// How many bytes went through `bytes` since the beginning.
+    position: u64,
+    /// Streams waiting for a turn, by number. Those of streams that ended are skipped.
+    waiting: VecDeque<u32>,
+}
+
+impl Outbox {
+    /// Adds a frame.
+    pub(crate) fn put(&mut self, kind: Kind, end: bool, stream: u32, payload: &[u8]) {
+        let header = Header { kind, end, stream, length: payload.len() }.encode();
+        self.bytes.extend_from_slice(&header);
+        self.bytes.extend_from_slice(payload);
+        self.position += (HEADER_BYTES + payload.len()) as u64;
+    }
+
+    /// Adds a frame whose payload `write` appends, or nothing when that fails or appends nothing.
+    pub(crate) fn put_with<T, E>(
+        &mut self,
+        (kind, end, stream): (Kind, bool, u32),
+        write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&[0; HEADER_BYTES]);
+        let written = write(&mut self.bytes);
+        let length = self.bytes.len() - start - HEADER_BYTES;
+        if written.is_err() || length == 0 {
+            self.bytes.truncate(start);
+            return written;
+        }
+        let header = Header { kind, end, stream, length }.encode();
+        self.bytes[start..start + HEADER_BYTES].copy_from_slice(&header);
+        self.position += (HEADER_BYTES + length) as u64;
+        written
+    }
+
+    /// Adds a frame of DATA with what `read` puts into the buffer: `bytes_max` at most. Returns how many bytes that was.
+    pub(crate) fn fill(
+        &mut self,
+        stream: u32,
+        bytes_max: usize,
+        read: impl FnOnce(&mut Limit<&mut Vec<u8>>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let bytes_max = bytes_max.min(DATA_BYTES_MAX);
+        self.bytes.reserve(HEADER_BYTES + bytes_max);
+        self.put_with((Kind::Data, false, stream), |bytes| {
+            let before = bytes.len();
+            read(&mut bytes.limit(bytes_max))?;
+            Ok(bytes.len() - before)
+        })
+    }
+
+    /// Returns where the next frame begins, counted from the beginning of the link.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Returns up to where all was given to the connection, counted from the beginning of the link.
+    pub(crate) fn written(&self) -> u64 {
+        self.position - self.queued() as u64
+    }
+
+    /// Returns how many bytes wait to be sent.
+    pub(crate) fn queued(&self) -> usize {
+        self.bytes.len() + self.taken
+    }
+
+    /// Tells whether a frame of a body may be added.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queued() < OUT_BYTES_MAX
+    }
+
+    /// Tells whether someone waits for a turn.
+    pub(crate) fn is_awaited(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Lets a stream wait for a turn: after the others, or before them when it had one already.
+    pub(crate) fn wait(&mut self, stream: u32, had_turn: bool) {
+        if had_turn {
+            self.waiting.push_front(stream);
+        } else {
+            self.waiting.push_back(stream);
+        }
+    }
+
+    /// Returns whose turn it is.
+    pub(crate) fn next_turn(&mut self) -> Option<u32> {
+        self.waiting.pop_front()
+    }
+
+    /// Returns how many frames of bodies have room.
+    pub(crate) fn turns(&self) -> usize {
+        OUT_BYTES_MAX.saturating_sub(self.queued()).div_ceil(DATA_BYTES_MAX)
+    }
+
+    /// Exchanges all bytes for an empty buffer. They count as waiting until they are [`Outbox::wrote`].
+    pub(crate) fn take(&mut self, empty: &mut Vec<u8>) {
+        debug_assert!(empty.is_empty() && self.taken == 0);
+        mem::swap(&mut self.bytes, empty);
+        self.taken = empty.len();
+    }
+
+    /// Counts bytes given to the connection.
+    pub(crate) fn wrote(&mut self, bytes: usize) {
+        self.taken -= bytes;
+    }
+
+    /// Gives back the memory of an empty outbox.
+    pub(crate) fn release(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = Vec::new();
+        }
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+    }
+
+    /// Forgets all that was not sent.
+    pub(crate) fn clear(&mut self) {
+        self.bytes = Vec::new();
+        self.waiting = VecDeque::new();
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+}

@@ -1,0 +1,386 @@
+//! One stream of a link, in two halves that may be used side by side.
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::buf::Limit;
+use bytes::{Buf as _, Bytes};
+
+use crate::logic::http::fields::Fields;
+use crate::logic::http::head::ResponseHead;
+use crate::logic::link::frame::{Code, DATA_BYTES_MAX, Kind};
+use crate::logic::link::head;
+use crate::net::clock;
+use crate::proxy::link::error::Broken;
+use crate::proxy::link::inbox::Event;
+use crate::proxy::link::outbox::OUT_BYTES_FULL;
+use crate::proxy::link::state::{Carried, Shared, Side, Slot, State};
+
+/// A stream of a link: one HTTP exchange or one TCP connection.
+///
+/// Dropping it before both directions have ended resets it: [`Code::Cancelled`], or [`Code::Enough`] when this side has
+/// finished and only the peer has not.
+pub struct Stream {
+    sender: Sender,
+    receiver: Receiver,
+}
+
+/// The half of a stream that sends. Dropping it unfinished resets the stream.
+pub struct Sender {
+    shared: Shared,
+    place: usize,
+}
+
+/// The half of a stream that receives. What comes after it was dropped is thrown away; the stream goes on until the sender
+/// is dropped too.
+pub struct Receiver {
+    shared: Shared,
+    place: usize,
+}
+
+impl Stream {
+    pub(crate) fn new(shared: &Shared, place: usize) -> Self {
+        let (sender, receiver) = (shared.clone(), shared.clone());
+        Self { sender: Sender { shared: sender, place }, receiver: Receiver { shared: receiver, place } }
+    }
+
+    /// Takes it apart.
+    pub fn split(self) -> (Sender, Receiver) {
+        (self.sender, self.receiver)
+    }
+
+    /// Returns both halves.
+    pub fn halves(&mut self) -> (&mut Sender, &mut Receiver) {
+        (&mut self.sender, &mut self.receiver)
+    }
+
+    /// See [`Sender::head`].
+    pub fn head(&mut self, head: &ResponseHead, end: bool) -> Result<(), Broken> {
+        self.sender.head(head, end)
+    }
+
+    /// See [`Sender::data`].
+    pub async fn data(&mut self, bytes: Bytes) -> Result<(), Broken> {
+        self.sender.data(bytes).await
+    }
+
+    /// See [`Sender::room`].
+    pub async fn room(&mut self) -> Result<usize, Broken> {
+        self.sender.room().await
+    }
+
+    /// See [`Sender::fill`].
+    pub fn fill(
+        &mut self,
+        read: impl FnOnce(&mut Limit<&mut Vec<u8>>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.sender.fill(read)
+    }
+
+    /// See [`Sender::finish`].
+    pub fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Broken> {
+        self.sender.finish(trailers)
+    }
+
+    /// See [`Sender::reset`].
+    pub fn reset(self, code: Code, reason: &str) {
+        self.sender.shared.borrow_mut().reset(self.sender.place, code, reason);
+    }
+
+    /// See [`Receiver::recv`].
+    pub async fn recv(&mut self) -> Result<Event, Broken> {
+        self.receiver.recv().await
+    }
+
+    /// See [`Receiver::broken`].
+    pub async fn broken(&mut self) -> Broken {
+        self.receiver.broken().await
+    }
+}
+
+impl Sender {
+    /// Sends the head of a response; with `end`, nothing follows it. Interim heads may come before the final one; they are
+    /// dropped when the peer reads too slowly.
+    ///
+    /// # Errors
+    /// When the stream is broken; a head that is too large breaks it.
+    pub fn head(&mut self, response: &ResponseHead, end: bool) -> Result<(), Broken> {
+        let mut state = self.shared.borrow_mut();
+        let id = state.writable(self.place, Kind::Head)?;
+        if response.is_interim() && state.out.queued() >= OUT_BYTES_FULL {
+            return Ok(());
+        }
+        let written =
+            state.out.put_with((Kind::Head, end, id), |bytes| head::write_response(response, bytes));
+        state.slot(self.place).has_sent_head |= !response.is_interim();
+        state.after_head(self.place, written, end)
+    }
+
+    /// Sends bytes of the body: waits for the peer to grant them, and for room on the link. May be dropped while it waits:
+    /// then a part of them may have been sent.
+    ///
+    /// # Errors
+    /// When the stream is broken.
+    pub async fn data(&mut self, mut bytes: Bytes) -> Result<(), Broken> {
+        poll_fn(|cx| self.poll_data(cx, &mut bytes, false)).await
+    }
+
+    /// Sends bytes of the body and takes what was sent off them; ready when all is. With `end` they end the message, unless
+    /// there are none.
+    pub fn poll_data(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+        end: bool,
+    ) -> Poll<Result<(), Broken>> {
+        let mut state = self.shared.borrow_mut();
+        while !bytes.is_empty() {
+            let room = ready!(state.poll_room(self.place, cx))?;
+            let count = room.min(bytes.len());
+            let last = end && count == bytes.len();
+            let slot = state.slot(self.place);
+            slot.has_sent_end |= last;
+            let id = slot.id;
+            state.out.put(Kind::Data, last, id, &bytes[..count]);
+            state.sent(self.place, count);
+            bytes.advance(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits until something may be sent, and returns how many bytes: 1 or more, at most one frame.
+    ///
+    /// # Errors
+    /// When the stream is broken.
+    pub async fn room(&mut self) -> Result<usize, Broken> {
+        poll_fn(|cx| self.poll_room(cx)).await
+    }
+
+    /// See [`Sender::room`].
+    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        self.shared.borrow_mut().poll_room(self.place, cx)
+    }
+
+    /// Sends what `read` appends to the buffer, which takes no more than may be sent: bytes go from a socket to the link
+    /// without a copy between. Returns how many bytes that was; 0 is the end of the source and sends nothing.
+    ///
+    /// `read` must not use the link.
+    ///
+    /// # Errors
+    /// What `read` fails with; [`io::ErrorKind::WouldBlock`] also when there is no room, or the stream is broken:
+    /// [`Sender::room`] waits for the one and tells the other.
+    pub fn fill(
+        &mut self,
+        read: impl FnOnce(&mut Limit<&mut Vec<u8>>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut state = self.shared.borrow_mut();
+        let room = state.room_now(self.place).ok_or(io::ErrorKind::WouldBlock)?;
+        let id = state.slot(self.place).id;
+        let count = state.out.fill(id, room, read)?;
+        if count > 0 {
+            state.sent(self.place, count);
+        }
+        Ok(count)
+    }
+
+    /// Ends the message, with trailer fields if there are some. What was sent before may still be on its way.
+    ///
+    /// # Errors
+    /// When the stream is broken; trailers that are too large break it.
+    pub fn finish(&mut self, trailers: Option<&Fields>) -> Result<(), Broken> {
+        let mut state = self.shared.borrow_mut();
+        let trailers = trailers.filter(|trailers| !trailers.is_empty());
+        let kind = if trailers.is_some() { Kind::Trailers } else { Kind::Data };
+        let id = state.writable(self.place, kind)?;
+        let written = if let Some(trailers) = trailers {
+            state.out.put_with((kind, true, id), |bytes| head::write_fields(trailers, bytes))
+        } else {
+            state.out.put(kind, true, id, &[]);
+            Ok(())
+        };
+        state.after_head(self.place, written, true)
+    }
+
+    /// Tells the peer that the stream is over for both directions, and why. Does nothing when it is already.
+    pub fn reset(self, code: Code, reason: &str) {
+        self.shared.borrow_mut().reset(self.place, code, reason);
+    }
+
+    /// Waits until the stream is broken: for whoever waits for something else and would not notice.
+    pub async fn broken(&mut self) -> Broken {
+        poll_fn(|cx| self.poll_broken(cx)).await
+    }
+
+    /// See [`Sender::broken`].
+    pub fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        poll_broken(self.shared.borrow_mut().slot(self.place), cx, true)
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.shared.borrow_mut().drop_sender(self.place);
+    }
+}
+
+impl Receiver {
+    /// Waits for what comes next. Taking bytes grants the peer new ones. After the end it returns [`Event::End`] again.
+    /// May be dropped while it waits.
+    ///
+    /// # Errors
+    /// When the stream is broken, and all that had arrived was taken.
+    pub async fn recv(&mut self) -> Result<Event, Broken> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// See [`Receiver::recv`].
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Event, Broken>> {
+        let mut state = self.shared.borrow_mut();
+        let slot = state.slot(self.place);
+        if let Some(event) = slot.inbox.take() {
+            if let Event::Data(piece) = &event {
+                state.took(self.place, piece.len());
+            }
+            return Poll::Ready(Ok(event));
+        }
+        if let Some(broken) = &slot.broken {
+            return Poll::Ready(Err(broken.clone()));
+        }
+        slot.receiver.wait(cx);
+        Poll::Pending
+    }
+
+    /// Waits until the stream is broken, even while bytes wait to be taken: a handler that waits for its service notices at
+    /// once that nobody wants the answer.
+    pub async fn broken(&mut self) -> Broken {
+        poll_fn(|cx| self.poll_broken(cx)).await
+    }
+
+    /// See [`Receiver::broken`].
+    pub fn poll_broken(&mut self, cx: &mut Context<'_>) -> Poll<Broken> {
+        poll_broken(self.shared.borrow_mut().slot(self.place), cx, false)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.shared.borrow_mut().drop_receiver(self.place);
+    }
+}
+
+fn poll_broken(slot: &mut Slot, cx: &Context<'_>, is_sender: bool) -> Poll<Broken> {
+    if let Some(broken) = &slot.broken {
+        return Poll::Ready(broken.clone());
+    }
+    let waiter = if is_sender { &mut slot.sender } else { &mut slot.receiver };
+    waiter.wait(cx);
+    Poll::Pending
+}
+
+impl State {
+    /// Returns the stream's number if a frame of this kind may be sent on it now.
+    ///
+    /// The peer would end the whole link for a frame out of order; here, only the stream of whoever sent it ends.
+    fn writable(&mut self, place: usize, kind: Kind) -> Result<u32, Broken> {
+        let side = self.side;
+        let slot = self.slot(place);
+        if let Some(broken) = &slot.broken {
+            return Err(broken.clone());
+        }
+        let is_in_order = if kind == Kind::Head {
+            side == Side::Accepted && !slot.has_sent_head
+        } else {
+            slot.has_sent_head && (kind == Kind::Data || slot.carried == Carried::Http)
+        };
+        if is_in_order && !slot.has_sent_end {
+            return Ok(slot.id);
+        }
+        let reason = "a frame out of order";
+        debug_assert!(false, "{kind:?}: {reason}");
+        self.reset(place, Code::Internal, reason);
+        Err(Broken::Reset { code: Code::Internal, reason: reason.into() })
+    }
+
+    /// Counts a head or the end as sent, or breaks the stream when it could not be written.
+    fn after_head(
+        &mut self,
+        place: usize,
+        written: Result<(), head::Error>,
+        end: bool,
+    ) -> Result<(), Broken> {
+        if let Err(error) = written {
+            let reason = error.to_string();
+            self.reset(place, Code::TooLarge, &reason);
+            return Err(Broken::Reset { code: Code::TooLarge, reason: reason.into() });
+        }
+        self.slot(place).has_sent_end |= end;
+        self.wake_driver();
+        Ok(())
+    }
+
+    /// Counts a frame of DATA as sent: whoever had a turn has used it.
+    fn sent(&mut self, place: usize, bytes: usize) {
+        let slot = self.slot(place);
+        slot.sending.sent(bytes);
+        slot.has_turn = false;
+        self.wake_driver();
+    }
+
+    fn poll_room(&mut self, place: usize, cx: &Context<'_>) -> Poll<Result<usize, Broken>> {
+        self.writable(place, Kind::Data)?;
+        if let Some(room) = self.room_now(place) {
+            return Poll::Ready(Ok(room));
+        }
+        let slot = self.slot(place);
+        slot.sender.wait(cx);
+        // Without a window there is nothing to wait for in line.
+        if slot.sending.left() > 0 && !slot.is_queued {
+            slot.is_queued = true;
+            let (id, had_turn) = (slot.id, slot.has_turn);
+            slot.has_turn = false;
+            self.out.wait(id, had_turn);
+        }
+        Poll::Pending
+    }
+
+    /// Returns how many bytes may be sent now: not before those who wait, unless it is the stream's turn.
+    fn room_now(&mut self, place: usize) -> Option<usize> {
+        let is_free = self.out.has_room();
+        let is_awaited = self.out.is_awaited();
+        let slot = self.slot(place);
+        let may = slot.broken.is_none()
+            && slot.has_sent_head
+            && !slot.has_sent_end
+            && is_free
+            && (slot.has_turn || !is_awaited);
+        let room = slot.sending.left().min(DATA_BYTES_MAX);
+        (may && room > 0).then_some(room)
+    }
+
+    /// Counts bytes as taken by the reader, and grants new ones when it is time.
+    fn took(&mut self, place: usize, bytes: usize) {
+        self.unread -= bytes;
+        let slot = self.slot(place);
+        if !slot.receiving.taken(bytes) || slot.inbox.has_ended() || slot.broken.is_some() {
+            return;
+        }
+        let now = clock::now();
+        let id = slot.id;
+        let (round_trip, mut budget) = (self.pulse.round_trip(), self.budget);
+        let credit = self.slot(place).receiving.credit(now, round_trip, &mut budget);
+        self.budget = budget;
+        self.out.put(Kind::Credit, false, id, &credit.to_be_bytes());
+        if self.pulse.is_stale(now) {
+            self.put_ping(now);
+        }
+        self.wake_driver();
+    }
+
+    pub(crate) fn put_ping(&mut self, now: Instant) {
+        if let Some(number) = self.pulse.ask(now) {
+            self.out.put(Kind::Ping, false, 0, &number.to_be_bytes());
+        }
+    }
+}
