@@ -336,7 +336,7 @@ mod tests {
             runtime.block_on(ends.wishes.wait_for(|wishes| wishes.leave)).unwrap();
             ends.status.send_modify(|status| status.left = true);
         });
-        let failed = tokio::spawn(agent.failed());
+        let failed = crate::net::task::spawn("failed", agent.failed());
 
         agent.leave().await;
         tokio::task::yield_now().await;

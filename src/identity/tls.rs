@@ -41,26 +41,8 @@ const TICKETS_PER_HANDSHAKE: usize = 1;
 const CLIENT_SESSIONS_MAX: usize = 64;
 /// Addresses that each identity remembers sessions of; beyond it they are all forgotten.
 const CLIENT_ADDRESSES_MAX: usize = 1_024;
-const ALPN_HTTP: &[u8] = b"mesh-h2/1";
-const ALPN_TCP: &[u8] = b"mesh-tcp/1";
-
-/// What a connection between proxies carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Alpn {
-    /// Many HTTP exchanges, multiplexed: `mesh-h2/1`.
-    Http,
-    /// The bytes of one TCP connection: `mesh-tcp/1`.
-    Tcp,
-}
-
-impl Alpn {
-    fn bytes(self) -> &'static [u8] {
-        match self {
-            Self::Http => ALPN_HTTP,
-            Self::Tcp => ALPN_TCP,
-        }
-    }
-}
+/// The protocol between proxies (ALPN): many HTTP exchanges and TCP connections over one connection.
+const LINK: &[u8] = b"mesh-link/1";
 
 /// Why there is no connection. Nothing was sent on it.
 #[derive(Debug, thiserror::Error)]
@@ -115,8 +97,6 @@ pub struct Accepted {
     pub target: ServiceName,
     /// The port of the instance that was asked for.
     pub port: u16,
-    /// What is carried.
-    pub alpn: Alpn,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
 }
@@ -267,7 +247,7 @@ impl Acceptor {
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(ByServerName(wallet.clone())));
-        config.alpn_protocols = vec![ALPN_HTTP.to_vec(), ALPN_TCP.to_vec()];
+        config.alpn_protocols = vec![LINK.to_vec()];
         config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -297,13 +277,11 @@ impl Acceptor {
         // By the wallet of this moment: it may have changed since the handshake began, and a resumed session asked nobody.
         let peer = self.side()?.judge.judge(chain, Lateness::Refused)?;
         let target = connection.server_name().and_then(Target::parse).ok_or(Error::NoTarget)?;
-        let alpn = match connection.alpn_protocol() {
-            Some(ALPN_HTTP) => Alpn::Http,
-            Some(ALPN_TCP) => Alpn::Tcp,
-            Some(_) | None => return Err(Error::NoTarget),
-        };
+        if connection.alpn_protocol() != Some(LINK) {
+            return Err(Error::NoTarget);
+        }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
-        Ok(Accepted { peer, target: target.service, port: target.port, alpn, resumed, stream })
+        Ok(Accepted { peer, target: target.service, port: target.port, resumed, stream })
     }
 }
 
@@ -380,7 +358,6 @@ impl Connector {
         source: &Subject,
         target: &ServiceName,
         port: u16,
-        alpn: Alpn,
         stream: TcpStream,
     ) -> Result<Connected, Error> {
         let side = self.side()?;
@@ -394,13 +371,13 @@ impl Connector {
             Ok(_) | Err(_) => own.config.clone(),
         };
         let connector = TlsConnector::from(config);
-        let handshake = connector.with_alpn(vec![alpn.bytes().to_vec()]).connect(name.clone(), stream);
+        let handshake = connector.with_alpn(vec![LINK.to_vec()]).connect(name.clone(), stream);
         let stream = in_time(handshake).await?;
         let (_, connection) = stream.get_ref();
         let chain = connection.peer_certificates().unwrap_or_default();
         let peer = self.side()?.judge.judge(chain, Lateness::Refused)?;
         Meet::Service.check(&peer, &name)?;
-        if connection.alpn_protocol() != Some(alpn.bytes()) {
+        if connection.alpn_protocol() != Some(LINK) {
             return Err(Error::NoTarget);
         }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);

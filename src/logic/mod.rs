@@ -2,6 +2,7 @@
 //! and their randomness, and return a verdict.
 
 pub mod http;
+pub mod link;
 pub mod pki;
 pub mod metric;
 pub mod gossip;

@@ -1,6 +1,8 @@
 //! What deciders read of a request.
 
-use http::{HeaderMap, Method};
+use http::Method;
+
+use crate::logic::http::fields::Fields;
 
 /// The head of a request, borrowed: nothing is copied to decide about it.
 #[derive(Debug, Clone, Copy)]
@@ -12,5 +14,5 @@ pub struct Head<'a> {
     /// What follows the `?`, without it.
     pub query: Option<&'a str>,
     /// The header fields.
-    pub headers: &'a HeaderMap,
+    pub fields: &'a Fields,
 }

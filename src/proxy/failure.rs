@@ -4,6 +4,9 @@
 
 use http::StatusCode;
 
+/// The header field in which a proxy says why it made an answer: the token of a [`Failure`].
+pub const FAILURE: &str = "mesh-failure";
+
 /// Why a call did not succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Failure {
@@ -25,6 +28,8 @@ pub enum Failure {
     NoIdentity,
     /// The endpoint refused the connection, or did not answer in time.
     Unreachable,
+    /// The link went away before anybody looked at the request.
+    Unseen,
     /// The endpoint could not prove, or did not accept, an identity.
     Untrusted,
     /// The connection ended before a response began.
@@ -80,7 +85,7 @@ pub struct Consequence {
     pub retry: Retry,
     /// Whose doing it is.
     pub fault: Fault,
-    /// How one proxy tells another on a TCP link, 1 or more.
+    /// How one proxy tells another on a link, 1 or more.
     pub code: u8,
     /// What happened, in a few words.
     pub words: &'static str,
@@ -98,7 +103,7 @@ const fn row(
 
 impl Failure {
     /// Every failure there is.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BadRequest,
         Self::Unsupported,
         Self::UnknownService,
@@ -108,6 +113,7 @@ impl Failure {
         Self::NotHere,
         Self::NoIdentity,
         Self::Unreachable,
+        Self::Unseen,
         Self::Untrusted,
         Self::Reset,
         Self::Truncated,
@@ -154,6 +160,9 @@ impl Failure {
                 row(8, (UNAVAILABLE, 14), "UF", (Never, Proxy), "this proxy has no certificate yet")
             }
             Self::Unreachable => row(9, (GATEWAY, 14), "UF", (Safe, Callee), "cannot connect"),
+            Self::Unseen => {
+                row(18, (UNAVAILABLE, 14), "UC", (Safe, Callee), "the link ended before the request was seen")
+            }
             Self::Untrusted => row(10, (GATEWAY, 14), "UF", (Safe, Callee), "mutual TLS failed"),
             Self::Reset => {
                 row(11, (GATEWAY, 14), "UC", (Idempotent, Callee), "the connection ended before a response")
@@ -182,7 +191,17 @@ impl Failure {
         self.consequence().token
     }
 
-    /// Returns the failure that another proxy tells of on a TCP link.
+    /// Returns the failure that another proxy tells of by its token, where it makes a difference which.
+    pub fn told(token: &[u8]) -> Option<Self> {
+        match token {
+            b"UF" => Some(Self::Unreachable),
+            b"UH" => Some(Self::NotHere),
+            b"UC" => Some(Self::Reset),
+            _ => None,
+        }
+    }
+
+    /// Returns the failure that another proxy tells of on a link.
     pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|failure| failure.consequence().code == code)
     }

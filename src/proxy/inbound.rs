@@ -4,19 +4,15 @@ use std::rc::Rc;
 
 use tokio::net::TcpStream;
 
-use crate::identity::tls::{Acceptor, Alpn};
+use crate::identity::tls::Acceptor;
 use crate::proxy::http::client::Http;
 use crate::proxy::http::serve;
-use crate::proxy::tcp;
 
 /// Serves a connection to the inbound listener. Who calls what is known after the handshake; whether it may is asked for
 /// each request and each TCP connection, by the policy then in force.
 pub(crate) async fn serve(http: &Rc<Http>, acceptor: &Acceptor, stream: TcpStream) {
     match acceptor.accept(stream).await {
-        Ok(accepted) => match accepted.alpn {
-            Alpn::Http => serve::link(http, accepted).await,
-            Alpn::Tcp => tcp::serve(&http.context, accepted).await,
-        },
+        Ok(accepted) => serve::link(http, accepted).await,
         Err(error) => tracing::debug!(%error, "handshake failed"),
     }
 }

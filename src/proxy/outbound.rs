@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -19,13 +19,13 @@ use crate::logic::detect::{Detection, detect};
 use crate::model::name::ServiceName;
 use crate::model::service::Protocol;
 use crate::net::patience::HEAD_TIME;
-use crate::net::peek::Peeked;
+use crate::net::prefixed::Prefixed;
 use crate::net::{clock, listen};
 use crate::proxy::failure::Failed;
 use crate::proxy::http::client::Http;
 use crate::proxy::http::pipeline::Entry;
 use crate::proxy::http::serve;
-use crate::proxy::tcp::{self, Opened, Wish};
+use crate::proxy::tcp::{self, Opened, Plain, Wish};
 
 /// A caller that speaks this soon is never doubted to speak first.
 const AT_ONCE: Duration = Duration::from_millis(5);
@@ -35,11 +35,6 @@ const HALF_SAID: Duration = Duration::from_secs(3);
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 /// Room for the first bytes: mostly a whole request's head.
 const FIRST_BYTES: usize = 2_048;
-/// What a request gets whose length can be read in two ways (RFC 9112 §6.3: ought to be handled as an error).
-const AMBIGUOUS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\nmesh-failure: DPE\r\n\
-    content-type: text/plain; charset=utf-8\r\ncontent-length: 82\r\n\r\n\
-    mesh outbound: the request is malformed: Transfer-Encoding beside Content-Length.\n";
-
 /// What a caller has said so far.
 struct First {
     bytes: BytesMut,
@@ -132,7 +127,7 @@ async fn race(http: &Rc<Http>, wish: &Wish, first: &mut First, stream: &mut TcpS
                 }
             },
             spoken = speaks(&mut opened) => {
-                spoken?;
+                spoken.map_err(|failed| io::Error::other(failed.to_string()))?;
                 return Ok(Turn::Opaque(opened));
             }
             () = over(&mut patience) => {
@@ -146,7 +141,7 @@ async fn race(http: &Rc<Http>, wish: &Wish, first: &mut First, stream: &mut TcpS
     }
 }
 
-async fn speaks(opened: &mut Option<Box<Opened>>) -> io::Result<()> {
+async fn speaks(opened: &mut Option<Box<Opened>>) -> Result<(), Failed> {
     match opened {
         Some(opened) => opened.spoken().await,
         None => std::future::pending().await,
@@ -183,38 +178,21 @@ async fn opaque(
             return;
         }
     };
-    let mut caller = Peeked::new(first.bytes.freeze(), stream);
-    if let Err(error) = opened.carry(&http.context, &mut caller).await {
-        tracing::debug!(%service, %error, "connection broke");
-        listen::reset_on_close(caller.inner());
+    let mut caller = Plain::new(stream, first.bytes);
+    let carried = opened.carry(&http.context, caller.end()).await;
+    if let Err(failed) = carried {
+        tracing::debug!(%service, %failed, "connection broke");
+        caller.reset();
     }
 }
 
-async fn serve(http: &Rc<Http>, entry: Entry, first: First, mut stream: TcpStream) {
+async fn serve(http: &Rc<Http>, entry: Entry, first: First, stream: TcpStream) {
     match first.detection {
-        Detection::Http2 => serve::h2(http, entry, Peeked::new(first.bytes.freeze(), stream)).await,
+        Detection::Http2 => serve::h2(http, entry, Prefixed::new(first.bytes.freeze(), stream)).await,
         Detection::Http1 | Detection::Opaque | Detection::NeedMore => {
-            if is_ambiguous(&first.bytes) {
-                _ = stream.write_all(AMBIGUOUS).await;
-                _ = stream.shutdown().await;
-                return;
-            }
-            serve::h1(http, entry, Peeked::new(first.bytes.freeze(), stream)).await;
+            serve::h1(http, entry, stream, first.bytes).await;
         }
     }
-}
-
-/// Returns whether the first request has a `Transfer-Encoding` as well as a `Content-Length`. hyper ignores the second, and
-/// forgets that it was there; later requests on the connection are left to it.
-fn is_ambiguous(bytes: &[u8]) -> bool {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(bytes.len());
-    let has = |name: &[u8]| {
-        bytes[..end].split(|byte| *byte == b'\n').skip(1).any(|line| {
-            let field = line.iter().position(|byte| *byte == b':').map(|colon| &line[..colon]);
-            field.is_some_and(|field| field.trim_ascii().eq_ignore_ascii_case(name))
-        })
-    };
-    has(b"transfer-encoding") && has(b"content-length")
 }
 
 impl First {

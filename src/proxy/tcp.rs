@@ -1,49 +1,39 @@
 //! The path of a connection that is not HTTP.
 //!
-//! On a link, one TLS connection stands for one TCP connection. Before the first byte of it, the calling proxy sends
-//! [`OPEN`], and the called one answers with one byte: 0 when the service has accepted, else the code of a
-//! [`Failure`]. So a call that failed before it began can go to another endpoint, both sides know why it failed, and a link
-//! may be opened before there is a caller for it.
+//! On a link it is a stream. The called proxy says first whether the service has accepted: so a call that failed before it
+//! began can go to another endpoint, and both sides know why it failed.
 
-use std::io;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use bytes::BytesMut;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::identity::tls::{Accepted, Alpn, Connected};
-use crate::logic::authorize::{Verdict, authorize};
 use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
 use crate::model::view::{EdgeProtocol, Side};
-use crate::net::splice::splice;
 use crate::net::{dial, listen};
-use crate::proxy::context::{ATTEMPTS_MAX, CONNECT_TIME, Context, LINK_TIME};
+use crate::proxy::context::{ATTEMPTS_MAX, Context};
 use crate::proxy::failure::{Failed, Failure, Retry};
 use crate::proxy::ledger::{Account, Called, Parties};
+use crate::proxy::links::{CONNECT_TIME, LINK_TIME};
+use crate::proxy::peer::Peer;
+use crate::proxy::stream::duplex::{End, duplex};
+use crate::proxy::stream::link::{Arriving, Leaving, open_tcp};
+use crate::proxy::stream::reader::{Reader, Socket};
+use crate::proxy::stream::sink::Sink;
+use crate::proxy::stream::source::Source;
+use crate::proxy::stream::writer::Writer;
 use crate::proxy::upstream::endpoint::{InFlight, Target, now_ns};
-
-/// What a calling proxy says first.
-const OPEN: u8 = 1;
-/// What it says instead while it does not know yet whether the caller will speak HTTP: should it, the connection ends
-/// without having carried anything, and counts for nothing.
-const OPEN_PERHAPS: u8 = 2;
-/// What a called proxy answers when the service has accepted.
-const ACCEPTED: u8 = 0;
-/// A link on which nothing was opened for so long is closed.
-const OPEN_TIME: Duration = Duration::from_mins(5);
-
-/// Room for what a service says before its caller does.
-const FIRST_BYTES: usize = 1_024;
 
 /// A connection to a service, through the proxy of its node.
 pub(crate) struct Opened {
-    link: Connected,
-    first: Bytes,
+    leaving: Leaving,
+    arriving: Arriving,
     account: Account,
     _in_flight: InFlight,
 }
@@ -78,10 +68,10 @@ pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Opened, Fa
         let Some((index, target)) = picked.filter(|(index, _)| !tried.contains(index)) else { break };
         let in_flight = target.live.begin(now_ns());
         match attempt(context, &wish, target).await {
-            Ok(link) => {
+            Ok((leaving, arriving)) => {
                 target.live.connected();
                 let account = wish.account(context, Some(target), tried.len());
-                return Ok(Opened { link, first: Bytes::new(), account, _in_flight: in_flight });
+                return Ok(Opened { leaving, arriving, account, _in_flight: in_flight });
             }
             Err(failed) => last = failed,
         }
@@ -118,32 +108,43 @@ impl Wish {
     }
 }
 
-async fn attempt(context: &Context, wish: &Wish, target: &Target) -> Result<Connected, Failed> {
-    let mut link = context.link(&wish.source, &wish.service, &target.endpoint, Alpn::Tcp).await?;
+/// Asks one endpoint. An idle link that turns out to be gone is replaced once.
+async fn attempt(context: &Context, wish: &Wish, target: &Target) -> Result<(Leaving, Arriving), Failed> {
     let at = || format!("{} on {}", wish.service, target.endpoint.node);
-    let asked = timeout(LINK_TIME, async {
-        link.stream.write_u8(if wish.certain { OPEN } else { OPEN_PERHAPS }).await?;
-        link.stream.flush().await?;
-        link.stream.read_u8().await
-    });
-    match asked.await {
-        Ok(Ok(ACCEPTED)) => Ok(link),
-        Ok(Ok(code)) => {
-            let failure = Failure::from_code(code).unwrap_or(Failure::BadResponse);
-            Err(Failed::new(failure, format!("{}: said by its proxy", at())))
+    let mut again = true;
+    loop {
+        let link = context.links.find_for_tcp(&wish.source, &wish.service, target).await?;
+        let asked = async {
+            let (leaving, mut arriving) = open_tcp(&link)?;
+            poll_fn(|cx| arriving.poll_accepted(cx)).await?;
+            Ok::<_, Failed>((leaving, arriving))
+        };
+        match timeout(LINK_TIME, asked).await {
+            Ok(Ok(halves)) => return Ok(halves),
+            Ok(Err(failed)) if failed.failure == Failure::Unseen && again => again = false,
+            Ok(Err(failed)) => {
+                // That the link broke says the same as that it was never there.
+                let failure =
+                    if failed.failure == Failure::Reset { Failure::Unreachable } else { failed.failure };
+                return Err(Failed::new(failure, format!("{}: {}", at(), failed.cause)));
+            }
+            Err(_) => {
+                return Err(Failed::new(
+                    Failure::Unreachable,
+                    format!("{}: its proxy does not answer", at()),
+                ));
+            }
         }
-        Ok(Err(error)) => Err(Failed::new(Failure::Unreachable, format!("{}: {error}", at()))),
-        Err(_) => Err(Failed::new(Failure::Unreachable, format!("{}: its proxy does not answer", at()))),
     }
 }
 
 impl Opened {
     /// Waits until the service speaks, or ends. What it says comes first when the connection is carried on.
-    pub(crate) async fn spoken(&mut self) -> io::Result<()> {
-        let mut first = BytesMut::with_capacity(FIRST_BYTES);
-        self.link.stream.read_buf(&mut first).await?;
-        self.first = first.freeze();
-        Ok(())
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub(crate) async fn spoken(&mut self) -> Result<(), Failed> {
+        poll_fn(|cx| self.arriving.poll_spoken(cx)).await
     }
 
     /// Says that the connection will be used after all, or that it will not.
@@ -155,121 +156,107 @@ impl Opened {
     ///
     /// # Errors
     /// When the connection broke, or the drain is over; the caller's side should be reset.
-    pub(crate) async fn carry<S>(mut self, context: &Context, caller: &mut S) -> io::Result<()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let account = &self.account;
-        let copied = {
-            let progress = |sent, received| account.moved(sent, received);
-            let first = std::mem::take(&mut self.first);
-            let copying = pin!(async {
-                if !first.is_empty() {
-                    caller.write_all(&first).await?;
-                    account.moved(0, first.len() as u64);
-                }
-                splice(caller, &mut self.link.stream, progress).await
-            });
-            let mut drain = context.drain.clone();
+    pub(crate) async fn carry(self, context: &Context, caller: End<'_>) -> Result<(), Failed> {
+        let Self { leaving, arriving, account, _in_flight } = self;
+        let callee = End::new(Source::Link(arriving), Sink::Link(leaving));
+        let mut drain = context.drain.clone();
+        let carried = {
+            let carrying = pin!(duplex(caller, callee, |sent, received| account.moved(sent, received)));
             tokio::select! {
-                copied = copying => copied,
-                () = drain.closing() => Err(io::ErrorKind::ConnectionAborted.into()),
+                carried = carrying => carried,
+                () = drain.closing() => Err(Failure::Truncated.into()),
             }
         };
-        if copied.is_err() {
+        if carried.is_err() {
             account.fail(Failure::Truncated);
-            listen::reset_on_close(self.link.stream.get_ref().0);
         }
-        copied
+        carried
     }
 }
 
-/// Serves a link that carries one TCP connection to a local service.
-pub(crate) async fn serve(context: &Rc<Context>, mut accepted: Accepted) {
-    let mut drain = context.drain.clone();
-    let opened = tokio::select! {
-        opened = timeout(OPEN_TIME, accepted.stream.read_u8()) => opened,
-        () = drain.draining() => return,
-    };
-    let Ok(Ok(word @ (OPEN | OPEN_PERHAPS))) = opened else { return };
-    let peer = Arc::new(accepted.peer.id.subject.clone());
-    let cell = context.ledger.inbound(&peer, &accepted.target, EdgeProtocol::Tcp);
+/// One end of a tunnel that is a TCP connection of this host.
+pub(crate) struct Plain {
+    socket: Socket,
+    reader: Reader,
+    writer: Writer,
+}
+
+impl Plain {
+    /// Takes a connection of which `first` was read already.
+    pub(crate) fn new(stream: TcpStream, first: BytesMut) -> Self {
+        let socket = Rc::new(std::cell::RefCell::new(stream));
+        Self { reader: Reader::new(socket.clone(), first), writer: Writer::new(socket.clone()), socket }
+    }
+
+    /// Returns both directions.
+    pub(crate) fn end(&mut self) -> End<'_> {
+        End::new(Source::Tcp(&mut self.reader), Sink::Tcp(&mut self.writer))
+    }
+
+    /// Makes the coming close a reset.
+    pub(crate) fn reset(&self) {
+        listen::reset_on_close(&self.socket.borrow());
+    }
+}
+
+/// Serves a stream that carries one TCP connection to a local service.
+pub(crate) async fn serve(context: &Rc<Context>, peer: &Peer, (leaving, arriving): (Leaving, Arriving)) {
+    let cell = peer.cell(context, EdgeProtocol::Tcp);
     let parties = Parties {
         side: Side::Inbound,
-        source: peer.clone(),
-        service: accepted.target.clone(),
+        source: peer.subject.clone(),
+        service: peer.service.clone(),
         node: Some(context.ledger.node.clone()),
     };
-    let account = Account::open(context.ledger.clone(), cell, parties);
-    let account = if word == OPEN { account } else { account.perhaps() };
-    if let Err(failure) = converse(context, &mut accepted, &account).await {
+    // A caller that turns out to speak HTTP gives the stream up before it has carried anything.
+    let account = Account::open(context.ledger.clone(), cell, parties).perhaps();
+    if let Err(failure) = converse(context, peer, (leaving, arriving), &account).await {
         account.fail(failure);
-        listen::reset_on_close(accepted.stream.get_ref().0);
     }
 }
 
 /// Connects to the local service and carries bytes until both have ended.
-async fn converse(context: &Context, accepted: &mut Accepted, account: &Account) -> Result<(), Failure> {
-    let app = match connect(context, accepted).await {
+async fn converse(
+    context: &Context,
+    peer: &Peer,
+    (mut leaving, arriving): (Leaving, Arriving),
+    account: &Account,
+) -> Result<(), Failure> {
+    let app = match connect(context, peer).await {
         Ok(app) => app,
         Err(failure) => {
-            // Said in full before the end, so that a reset does not overtake it.
-            _ = accepted.stream.write_u8(failure.consequence().code).await;
-            _ = accepted.stream.shutdown().await;
-            account.fail(failure);
-            return Ok(());
+            account.decide(true);
+            leaving.accept(Some(failure));
+            _ = timeout(LINK_TIME, poll_fn(|cx| leaving.poll_flush(cx))).await;
+            return Err(failure);
         }
     };
-    let mut app = app;
-    let told = async {
-        accepted.stream.write_u8(ACCEPTED).await?;
-        accepted.stream.flush().await
-    };
-    told.await.map_err(|_| Failure::CallerGone)?;
-    let cut = async {
-        let mut changes = context.shared.changes();
-        while may_call(context, &accepted.peer.id.subject, &accepted.peer.node, &accepted.target) {
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    };
+    leaving.accept(None);
+    let mut app = Plain::new(app, BytesMut::new());
+    let caller = End::new(Source::Link(arriving), Sink::Link(leaving));
     let mut drain = context.drain.clone();
     let ended = {
         let progress = |sent, received| account.moved(sent, received);
-        let copying = pin!(splice(&mut accepted.stream, &mut app, progress));
+        let carrying = pin!(duplex(caller, app.end(), progress));
         tokio::select! {
-            copied = copying => copied.map_err(|_| Failure::Truncated),
-            () = cut => Err(Failure::Denied),
+            carried = carrying => carried.map_err(|failed| failed.failure),
+            () = peer.forbidden(context) => Err(Failure::Denied),
             () = drain.closing() => Err(Failure::Truncated),
         }
     };
-    if ended.is_err() {
-        listen::reset_on_close(&app);
+    match ended {
+        Ok(()) => account.decide(true),
+        Err(_) => app.reset(),
     }
     ended
 }
 
-async fn connect(context: &Context, accepted: &Accepted) -> Result<tokio::net::TcpStream, Failure> {
+async fn connect(context: &Context, peer: &Peer) -> Result<TcpStream, Failure> {
     let locals = context.shared.locals();
-    let local = locals.find(&accepted.target, accepted.port).ok_or(Failure::NotHere)?;
-    if !may_call(context, &accepted.peer.id.subject, &accepted.peer.node, &accepted.target) {
-        return Err(Failure::Denied);
-    }
+    let local = locals.find(&peer.service, peer.port).ok_or(Failure::NotHere)?;
+    peer.allowed(context).map_err(|failed| failed.failure)?;
     dial::connect(local.addr, CONNECT_TIME).await.map_err(|error| {
-        tracing::debug!(service = %accepted.target, %error, "local service refused a connection");
+        tracing::debug!(service = %peer.service, %error, "local service refused a connection");
         Failure::Unreachable
     })
-}
-
-/// Returns whether the policy in force lets a peer call a service.
-pub(crate) fn may_call(
-    context: &Context,
-    peer: &Subject,
-    node: &crate::model::name::NodeName,
-    service: &ServiceName,
-) -> bool {
-    let tables = context.shared.tables();
-    let policy = &tables.policy;
-    !policy.banned.contains(node) && matches!(authorize(policy, peer, service), Verdict::Allow { .. })
 }

@@ -23,6 +23,7 @@ use crate::net::listen::{Listener, Place, bind_shared};
 use crate::net::{clock, task};
 use crate::proxy::context::Context;
 use crate::proxy::http::client::Http;
+use crate::proxy::links::Links;
 use crate::proxy::shared::Shared;
 use crate::proxy::{inbound, outbound};
 
@@ -205,7 +206,8 @@ fn run(
 async fn work(listeners: Vec<(Purpose, Listener)>, shared: Arc<Shared>, mut drain: Drain, reuse: bool) {
     let acceptor = Rc::new(Acceptor::new(shared.wallet.clone(), reuse));
     let connector = Connector::new(shared.wallet.clone(), reuse);
-    let http = Http::new(Rc::new(Context::new(shared, connector, drain.clone())));
+    let links = Links::new(connector, reuse);
+    let http = Http::new(Rc::new(Context::new(shared, links, drain.clone())));
     let connections = http.context.tasks.clone();
     for (purpose, listener) in listeners {
         let desk = Desk {
@@ -225,6 +227,7 @@ async fn work(listeners: Vec<(Purpose, Listener)>, shared: Arc<Shared>, mut drai
     }
     // The listeners take what already waits with the kernel before they close.
     tokio::task::yield_now().await;
+    http.context.rest.drain();
     connections.close();
     tokio::select! {
         () = connections.wait() => {}

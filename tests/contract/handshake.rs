@@ -7,7 +7,7 @@ use mesh::identity::certificate::{Certificate, sha256};
 use mesh::identity::key::Key;
 use mesh::identity::svid;
 use mesh::identity::tls::{
-    Accepted, Acceptor, Alpn, ApiAcceptor, ApiConnector, ApiPeer, Connected, Connector, Error,
+    Accepted, Acceptor, ApiAcceptor, ApiConnector, ApiPeer, Connected, Connector, Error,
 };
 use mesh::identity::verifier::{Clock, Distrust};
 use mesh::identity::wallet::{Wallet, update};
@@ -93,7 +93,7 @@ async fn call(connector: &Connector, door: &Door) -> (Result<Connected, Error>, 
     };
     let client = async {
         let source = subject("cart");
-        let mut connected = connector.connect(&source, &service, 8080, Alpn::Http, near).await?;
+        let mut connected = connector.connect(&source, &service, 8080, near).await?;
         // A server that refuses says so here.
         let _read = connected.stream.read(&mut [0; 1]).await;
         Ok(connected)
@@ -132,7 +132,6 @@ async fn both_ends_prove_who_they_are() {
     assert_eq!(accepted.peer.node.as_str(), "host-1");
     assert_eq!(accepted.peer.not_after_ms, NOW_MS + HOUR_MS);
     assert_eq!((accepted.target, accepted.port), ("web".parse().unwrap(), 8080));
-    assert_eq!(accepted.alpn, Alpn::Http);
     let state = accepted.stream.get_ref().1;
     assert_eq!(state.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
     let suite = state.negotiated_cipher_suite().unwrap().suite();
@@ -462,7 +461,7 @@ async fn foreign(
 }
 
 const WEB: &str = "8080.web.default.mesh";
-const MESH: &[&str] = &["mesh-tcp/1"];
+const MESH: &[&str] = &["mesh-link/1"];
 
 #[tokio::test]
 async fn a_client_without_a_certificate_is_refused() {
@@ -490,7 +489,7 @@ async fn certificates_that_are_no_svids_are_refused() {
     let show = async |spec: &Spec| foreign(&acceptor, Some((ca.sign(&request, spec), &key)), WEB, MESH).await;
 
     let accepted = show(&good).await.unwrap();
-    assert_eq!(accepted.alpn, Alpn::Tcp);
+    assert_eq!(accepted.port, 8080);
     let error = show(&Spec { uris: both.clone(), ..good.clone() }).await.unwrap_err();
     assert_eq!(flaw(error), Flaw::Uris(2));
     assert_eq!(flaw(show(&Spec { uris: Vec::new(), ..good.clone() }).await.unwrap_err()), Flaw::Uris(0));

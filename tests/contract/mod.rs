@@ -6,6 +6,7 @@ mod authority;
 mod ca;
 mod handshake;
 mod vault;
+mod link;
 mod renewer;
 mod stream;
 mod client;

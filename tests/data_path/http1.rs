@@ -70,7 +70,7 @@ async fn a_caller_of_version_one_zero_is_served_to_the_end_of_the_connection() {
     let heard = say(pair.caller.outbound(), "GET / HTTP/1.0\r\nHost: web\r\n\r\n").await;
 
     assert!(heard.starts_with("HTTP/1.0 200 OK\r\n") || heard.starts_with("HTTP/1.1 200 OK\r\n"), "{heard}");
-    assert!(heard.contains("x-version: HTTP/1.0\r\n"), "{heard}");
+    assert!(heard.contains("connection: close\r\n"), "{heard}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

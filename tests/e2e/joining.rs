@@ -120,7 +120,7 @@ fn the_inbound_port_takes_mutual_tls_of_this_mesh_only() {
     run(&here, seconds(20), "openssl", &make).ok();
     let tls = format!(
         "printf 'GET / HTTP/1.1\\r\\nHost: web.mesh\\r\\n\\r\\n' | timeout 5 openssl s_client -connect {inbound} \
-         -servername {}.web.default.mesh -alpn mesh-h2/1 -cert {certificate} -key {key} -quiet 2>&1",
+         -servername {}.web.default.mesh -alpn mesh-link/1 -cert {certificate} -key {key} -quiet 2>&1",
         nginx.port
     );
     let foreign = run(&here, seconds(10), "sh", &["-c", &tls]);

@@ -92,8 +92,8 @@ fn service(service: &str, protocol: Option<Protocol>, health_check: Option<Healt
 }
 
 fn first_backend(policy: &Policy, service: &str) -> Option<String> {
-    let headers = http::HeaderMap::new();
-    let head = Head { method: &http::Method::GET, path: "/", query: None, headers: &headers };
+    let headers = mesh::logic::http::fields::Fields::new();
+    let head = Head { method: &http::Method::GET, path: "/", query: None, fields: &headers };
     let rule = policy.service(&name(service))?.routes.as_ref()?.find(&head)?;
     rule.backends.first().map(|backend| backend.service.to_string())
 }

@@ -1,6 +1,6 @@
 //! Filters: header fields come out as the manifest says.
 
-use http::HeaderMap;
+use mesh::logic::http::fields::Fields;
 use mesh::logic::route::filter::{Filter, on_request, on_response};
 use mesh::model::route::{FilterKind, HeaderField, HeaderModifier, HttpRouteFilter};
 use proptest::prelude::*;
@@ -20,16 +20,16 @@ fn fields(fields: &BTreeMap<String, String>) -> Vec<HeaderField> {
     fields.iter().map(|(name, value)| HeaderField { name: name.clone(), value: value.clone() }).collect()
 }
 
-fn map(fields: &[(String, String)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn map(fields: &[(String, String)]) -> Fields {
+    let mut headers = Fields::new();
     for (name, value) in fields {
-        headers.append(http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+        headers.append(name.as_bytes(), value.as_bytes());
     }
     headers
 }
 
-fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
-    headers.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect()
+fn values(headers: &Fields, name: &str) -> Vec<String> {
+    headers.all(name).map(|value| String::from_utf8(value.to_vec()).unwrap()).collect()
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 
 mod state;
 mod histogram;
+mod link;
 mod rollup;
 mod metric;
 mod detect;

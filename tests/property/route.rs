@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::Method;
 use mesh::logic::duration;
+use mesh::logic::http::fields::Fields;
 use mesh::logic::request::Head;
 use mesh::logic::route::table::RouteTable;
 use mesh::model::resource::{Metadata, Object};
@@ -45,18 +46,13 @@ fn header(name: &str, value: &str, kind: HeaderMatchKind) -> HttpHeaderMatch {
     HttpHeaderMatch { kind, name: name.to_owned(), value: value.to_owned() }
 }
 
-fn found(
-    routes: &[Object<HttpRouteSpec>],
-    method: &Method,
-    path: &str,
-    headers: &HeaderMap,
-) -> Option<String> {
+fn found(routes: &[Object<HttpRouteSpec>], method: &Method, path: &str, headers: &Fields) -> Option<String> {
     let table = RouteTable::new(routes);
-    table.find(&Head { method, path, query: None, headers }).map(|rule| rule.label.to_string())
+    table.find(&Head { method, path, query: None, fields: headers }).map(|rule| rule.label.to_string())
 }
 
 fn get(routes: &[Object<HttpRouteSpec>], path: &str) -> Option<String> {
-    found(routes, &Method::GET, path, &HeaderMap::new())
+    found(routes, &Method::GET, path, &Fields::new())
 }
 
 #[test]
@@ -100,9 +96,9 @@ fn precedence_is_that_of_the_specification() {
         ("short-prefix", path(PathPrefix, "/a")),
         ("any", HttpRouteMatch::default()),
     ];
-    let mut headers = HeaderMap::new();
-    headers.insert("x", HeaderValue::from_static("1"));
-    headers.insert("y", HeaderValue::from_static("2"));
+    let mut headers = Fields::new();
+    headers.set("x", b"1");
+    headers.set("y", b"2");
 
     while let Some((best, _)) = order.first().cloned() {
         let rules = order.iter().rev().map(|(name, wanted)| HttpRouteRule {
@@ -131,14 +127,14 @@ fn header_names_have_no_case_and_repeated_fields_are_joined() {
         let wanted = HttpRouteMatch { headers: vec![header(name, value, kind)], ..HttpRouteMatch::default() };
         [route("r", None, vec![rule(vec![wanted])])]
     };
-    let mut headers = HeaderMap::new();
-    headers.append("x-flag", HeaderValue::from_static("a"));
-    let hit = |routes: &[_], headers: &HeaderMap| found(routes, &Method::GET, "/", headers).is_some();
+    let mut headers = Fields::new();
+    headers.append(b"x-flag", b"a");
+    let hit = |routes: &[_], headers: &Fields| found(routes, &Method::GET, "/", headers).is_some();
 
     assert!(hit(&of("X-Flag", "a", HeaderMatchKind::Exact), &headers));
     assert!(!hit(&of("X-Flag", "A", HeaderMatchKind::Exact), &headers));
     assert!(hit(&of("x-flag", "[a-c]", HeaderMatchKind::RegularExpression), &headers));
-    headers.append("x-flag", HeaderValue::from_static("b"));
+    headers.append(b"x-flag", b"b");
     assert!(!hit(&of("x-flag", "a", HeaderMatchKind::Exact), &headers));
     assert!(hit(&of("x-flag", "a,b", HeaderMatchKind::Exact), &headers));
     assert!(!hit(&of("x-flag", "[a-c]", HeaderMatchKind::RegularExpression), &headers));
@@ -185,18 +181,19 @@ fn any_routes() -> impl Strategy<Value = Vec<Object<HttpRouteSpec>>> {
     })
 }
 
-fn any_request() -> impl Strategy<Value = (Method, String, HeaderMap)> {
+fn any_request() -> impl Strategy<Value = (Method, String, Fields)> {
     let headers = proptest::collection::btree_map("[xy]", "[12]", 0..3).prop_map(|headers| {
-        let pair = |(name, value): (String, String)| -> (HeaderName, HeaderValue) {
-            (name.parse().unwrap(), value.parse().unwrap())
-        };
-        headers.into_iter().map(pair).collect()
+        let mut fields = Fields::new();
+        for (name, value) in &headers {
+            fields.append(name.as_bytes(), value.as_bytes());
+        }
+        fields
     });
     (prop_oneof![Just(Method::GET), Just(Method::POST)], any_path(), headers)
 }
 
 /// The specification, word by word: every match that applies, then the best by each criterion in turn.
-fn reference(routes: &[Object<HttpRouteSpec>], request: &(Method, String, HeaderMap)) -> Option<String> {
+fn reference(routes: &[Object<HttpRouteSpec>], request: &(Method, String, Fields)) -> Option<String> {
     let (method, path, headers) = request;
     let applies = |wanted: &HttpRouteMatch| {
         let elements = |text: &str| -> Vec<String> {
@@ -206,7 +203,9 @@ fn reference(routes: &[Object<HttpRouteSpec>], request: &(Method, String, Header
             PathMatchKind::PathPrefix => elements(path).starts_with(&elements(&wanted.value)),
             PathMatchKind::Exact | PathMatchKind::RegularExpression => wanted.value == *path,
         });
-        let header = |wanted: &HttpHeaderMatch| headers.get(&wanted.name).is_some_and(|v| v == &wanted.value);
+        let header = |wanted: &HttpHeaderMatch| {
+            headers.get(&wanted.name).is_some_and(|value| value == wanted.value.as_bytes())
+        };
         path && wanted.headers.iter().all(header)
             && wanted.method.is_none_or(|wanted| format!("{wanted:?}").eq_ignore_ascii_case(method.as_str()))
     };

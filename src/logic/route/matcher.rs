@@ -4,9 +4,10 @@
 //! expressions must match the whole path or value, a repeated header field is compared as its values joined by commas,
 //! and a regular expression on the path goes before a prefix and after an exact path, the longer expression first.
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 use regex::bytes::{Regex, RegexBuilder};
 
+use crate::logic::http::fields::Fields;
 use crate::logic::request::Head;
 use crate::model::route::{HeaderMatchKind, HttpMethod, HttpPathMatch, HttpRouteMatch, PathMatchKind};
 
@@ -79,7 +80,7 @@ impl Matcher {
     pub fn matches(&self, head: &Head<'_>) -> bool {
         self.method.as_ref().is_none_or(|method| method == head.method)
             && self.path.matches(head.path)
-            && self.headers.iter().all(|(name, value)| value.matches(name, head.headers))
+            && self.headers.iter().all(|(name, value)| value.matches(name, head.fields))
     }
 
     /// Returns how specific it is.
@@ -114,14 +115,14 @@ impl PathMatcher {
 }
 
 impl ValueMatcher {
-    fn matches(&self, name: &HeaderName, headers: &HeaderMap) -> bool {
-        let mut values = headers.get_all(name).iter();
+    fn matches(&self, name: &HeaderName, fields: &Fields) -> bool {
+        let mut values = fields.all(name.as_str());
         let Some(first) = values.next() else { return false };
-        let Some(second) = values.next() else { return self.accepts(first.as_bytes()) };
-        let mut joined = first.as_bytes().to_vec();
+        let Some(second) = values.next() else { return self.accepts(first) };
+        let mut joined = first.to_vec();
         for value in std::iter::once(second).chain(values) {
             joined.push(b',');
-            joined.extend_from_slice(value.as_bytes());
+            joined.extend_from_slice(value);
         }
         self.accepts(&joined)
     }

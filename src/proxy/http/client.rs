@@ -1,78 +1,78 @@
 //! The HTTP connections of one worker: links to other proxies, and connections to local services.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::error::Error as _;
-use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
-use hyper::client::conn::http2;
-use hyper_util::rt::TokioIo;
+use bytes::{Bytes, BytesMut};
+use h2::client::SendRequest;
 
-use crate::identity::tls::Alpn;
-use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
-use crate::net::{dial, http as limits, task};
-use crate::proxy::context::{CONNECT_TIME, Context};
+use crate::net::{clock, dial, task};
+use crate::proxy::context::Context;
 use crate::proxy::failure::{Failed, Failure};
-use crate::proxy::http::body::Body;
-use crate::proxy::upstream::endpoint::{Live, Target};
-use crate::proxy::upstream::idle::{Idle, Lease};
-use crate::proxy::upstream::mux::{Mux, Stream};
+use crate::proxy::http::limits;
+use crate::proxy::links::CONNECT_TIME;
+use crate::proxy::stream::http2::broken;
+use crate::proxy::stream::reader::Reader;
+use crate::proxy::stream::writer::Writer;
+use crate::proxy::upstream::idle::Idle;
+use crate::proxy::upstream::mux::{Carrier, Mux};
 
 /// Host names remembered at most; then all are parsed anew.
 const HOSTS_MAX: usize = 1_024;
 
-/// The HTTP side of one worker.
+/// The connections of one worker, and what it remembers.
 pub(crate) struct Http {
     pub(crate) context: Rc<Context>,
-    links: Rc<Mux<LinkKey, Body>>,
-    idle: Rc<Idle<Body>>,
-    apps: Rc<Mux<SocketAddr, Body>>,
-    hosts: RefCell<HashMap<Box<[u8]>, Option<ServiceName>, foldhash::fast::RandomState>>,
+    idle: Idle<App>,
+    apps: Rc<Mux<SocketAddr, App2>>,
+    hosts: RefCell<HashMap<Box<str>, Option<ServiceName>, foldhash::fast::RandomState>>,
 }
 
-/// Who speaks to which endpoint: links are never shared between identities.
+/// A connection to a local service that speaks HTTP/1.
+pub(crate) struct App {
+    pub(crate) reader: Reader,
+    pub(crate) writer: Writer,
+    /// Whether it carried something before.
+    pub(crate) reused: bool,
+}
+
+/// A connection to a local service that speaks HTTP/2.
 #[derive(Clone)]
-struct LinkKey {
-    live: Arc<Live>,
-    source: Arc<Subject>,
-    addr: SocketAddr,
+pub(crate) struct App2 {
+    sender: SendRequest<Bytes>,
+    streams: Rc<Cell<usize>>,
+    open: Rc<Cell<bool>>,
 }
 
-impl PartialEq for LinkKey {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.live, &other.live)
-            && Arc::ptr_eq(&self.source, &other.source)
-            && self.addr == other.addr
+/// A place among the streams of an HTTP/2 connection, given back when dropped.
+pub(crate) struct Streaming(Rc<Cell<usize>>);
+
+impl Carrier for App2 {
+    fn is_open(&self) -> bool {
+        self.open.get()
     }
-}
 
-impl Eq for LinkKey {}
-
-impl Hash for LinkKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.live).hash(state);
-        Arc::as_ptr(&self.source).hash(state);
+    fn streams(&self) -> usize {
+        self.streams.get()
     }
 }
 
 impl Http {
-    /// Makes the HTTP side of a worker, without connections.
+    /// Makes the connections of a worker: none yet.
     pub(crate) fn new(context: Rc<Context>) -> Rc<Self> {
-        let (links, idle, apps) = (Mux::new(), Idle::new(), Mux::new());
-        Rc::new(Self { context, links, idle, apps, hosts: RefCell::default() })
+        Rc::new(Self { context, idle: Idle::new(), apps: Mux::new(), hosts: RefCell::default() })
     }
 
-    /// Returns the service that a host names.
-    pub(crate) fn service(&self, host: &[u8]) -> Option<ServiceName> {
+    /// Returns the service that a `host[:port]` names.
+    pub(crate) fn service(&self, host: &str) -> Option<ServiceName> {
         if let Some(known) = self.hosts.borrow().get(host) {
             return known.clone();
         }
-        let service = std::str::from_utf8(host).ok().and_then(ServiceName::from_host);
+        let service = ServiceName::from_host(host);
         let mut hosts = self.hosts.borrow_mut();
         if hosts.len() >= HOSTS_MAX {
             hosts.clear();
@@ -81,61 +81,70 @@ impl Http {
         service
     }
 
-    /// Finds room for one request on a link to an endpoint.
+    /// Takes an HTTP/1 connection to a local service, an idle one if there is one and `reuse` allows it.
     ///
     /// # Errors
-    /// When there is no connection, or no agreement on identities.
-    pub(crate) async fn link(
-        &self,
-        source: &Arc<Subject>,
-        service: &ServiceName,
-        target: &Target,
-    ) -> Result<Stream<Body>, Failed> {
-        let live = target.live.clone();
-        let key = LinkKey { live, source: source.clone(), addr: target.endpoint.addr };
-        let dial = || {
-            let (context, source) = (self.context.clone(), source.clone());
-            let (service, endpoint) = (service.clone(), target.endpoint.clone());
-            async move {
-                let link = context.link(&source, &service, &endpoint, Alpn::Http).await?;
-                handshake(link.stream).await
-            }
-        };
-        self.links.stream(&key, dial).await
+    /// When it refuses the connection.
+    pub(crate) async fn app(&self, addr: SocketAddr, reuse: bool) -> Result<App, Failed> {
+        let idle = reuse.then(|| self.idle.take(addr, clock::now(), |app: &App| app.reader.is_quiet()));
+        if let Some(app) = idle.flatten() {
+            return Ok(app);
+        }
+        let socket = Rc::new(RefCell::new(connect(addr).await?));
+        let reader = Reader::new(socket.clone(), BytesMut::new());
+        Ok(App { reader, writer: Writer::new(socket), reused: false })
+    }
+
+    /// Keeps a connection whose exchange is complete for the next one.
+    pub(crate) fn keep(&self, addr: SocketAddr, mut app: App) {
+        app.reused = true;
+        app.reader.release();
+        app.writer.release();
+        self.idle.put(addr, clock::now(), app);
     }
 
     /// Finds room for one request on an HTTP/2 connection to a local service.
     ///
     /// # Errors
     /// When it refuses the connection.
-    pub(crate) async fn app_stream(&self, addr: SocketAddr) -> Result<Stream<Body>, Failed> {
-        self.apps.stream(&addr, || async move { handshake(connect(addr).await?).await }).await
-    }
-
-    /// Takes an HTTP/1 connection to a local service, an idle one if there is one and `reuse` allows it.
-    ///
-    /// # Errors
-    /// When it refuses the connection.
-    pub(crate) async fn app_lease(&self, addr: SocketAddr, reuse: bool) -> Result<Lease<Body>, Failed> {
-        if let Some(lease) = reuse.then(|| self.idle.take(addr)).flatten() {
-            return Ok(lease);
-        }
-        let io = TokioIo::new(connect(addr).await?);
-        let (sender, connection) = limits::h1_client().handshake(io).await.map_err(|error| broken(&error))?;
-        task::spawn_local("app", async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "connection to a local service ended");
-            }
-        });
-        Ok(self.idle.adopt(addr, sender))
+    pub(crate) async fn app2(&self, addr: SocketAddr) -> Result<(SendRequest<Bytes>, Streaming), Failed> {
+        let app = self.apps.connection(&addr, || handshake(addr)).await?;
+        let place = Streaming::new(&app.streams);
+        let sender = app.sender.clone().ready().await.map_err(|error| {
+            app.open.set(false);
+            broken(&error)
+        })?;
+        Ok((sender, place))
     }
 
     /// Closes connections that nobody used for a while.
     pub(crate) fn sweep(&self, now: Instant) {
-        self.links.sweep(now);
         self.apps.sweep(now);
         self.idle.sweep(now);
-        self.context.ledger.sweep();
+        self.context.sweep(now);
+    }
+}
+
+impl App {
+    /// Returns whether both directions have ended in good order, so that another request can follow.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.reader.is_over()
+            && !self.reader.has_more()
+            && !self.reader.is_ended()
+            && self.writer.is_complete()
+    }
+}
+
+impl Streaming {
+    fn new(streams: &Rc<Cell<usize>>) -> Self {
+        streams.set(streams.get() + 1);
+        Self(streams.clone())
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -145,35 +154,16 @@ async fn connect(addr: SocketAddr) -> Result<tokio::net::TcpStream, Failed> {
         .map_err(|error| Failed::new(Failure::Unreachable, format!("local service at {addr}: {error}")))
 }
 
-async fn handshake<S>(stream: S) -> Result<http2::SendRequest<Body>, Failed>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
-{
-    let (sender, connection) =
-        limits::h2_client().handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error))?;
-    task::spawn_local("link", async move {
+async fn handshake(addr: SocketAddr) -> Result<App2, Failed> {
+    let stream = connect(addr).await?;
+    let (sender, connection) = limits::h2_client().handshake(stream).await.map_err(|error| broken(&error))?;
+    let open = Rc::new(Cell::new(true));
+    let ended = open.clone();
+    task::spawn_local("app", async move {
         if let Err(error) = connection.await {
-            tracing::debug!(%error, "link ended");
+            tracing::debug!(%error, "connection to a local service ended");
         }
+        ended.set(false);
     });
-    Ok(sender)
-}
-
-/// Tells what an error of hyper means for the request that met it.
-pub(crate) fn broken(error: &hyper::Error) -> Failed {
-    let mut cause = error.to_string();
-    let mut failure = if error.is_parse() { Failure::BadResponse } else { Failure::Reset };
-    let mut source = error.source();
-    while let Some(inner) = source {
-        cause = format!("{cause}: {inner}");
-        if let Some(h2) = inner.downcast_ref::<h2::Error>()
-            && h2.is_remote()
-            && (h2.reason() == Some(h2::Reason::REFUSED_STREAM) || h2.is_go_away())
-        {
-            // The other side says that it has not looked at the request (RFC 9113 §8.7, §6.8).
-            failure = Failure::NotHere;
-        }
-        source = inner.source();
-    }
-    Failed::new(failure, cause)
+    Ok(App2 { sender, streams: Rc::default(), open })
 }

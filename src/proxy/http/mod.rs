@@ -1,16 +1,18 @@
 //! The path of a request, in the order of its stages.
 //!
-//! [`observe`] knows what became of it, [`replay`] and [`body`] carry its content, [`header`] what ends at each hop,
-//! [`reply`] what we answer ourselves, [`client`] the connections, [`forward`] one way over them, [`upgrade`] what is no
-//! request any more, [`pipeline`] the order of it all, [`serve`] the connections it comes on.
+//! [`observe`] knows what became of it, [`payload`] keeps what may be sent again, [`message`] turns heads from one form into
+//! another, [`exchange`] moves what goes up and what comes down, [`reply`] is what we answer ourselves, [`client`] the
+//! connections, [`forward`] one way over them, [`tunnel`] what is no request any more, [`pipeline`] the order of it all,
+//! [`serve`] the connections it comes on.
 
+pub(crate) mod limits;
+pub(crate) mod message;
 pub(crate) mod observe;
-pub(crate) mod replay;
-pub(crate) mod body;
-pub(crate) mod header;
+pub(crate) mod payload;
+pub(crate) mod exchange;
 pub(crate) mod reply;
 pub(crate) mod client;
 pub(crate) mod forward;
-pub(crate) mod upgrade;
+pub(crate) mod tunnel;
 pub(crate) mod pipeline;
 pub(crate) mod serve;

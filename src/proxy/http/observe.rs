@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderMap, Method, Uri};
+use http::Method;
 
+use crate::logic::http::fields::Fields;
+use crate::logic::http::h1::chunk::Piece;
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::view::{EdgeProtocol, Side};
 use crate::net::clock;
-use crate::net::patience::Busy;
 use crate::proxy::failure::Failure;
 use crate::proxy::ledger::Ledger;
 use crate::telemetry::access::Record;
@@ -31,11 +32,10 @@ pub(crate) struct Observation {
     pub(crate) began: Instant,
     began_ms: u64,
     method: Method,
-    uri: Uri,
+    path: Box<str>,
     known: RefCell<Known>,
     sent: Cell<u64>,
     received: Cell<u64>,
-    busy: Option<Busy>,
 }
 
 #[derive(Default)]
@@ -58,25 +58,24 @@ pub(crate) struct Origin<'a> {
     pub(crate) side: Side,
     /// The caller.
     pub(crate) source: Arc<Subject>,
-    /// The state of the caller's connection.
-    pub(crate) busy: Option<Busy>,
     /// The method that was asked for.
     pub(crate) method: &'a Method,
-    /// The path that was asked for.
-    pub(crate) uri: &'a Uri,
+    /// The path that was asked for, and the query.
+    pub(crate) path: &'a str,
 }
 
 /// The end of a call: whoever holds it decides when that is. Dropping it makes the entry.
 pub(crate) struct Watch(Rc<Observation>);
 
 impl Watch {
-    /// Begins to observe a call. Its end is told to `busy`.
+    /// Begins to observe a call.
     pub(crate) fn begin(ledger: &Rc<Ledger>, origin: Origin<'_>, protocol: EdgeProtocol) -> Self {
-        let Origin { side, source, busy, method, uri } = origin;
-        let (method, uri, began_ms) = if ledger.records() {
-            (method.clone(), uri.clone(), clock::wall_ms())
+        let Origin { side, source, method, path } = origin;
+        let (method, path, began_ms) = if ledger.records() {
+            let path = path.split_once('?').map_or(path, |(path, _)| path);
+            (method.clone(), path.into(), clock::wall_ms())
         } else {
-            (Method::GET, Uri::default(), 0)
+            (Method::GET, Box::default(), 0)
         };
         Self(Rc::new(Observation {
             ledger: ledger.clone(),
@@ -86,11 +85,10 @@ impl Watch {
             began: clock::now(),
             began_ms,
             method,
-            uri,
+            path,
             known: RefCell::default(),
             sent: Cell::new(0),
             received: Cell::new(0),
-            busy,
         }))
     }
 
@@ -139,20 +137,20 @@ impl Observation {
     }
 
     /// Notes the head of the response.
-    pub(crate) fn answered(&self, status: u16, headers: &HeaderMap) {
+    pub(crate) fn answered(&self, status: u16, fields: &Fields) {
         let mut known = self.known.borrow_mut();
         known.status = status;
         known.head_us = Some(micros_since(self.began));
         drop(known);
-        self.trailers(headers);
+        self.trailers(fields);
     }
 
     /// Notes what trailers say; those of a response without a body are in its head.
-    pub(crate) fn trailers(&self, trailers: &HeaderMap) {
+    pub(crate) fn trailers(&self, trailers: &Fields) {
         if self.protocol == EdgeProtocol::Grpc
             && let Some(status) = trailers.get("grpc-status")
         {
-            let status = status.to_str().ok().and_then(|text| text.parse().ok());
+            let status = std::str::from_utf8(status).ok().and_then(|text| text.parse().ok());
             self.known.borrow_mut().grpc_status = status;
         }
     }
@@ -172,15 +170,20 @@ impl Observation {
         self.sent.set(self.sent.get() + bytes as u64);
     }
 
+    /// Notes a piece of the response on its way to the caller.
+    pub(crate) fn passed(&self, piece: &Piece) {
+        match piece {
+            Piece::Data(data) => self.received(data.len()),
+            Piece::Trailers(trailers) => self.trailers(trailers),
+        }
+    }
+
     /// Counts bytes to the caller.
     pub(crate) fn received(&self, bytes: usize) {
         self.received.set(self.received.get() + bytes as u64);
     }
 
     fn close(&self) {
-        if let Some(busy) = &self.busy {
-            busy.end();
-        }
         let mut known = self.known.borrow_mut();
         if !known.complete {
             known.failure.get_or_insert(Failure::CallerGone);
@@ -215,7 +218,7 @@ impl Observation {
                 node: known.node.as_ref(),
                 route: known.rule.as_deref().unwrap_or(""),
                 method: self.method.as_str(),
-                path: self.uri.path(),
+                path: &self.path,
                 status: known.status,
                 grpc_status: known.grpc_status,
                 reason,

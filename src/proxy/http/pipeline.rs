@@ -1,38 +1,31 @@
 //! The path of a request, from top to bottom: [`outbound`] from a local caller to an endpoint, [`inbound`] from a link to
 //! the local service. Each stage is a line, in view of the others.
 
-use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, EXPECT, HOST, UPGRADE};
-use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use hyper::ext::Protocol as Changed;
-use hyper::upgrade::OnUpgrade;
+use http::Method;
 
-use crate::logic::authorize::{Verdict, authorize};
+use crate::logic::http::framing::Framing;
+use crate::logic::http::head::{RequestHead, ResponseHead, Version};
 use crate::logic::request::Head;
 use crate::logic::resilience::deadline;
 use crate::logic::route::table::{Backend, Rule, Timeouts};
 use crate::logic::route::{filter, split};
 use crate::model::identity::Subject;
-use crate::model::name::{NodeName, ServiceName};
+use crate::model::name::ServiceName;
 use crate::model::service::Protocol;
-use crate::model::view::{EdgeProtocol, Side};
-use crate::net::patience::Busy;
+use crate::model::view::EdgeProtocol;
 use crate::proxy::failure::{Failed, Failure};
-use crate::proxy::http::body::Body;
 use crate::proxy::http::client::Http;
-use crate::proxy::http::forward::{self, Answered, Call, Delivery};
-use crate::proxy::http::observe::{Observation, Origin, Watch};
-use crate::proxy::http::replay::Payload;
-use crate::proxy::http::upgrade::{self, Ends};
-use crate::proxy::http::{header, reply};
-use crate::proxy::tcp::{self, Wish};
-use crate::proxy::upstream::Upstream;
-use crate::telemetry::metric::EdgeCell;
+use crate::proxy::http::exchange::{Asked, Ended, Responder, Sides, break_off};
+use crate::proxy::http::forward::{self, Answered, Call, Delivery, within};
+use crate::proxy::http::observe::{Origin, Watch};
+use crate::proxy::http::payload::Payload;
+use crate::proxy::http::{message, reply, tunnel};
+use crate::proxy::peer::{At, Peer};
+use crate::proxy::tcp::Wish;
 
 /// Where a local caller's connection leads.
 pub(crate) enum Entry {
@@ -42,90 +35,62 @@ pub(crate) enum Entry {
     Service(ServiceName),
 }
 
-/// A local caller's connection.
-pub(crate) struct Caller {
-    /// Where it leads.
-    pub(crate) entry: Entry,
-    /// What it is at; `None` for HTTP/2.
-    pub(crate) busy: Option<Busy>,
-}
-
-/// The other end of a link, as its handshake has proven.
-pub(crate) struct Link {
-    /// Who calls.
-    pub(crate) peer: Arc<Subject>,
-    /// From which node.
-    pub(crate) node: NodeName,
-    /// Which service is called.
-    pub(crate) service: ServiceName,
-    /// Which instance of it.
-    pub(crate) port: u16,
-    /// Where its calls are counted, HTTP and gRPC.
-    pub(crate) cells: RefCell<[Option<Arc<EdgeCell>>; 2]>,
-}
-
-/// What a request wants to become.
-struct Change {
-    wanted: HeaderValue,
-    caller: OnUpgrade,
-}
-
-/// Carries one request of a local caller to its service.
-pub(crate) async fn outbound(http: &Rc<Http>, caller: &Caller, request: Request<Incoming>) -> Response<Body> {
-    let protocol = spoken(&request);
-    let origin = Origin {
-        side: Side::Outbound,
-        source: http.context.shared.locals().source.clone(),
-        busy: caller.busy.clone(),
-        method: request.method(),
-        uri: request.uri(),
-    };
-    let source = origin.source.clone();
+/// Carries one request of a local caller to its service, and the answer back.
+pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -> Ended {
+    let Asked { mut head, framing, body, mut responder } = asked;
+    let protocol = spoken(&head);
+    let source = http.context.shared.locals().source.clone();
+    let origin =
+        Origin { side: At::Outbound.side(), source: source.clone(), method: &head.method, path: &head.path };
     let watch = Watch::begin(&http.context.ledger, origin, protocol);
-    let observation = watch.observation().clone();
-    let service = match destination(http, caller, &request) {
-        Ok(service) => service,
-        Err(failed) => return reply::failure(&failed, Side::Outbound, watch),
-    };
-    observation.service(&service);
-    if request.method() == Method::CONNECT && request.extensions().get::<Changed>().is_none() {
-        return connect(http, caller, &service, &source, (request, watch)).await;
-    }
-    let version = request.version();
-    match call(http, request, &service, &source, &observation).await {
-        Ok((answered, change)) => give(http, caller, (answered, change), watch, version),
-        Err(failed) => {
-            if !observation.is_counted() && failed.failure != Failure::UnknownService {
+    let observation = watch.observation();
+    let mut payload = Payload::new(body);
+    let service = destination(http, entry, &head);
+    let answered = match &service {
+        Err(failed) => Err(failed.clone()),
+        Ok(service) => {
+            observation.service(service);
+            if head.method == Method::CONNECT {
+                let wish = Wish { service: service.clone(), source, began: observation.began, certain: true };
+                return tunnel::connect(http, wish, (responder, payload), &watch).await;
+            }
+            let mut sides = Sides { payload: &mut payload, observation };
+            let called =
+                call(http, (&mut head, framing), (service, &source), &mut sides, &mut responder).await;
+            if let Err(failed) = &called
+                && !observation.is_counted()
+                && failed.failure != Failure::UnknownService
+            {
                 let rule = observation.known_rule();
-                let cell = http.context.ledger.nowhere(&source, &service, rule.as_ref(), protocol);
+                let cell = http.context.ledger.nowhere(&source, service, rule.as_ref(), protocol);
                 observation.counted(cell, None);
             }
-            reply::failure(&failed, Side::Outbound, watch)
+            called
         }
-    }
+    };
+    finish(http, (At::Outbound, &head), answered, (payload, responder), &watch).await
 }
 
-/// Finds the way of one request and sends it there.
+/// Finds the way of one request and sends it there, until its answer begins.
 async fn call(
     http: &Rc<Http>,
-    mut request: Request<Incoming>,
-    service: &ServiceName,
-    source: &Arc<Subject>,
-    observation: &Rc<Observation>,
-) -> Result<(Answered, Option<Change>), Failed> {
+    (head, framing): (&mut RequestHead, Framing),
+    (service, source): (&ServiceName, &Arc<Subject>),
+    sides: &mut Sides<'_, '_>,
+    responder: &mut Responder<'_>,
+) -> Result<Answered<'static>, Failed> {
     let tables = http.context.shared.tables();
+    let observation = sides.observation;
     let wanted = tables.upstream(service);
     let wanted = wanted.ok_or_else(|| Failed::new(Failure::UnknownService, service))?;
-    let change = change(&mut request);
-    let (mut parts, incoming) = request.into_parts();
-    prepare(&mut parts);
+    message::strip_internal(&mut head.fields);
 
     let rule = match &wanted.routes {
         None => None,
         Some(routes) => {
-            let rule = routes.find(&head(&parts)).ok_or_else(|| Failed::new(Failure::NoRoute, service))?;
+            let rule = routes.find(&view(head)).ok_or_else(|| Failed::new(Failure::NoRoute, service))?;
             observation.rule(&rule.label);
-            filter::on_request(&rule.filters, &mut parts.headers);
+            message::change(head, |fields| filter::on_request(&rule.filters, fields));
             Some(rule)
         }
     };
@@ -134,52 +99,36 @@ async fn call(
         None => wanted,
         Some(backend) => {
             observation.service(&backend.service);
-            filter::on_request(&backend.filters, &mut parts.headers);
+            message::change(head, |fields| filter::on_request(&backend.filters, fields));
             let known = tables.upstream(&backend.service);
             known.ok_or_else(|| Failed::new(Failure::NoBackend, &backend.service))?
         }
     };
-    let payload = match &change {
-        Some(_) => Payload::Empty,
-        None => Payload::new(incoming, observation),
-    };
-    let mut answered =
-        send(http, (source, upstream, rule), (parts, &payload), change.as_ref(), observation).await?;
-    let headers = answered.response.headers_mut();
-    if let Some(backend) = backend {
-        filter::on_response(&backend.filters, headers);
-    }
-    if let Some(rule) = rule {
-        filter::on_response(&rule.filters, headers);
-    }
-    Ok((answered, change))
-}
-
-async fn send(
-    http: &Http,
-    (source, upstream, rule): (&Arc<Subject>, &Upstream, Option<&Rule>),
-    (mut parts, payload): (Parts, &Payload),
-    change: Option<&Change>,
-    observation: &Rc<Observation>,
-) -> Result<Answered, Failed> {
     let timeouts = rule.map_or(Timeouts::default(), |rule| rule.timeouts);
     let patience = match observation.protocol {
-        EdgeProtocol::Grpc => {
-            parts.headers.get("grpc-timeout").and_then(|value| deadline::grpc_timeout(value.as_bytes()))
-        }
+        EdgeProtocol::Grpc => head.fields.get("grpc-timeout").and_then(deadline::grpc_timeout),
         EdgeProtocol::Http | EdgeProtocol::Tcp => None,
     };
-    forward::link_head(&mut parts, upstream, change.map(|change| &change.wanted));
+    if let Framing::Length(length) = framing {
+        message::put_length(&mut head.fields, length);
+    }
     let call = Call {
         source,
         upstream,
         rule: rule.map(|rule| &rule.label),
-        payload,
+        head,
         timeouts,
         deadline: deadline::request(&timeouts, patience, observation.began),
-        observation,
     };
-    forward::to_service(http, &call, parts).await
+    let mut answered = forward::to_service(http, &call, sides, responder).await?;
+    let fields = &mut answered.answer.head.fields;
+    if let Some(backend) = backend {
+        filter::on_response(&backend.filters, fields);
+    }
+    if let Some(rule) = rule {
+        filter::on_response(&rule.filters, fields);
+    }
+    Ok(answered)
 }
 
 /// Returns the backend that takes the request; `None` without a rule, when the service itself does.
@@ -189,260 +138,167 @@ fn backend(rule: Option<&Rule>, draw: u64) -> Result<Option<&Backend>, Failed> {
     chosen.map(Some).ok_or_else(|| Failed::new(Failure::NoBackend, &rule.label))
 }
 
-/// Hands a response that has begun to the local caller.
-fn give(
+/// Hands an answer that has begun, or one of our own, to the caller.
+async fn finish(
     http: &Rc<Http>,
-    caller: &Caller,
-    (answered, change): (Answered, Option<Change>),
-    watch: Watch,
-    version: Version,
-) -> Response<Body> {
-    let Answered { mut response, hold, deadline } = answered;
-    let changed = change.filter(|_| response.status() == StatusCode::OK);
-    let callee = changed.is_some().then(|| hyper::upgrade::on(&mut response));
-    let (mut parts, incoming) = response.into_parts();
-    if let Some(status) = parts.headers.remove(header::STATUS)
-        && let Ok(status) = StatusCode::from_bytes(status.as_bytes())
-    {
-        parts.status = status;
+    (at, head): (At<'_>, &RequestHead),
+    answered: Result<Answered<'_>, Failed>,
+    (mut payload, mut responder): (Payload<'_>, Responder<'_>),
+    watch: &Watch,
+) -> Ended {
+    let observation = watch.observation();
+    let head_only = head.method == Method::HEAD;
+    if http.context.rest.is_draining() {
+        responder.close();
     }
-    header::strip_hop_by_hop(&mut parts.headers);
-    if let (Some(change), Some(callee)) = (changed, callee) {
-        let status = if version == Version::HTTP_2 {
-            StatusCode::OK
-        } else {
-            parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-            parts.headers.insert(UPGRADE, change.wanted);
-            StatusCode::SWITCHING_PROTOCOLS
-        };
-        if let Some(busy) = &caller.busy {
-            busy.tunnel();
+    let Answered { mut answer, exchange, hold: _hold, deadline } = match answered {
+        Ok(answered) => answered,
+        Err(failed) => {
+            observation.failed(failed.failure);
+            if !payload.is_ended() || failed.failure == Failure::BadRequest {
+                responder.close();
+            }
+            if failed.failure != Failure::CallerGone {
+                reply::failure(&failed, at.side(), (responder, head_only), observation).await;
+            }
+            return if failed.failure == Failure::CallerGone { Ended::Broken } else { Ended::Answered };
         }
-        watch.observation().answered(StatusCode::SWITCHING_PROTOCOLS.as_u16(), &parts.headers);
-        let ends = Ends { caller: change.caller, callee };
-        upgrade::tunnel(&http.context, ends, watch, hold, std::future::pending());
-        return reply::tunnel(status, parts.headers);
-    }
-    if version != Version::HTTP_2 {
-        header::announce_trailers(&mut parts.headers);
-        parts.version = Version::HTTP_11;
-    }
-    watch.observation().answered(parts.status.as_u16(), &parts.headers);
-    let timer = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.at.into())));
-    Response::from_parts(parts, Body::response(incoming, watch, hold, timer))
-}
-
-/// Opens a TCP connection for a caller that asked for one by CONNECT.
-async fn connect(
-    http: &Rc<Http>,
-    caller: &Caller,
-    service: &ServiceName,
-    source: &Arc<Subject>,
-    (mut request, watch): (Request<Incoming>, Watch),
-) -> Response<Body> {
-    let near = hyper::upgrade::on(&mut request);
-    let wish = Wish {
-        service: service.clone(),
-        source: source.clone(),
-        began: watch.observation().began,
-        certain: true,
     };
-    match tcp::open(&http.context, wish).await {
-        Ok(opened) => {
-            let headers = http::HeaderMap::new();
-            watch.observation().answered(StatusCode::OK.as_u16(), &headers);
-            upgrade::connect(&http.context, near, opened, watch, caller.busy.as_ref());
-            reply::tunnel(StatusCode::OK, headers)
+    observation.answered(answer.head.status, &answer.head.fields);
+    if answer.head.status == 101 {
+        return tunnel::switch(http, (at, head, &answer.head), exchange, (payload, responder), watch).await;
+    }
+    let framing = answer.framing;
+    let mut down = match responder.begin(&mut answer) {
+        Ok(down) => down,
+        Err(failed) => {
+            observation.failed(failed.failure);
+            return Ended::Broken;
         }
-        Err(failed) => reply::failure(&failed, Side::Outbound, watch),
+    };
+    let mut sides = Sides { payload: &mut payload, observation };
+    let passed = within(deadline, exchange.body(framing, &mut sides, &mut down)).await;
+    match passed.and_then(|passed| passed) {
+        Ok(()) => {
+            observation.complete();
+            Ended::Answered
+        }
+        Err(failed) => {
+            observation.failed(failed.failure);
+            break_off(&mut down, failed.failure).await;
+            Ended::Broken
+        }
     }
 }
 
 /// Finds the service that a request is for.
-fn destination(http: &Http, caller: &Caller, request: &Request<Incoming>) -> Result<ServiceName, Failed> {
-    let uri = request.uri();
-    let opens = request.method() == Method::CONNECT && request.extensions().get::<Changed>().is_none();
-    // What is asked to be opened is a host and port and nothing else; only then may a host stand alone (RFC 9112 §3.2.3).
-    let alone = uri.authority().is_some() && uri.scheme().is_none();
-    if opens != alone || (opens && request.version() == Version::HTTP_10) {
-        return Err(Failed::new(Failure::BadRequest, "its target does not fit its method"));
-    }
-    if let Entry::Service(service) = &caller.entry {
+fn destination(http: &Http, entry: &Entry, head: &RequestHead) -> Result<ServiceName, Failed> {
+    if let Entry::Service(service) = entry {
         return Ok(service.clone());
     }
-    let host = match (uri.authority(), request.headers().get(HOST)) {
-        (Some(authority), _) => authority.host().as_bytes(),
-        (None, Some(host)) => host.as_bytes(),
-        (None, None) => return Err(Failed::new(Failure::BadRequest, "no Host says which service is meant")),
+    let Some(authority) = head.authority.as_deref().filter(|authority| !authority.is_empty()) else {
+        return Err(Failed::new(Failure::BadRequest, "no Host says which service is meant"));
     };
-    if host.is_empty() {
-        return Err(Failed::new(Failure::BadRequest, "the Host is empty"));
-    }
-    http.service(host).ok_or_else(|| {
-        let cause = format!("'{}' is not a name of the mesh", String::from_utf8_lossy(host).escape_debug());
+    http.service(authority).ok_or_else(|| {
+        let cause = format!("'{}' is not a name of the mesh", authority.escape_debug());
         Failed::new(Failure::UnknownService, cause)
     })
 }
 
-/// Takes the change of protocol that a request asks for, if it does.
-fn change(request: &mut Request<Incoming>) -> Option<Change> {
-    let extended = request.extensions_mut().remove::<Changed>();
-    let wanted = match extended {
-        Some(protocol) => HeaderValue::from_str(protocol.as_str()).ok()?,
-        None => header::upgrade(request)?,
-    };
-    let caller = hyper::upgrade::on(&mut *request);
-    if request.method() == Method::CONNECT {
-        *request.method_mut() = Method::GET;
-    }
-    Some(Change { wanted, caller })
+fn view(head: &RequestHead) -> Head<'_> {
+    let (path, query) = head.path_and_query();
+    Head { method: &head.method, path, query, fields: &head.fields }
 }
 
-/// Makes the head of a caller's request fit to be passed on.
-fn prepare(parts: &mut Parts) {
-    header::strip_internal(&mut parts.headers);
-    header::strip_hop_by_hop(&mut parts.headers);
-    // hyper sends the 100 itself as soon as the body is read.
-    parts.headers.remove(EXPECT);
-    // In the absolute form and in HTTP/2 the URI says the host; a field that says something else is wrong (RFC 9112 §3.2.2).
-    if let Some(authority) = parts.uri.authority() {
-        let text = authority.as_str();
-        let host = text.rsplit_once('@').map_or(text, |(_, host)| host);
-        if let Ok(host) = HeaderValue::from_str(host) {
-            parts.headers.insert(HOST, host);
-        }
-    }
+fn spoken(head: &RequestHead) -> EdgeProtocol {
+    if message::is_grpc(&head.fields) { EdgeProtocol::Grpc } else { EdgeProtocol::Http }
 }
 
-fn head(parts: &Parts) -> Head<'_> {
-    let Parts { method, uri, headers, .. } = parts;
-    Head { method, path: uri.path(), query: uri.query(), headers }
-}
-
-fn spoken<B>(request: &Request<B>) -> EdgeProtocol {
-    if header::is_grpc(request.headers()) { EdgeProtocol::Grpc } else { EdgeProtocol::Http }
-}
-
-/// Carries one request from a link to the local service.
-pub(crate) async fn inbound(http: &Rc<Http>, link: &Rc<Link>, request: Request<Incoming>) -> Response<Body> {
-    let protocol = spoken(&request);
+/// Carries one request from a link to the local service, and the answer back.
+pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
+    let Asked { mut head, framing, body, mut responder } = asked;
+    let protocol = spoken(&head);
     let origin = Origin {
-        side: Side::Inbound,
-        source: link.peer.clone(),
-        busy: None,
-        method: request.method(),
-        uri: request.uri(),
+        side: At::Inbound(peer).side(),
+        source: peer.subject.clone(),
+        method: &head.method,
+        path: &head.path,
     };
     let watch = Watch::begin(&http.context.ledger, origin, protocol);
-    watch.observation().service(&link.service);
-    watch.observation().counted(link.cell(http, protocol), Some(&http.context.ledger.node));
-    match deliver(http, link, request, &watch).await {
-        Ok((answered, change)) => pass_back(http, link, (answered, change), watch),
-        Err(failed) => reply::failure(&failed, Side::Inbound, watch),
+    let observation = watch.observation();
+    observation.service(&peer.service);
+    observation.counted(peer.cell(&http.context, protocol), Some(&http.context.ledger.node));
+    let mut payload = Payload::new(body);
+    message::strip_internal(&mut head.fields);
+    let local = peer.allowed(&http.context).and_then(|()| local(http, peer, &mut head));
+    let (addr, http2) = match local {
+        Ok(found) => found,
+        Err(failed) => {
+            finish(http, (At::Inbound(peer), &head), Err(failed), (payload, responder), &watch).await;
+            return;
+        }
+    };
+    if http2 {
+        // Hardly any service of HTTP/2 answers an expectation, which is for connections where a refused body is lost.
+        if head.fields.remove("expect") {
+            responder.inform(&ResponseHead::new(100));
+        }
+        let delivery = Delivery { addr, head: &head, framing };
+        let mut sides = Sides { payload: &mut payload, observation };
+        let mut answered = delivery.over_http2(http, &mut sides, &mut responder).await;
+        if let Ok(answered) = &mut answered {
+            message::strip_internal(&mut answered.answer.head.fields);
+        }
+        finish(http, (At::Inbound(peer), &head), answered, (payload, responder), &watch).await;
+        return;
+    }
+    let delivery = Delivery { addr, head: &head, framing };
+    let mut reuse = true;
+    loop {
+        let mut app = match delivery.connection(http, reuse).await {
+            Ok(app) => app,
+            Err(failed) => {
+                finish(http, (At::Inbound(peer), &head), Err(failed), (payload, responder), &watch).await;
+                return;
+            }
+        };
+        let mut sides = Sides { payload: &mut payload, observation };
+        let failed = match delivery.over_http1(&mut app, &mut sides, &mut responder).await {
+            Ok(mut answered) => {
+                let keep = answered.answer.keep_alive;
+                message::strip_internal(&mut answered.answer.head.fields);
+                let ended =
+                    finish(http, (At::Inbound(peer), &head), Ok(answered), (payload, responder), &watch)
+                        .await;
+                if keep && ended == Ended::Answered && app.is_reusable() {
+                    http.keep(addr, app);
+                }
+                return;
+            }
+            Err(failed) => failed,
+        };
+        // An idle connection that turns out to be closed is no failure of the service.
+        if !app.reused || !delivery.may_resend(&failed, &mut app, &payload) {
+            finish(http, (At::Inbound(peer), &head), Err(failed), (payload, responder), &watch).await;
+            return;
+        }
+        reuse = false;
+        payload.rewind();
     }
 }
 
-async fn deliver(
-    http: &Rc<Http>,
-    link: &Link,
-    mut request: Request<Incoming>,
-    watch: &Watch,
-) -> Result<(Answered, Option<Change>), Failed> {
-    link.allowed(http)?;
+/// Finds where the service listens that a link was made for, and whether it is spoken to in HTTP/2.
+fn local(http: &Http, peer: &Peer, head: &mut RequestHead) -> Result<(SocketAddr, bool), Failed> {
     let locals = http.context.shared.locals();
-    let local = locals.find(&link.service, link.port);
-    let local = local.ok_or_else(|| Failed::new(Failure::NotHere, &link.service))?;
-    let change = change(&mut request);
-    let (mut parts, incoming) = request.into_parts();
-    let caller = header::take_version(&mut parts.headers);
-    if let Some(method) = parts.headers.remove(header::METHOD) {
-        parts.method = Method::from_bytes(method.as_bytes())
-            .map_err(|_| Failed::new(Failure::BadRequest, "not a method"))?;
-    }
-    header::strip_internal(&mut parts.headers);
-    let version = match (local.protocol, caller) {
-        (Protocol::H2c | Protocol::Grpc, _) => Version::HTTP_2,
-        (Protocol::Detect, Version::HTTP_2) if change.is_none() => Version::HTTP_2,
-        (_, Version::HTTP_10) => Version::HTTP_10,
-        (Protocol::Http | Protocol::Tcp | Protocol::Detect, _) => Version::HTTP_11,
+    let local =
+        locals.find(&peer.service, peer.port).ok_or_else(|| Failed::new(Failure::NotHere, &peer.service))?;
+    let http2 = match local.protocol {
+        Protocol::H2c | Protocol::Grpc => true,
+        Protocol::Detect => head.version == Version::Http2 && head.protocol.is_none(),
+        Protocol::Http | Protocol::Tcp => false,
     };
-    if change.is_some() && version != Version::HTTP_11 {
+    if http2 && head.protocol.is_some() {
         return Err(Failed::new(Failure::Unsupported, "the service speaks HTTP/2, which cannot be upgraded"));
     }
-    let payload = match &change {
-        Some(_) => Payload::Empty,
-        None => Payload::new(incoming, watch.observation()),
-    };
-    let upgrade = change.as_ref().map(|change| &change.wanted);
-    let delivery = Delivery { addr: local.addr, version, upgrade, payload: &payload };
-    let mut answered = forward::to_app(http, &delivery, parts).await?;
-    payload.commit();
-    header::strip_internal(answered.response.headers_mut());
-    Ok((answered, change))
-}
-
-/// Hands a response that has begun to the link.
-fn pass_back(
-    http: &Rc<Http>,
-    link: &Rc<Link>,
-    (answered, change): (Answered, Option<Change>),
-    watch: Watch,
-) -> Response<Body> {
-    let Answered { mut response, hold, .. } = answered;
-    let status = response.status();
-    watch.observation().answered(status.as_u16(), response.headers());
-    if status == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(change) = change else {
-            let failed = Failed::new(Failure::BadResponse, "the service changes to what nobody asked for");
-            return reply::failure(&failed, Side::Inbound, watch);
-        };
-        let callee = hyper::upgrade::on(&mut response);
-        let mut headers = std::mem::take(response.headers_mut());
-        header::strip_hop_by_hop(&mut headers);
-        let ends = Ends { caller: change.caller, callee };
-        let (shared, link) = (http.clone(), link.clone());
-        upgrade::tunnel(&http.context, ends, watch, hold, async move { link.forbidden(&shared).await });
-        return reply::tunnel(StatusCode::OK, headers);
-    }
-    let (mut parts, incoming) = response.into_parts();
-    header::strip_hop_by_hop(&mut parts.headers);
-    parts.version = Version::HTTP_2;
-    if change.is_some() && status.is_success() {
-        parts.headers.insert(header::STATUS, HeaderValue::from(status.as_u16()));
-        parts.status = StatusCode::CONFLICT;
-    }
-    Response::from_parts(parts, Body::response(incoming, watch, hold, None))
-}
-
-impl Link {
-    fn cell(&self, http: &Http, protocol: EdgeProtocol) -> Arc<EdgeCell> {
-        let mut cells = self.cells.borrow_mut();
-        let cell = &mut cells[usize::from(protocol == EdgeProtocol::Grpc)];
-        cell.get_or_insert_with(|| http.context.ledger.inbound(&self.peer, &self.service, protocol)).clone()
-    }
-
-    /// Asks the policy in force.
-    fn allowed(&self, http: &Http) -> Result<(), Failed> {
-        let tables = http.context.shared.tables();
-        if tables.policy.banned.contains(&self.node) {
-            return Err(Failed::new(Failure::Denied, format!("node {} is banned", self.node)));
-        }
-        match authorize(&tables.policy, &self.peer, &self.service) {
-            Verdict::Allow { .. } => Ok(()),
-            Verdict::Deny { rule } => {
-                let cause = format!("{} may not call {}: {rule}", self.peer, self.service);
-                Err(Failed::new(Failure::Denied, cause))
-            }
-        }
-    }
-
-    /// Waits until the policy does not let this peer call any more.
-    async fn forbidden(&self, http: &Http) {
-        let mut changes = http.context.shared.changes();
-        while self.allowed(http).is_ok() {
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
-    }
+    Ok((local.addr, http2))
 }

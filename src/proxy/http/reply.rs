@@ -1,57 +1,86 @@
 //! Answers that this proxy makes itself.
 
 use std::fmt::Write as _;
+use std::future::poll_fn;
 
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Response, StatusCode};
+use bytes::Bytes;
+use tokio::time::timeout;
 
+use crate::logic::http::framing::Framing;
+use crate::logic::http::h1;
+use crate::logic::http::h1::chunk::Piece;
+use crate::logic::http::h1::request::Refusal;
+use crate::logic::http::head::{ResponseHead, Version};
 use crate::model::view::{EdgeProtocol, Side};
-use crate::proxy::failure::{Failed, Failure};
-use crate::proxy::http::body::Body;
-use crate::proxy::http::header::FAILURE;
-use crate::proxy::http::observe::Watch;
+use crate::net::patience::REPLY_TIME;
+use crate::proxy::failure::{FAILURE, Failed, Failure};
+use crate::proxy::http::exchange::Responder;
+use crate::proxy::http::message::Answer;
+use crate::proxy::http::observe::Observation;
+use crate::proxy::stream::pump::Pump;
+use crate::proxy::stream::source::Source;
+use crate::proxy::stream::writer::Writer;
 
-/// Makes the answer to a call that failed: a status and a line that says where and why, or for gRPC a status in the head of
-/// a response without a body ("Trailers-Only").
-pub(crate) fn failure(failed: &Failed, side: Side, watch: Watch) -> Response<Body> {
+/// Answers a call that failed: a status and a line that says where and why, or for gRPC a status in the head of a response
+/// without a body ("Trailers-Only").
+///
+/// With `head_only` the line is not sent, as the caller asked for the head only.
+pub(crate) async fn failure(
+    failed: &Failed,
+    side: Side,
+    (responder, head_only): (Responder<'_>, bool),
+    observation: &Observation,
+) {
     let consequence = failed.failure.consequence();
     let side = match side {
         Side::Outbound => "outbound",
         Side::Inbound => "inbound",
     };
     let text = format!("mesh {side}: {failed}");
-    let observation = watch.observation().clone();
     observation.failed(failed.failure);
-    let mut response = if observation.protocol == EdgeProtocol::Grpc {
-        let mut response = Response::new(Body::words(String::new(), watch));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert("grpc-status", HeaderValue::from(consequence.grpc_status));
-        if let Ok(message) = HeaderValue::try_from(percent_encoded(&text)) {
-            headers.insert("grpc-message", message);
-        }
-        response
+    let mut head = ResponseHead::new(consequence.status.as_u16());
+    let words = if observation.protocol == EdgeProtocol::Grpc {
+        head.status = 200;
+        head.fields.append(b"content-type", b"application/grpc");
+        head.fields.append(b"grpc-status", consequence.grpc_status.to_string().as_bytes());
+        head.fields.append(b"grpc-message", percent_encoded(&text).as_bytes());
+        Bytes::new()
     } else {
-        let mut response = Response::new(Body::words(text + "\n", watch));
-        *response.status_mut() = consequence.status;
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, plain);
-        response
+        head.fields.append(b"content-type", b"text/plain; charset=utf-8");
+        Bytes::from(text + "\n")
     };
-    response.headers_mut().insert(FAILURE, HeaderValue::from_static(consequence.token));
-    if failed.failure == Failure::BadRequest {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    head.fields.append(FAILURE.as_bytes(), consequence.token.as_bytes());
+    observation.answered(head.status, &head.fields);
+    let announced = Framing::Length(words.len() as u64);
+    let framing = if head_only { Framing::None } else { announced };
+    let mut answer = Answer { head, framing, announced, keep_alive: true };
+    let words = Some(words).filter(|words| !words.is_empty() && !head_only);
+    observation.received(words.as_ref().map_or(0, Bytes::len));
+    let Ok(mut down) = responder.begin(&mut answer) else { return };
+    let mut words = Source::Words(words);
+    let mut pump = Pump::default();
+    let told = poll_fn(|cx| {
+        pump.poll(cx, &mut down, |cx| {
+            words.poll_next(cx).map(|piece| piece.map(|piece| Ok::<(Piece, bool), Failed>((piece?, true))))
+        })
+    });
+    if let Ok(Ok(())) = timeout(REPLY_TIME, told).await {
+        observation.complete();
     }
-    observation.answered(response.status().as_u16(), response.headers());
-    response
 }
 
-/// Makes the answer that opens a tunnel.
-pub(crate) fn tunnel(status: StatusCode, headers: HeaderMap) -> Response<Body> {
-    let mut response = Response::new(Body::Empty);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
+/// Answers what is not a request that can be carried on; the connection is to be closed then.
+pub(crate) async fn refusal(refusal: &Refusal, writer: &mut Writer) {
+    let words = format!("mesh outbound: {}: {refusal}\n", Failure::BadRequest.consequence().words);
+    let mut head = ResponseHead::new(refusal.status);
+    head.fields.append(b"content-type", b"text/plain; charset=utf-8");
+    head.fields.append(FAILURE.as_bytes(), Failure::BadRequest.token().as_bytes());
+    let length = Framing::Length(words.len() as u64);
+    writer.begin(|out| h1::write::response(&head, length, Version::Http11, false, out));
+    let told = writer.data(Bytes::from(words)).and_then(|()| writer.end(None));
+    if told.is_ok() {
+        _ = timeout(REPLY_TIME, poll_fn(|cx| writer.poll_flush(cx))).await;
+    }
 }
 
 /// Encodes as gRPC asks of `grpc-message`: bytes outside of printable ASCII, and `%`, as `%XX`.

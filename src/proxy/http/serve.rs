@@ -1,51 +1,146 @@
 //! Connections that carry HTTP: from local callers in either version, and links.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
-use std::pin::pin;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::identity::tls::Accepted;
-use crate::net::clock;
-use crate::net::http::{h1_server, h2_server};
-use crate::net::patience::{Busy, Patient};
+use crate::logic::http::framing::Framing;
+use crate::logic::http::h1::body::Body;
+use crate::logic::http::h1::request::{self, Refusal, Request};
+use crate::net::patience::{HEAD_TIME, LINGER_TIME};
+use crate::net::{clock, listen, task};
 use crate::proxy::http::client::Http;
-use crate::proxy::http::pipeline::{Caller, Entry, Link, inbound, outbound};
+use crate::proxy::http::exchange::{Asked, Ended, Manners, Responder};
+use crate::proxy::http::pipeline::{Entry, inbound, outbound};
+use crate::proxy::http::{limits, message, reply};
+use crate::proxy::link::{Arrivals, Limits, Opening};
+use crate::proxy::peer::Peer;
+use crate::proxy::stream::http2::Incoming;
+use crate::proxy::stream::link::halves;
+use crate::proxy::stream::reader::{NoHead, Reader, Socket};
+use crate::proxy::stream::source::Source;
+use crate::proxy::stream::writer::Writer;
+use crate::proxy::tcp;
 
-/// Serves a local caller that speaks HTTP/1.
-pub(crate) async fn h1<S>(http: &Rc<Http>, entry: Entry, stream: S)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let busy = Busy::default();
-    let io = TokioIo::new(Patient::new(stream, busy.clone()));
-    let caller = Rc::new(Caller { entry, busy: Some(busy.clone()) });
-    let service = service_fn(|request| {
-        // Not within the future: hyper reads on before it polls it for the first time.
-        busy.begin();
-        let (http, caller) = (http.clone(), caller.clone());
-        async move { Ok::<_, Infallible>(outbound(&http, &caller, request).await) }
-    });
-    let mut drain = http.context.drain.clone();
-    let mut connection = pin!(h1_server().serve_connection(io, service).with_upgrades());
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = drain.draining() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                served = connection => served,
-                () = drain.closing() => Ok(()),
+/// Bytes that a caller goes on sending after its last answer are read and thrown away, up to this many.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+
+/// A local caller that speaks HTTP/1.
+struct Caller {
+    socket: Socket,
+    reader: Reader,
+    writer: Writer,
+}
+
+/// What comes next on a connection.
+enum Next {
+    /// A request.
+    Request(Box<Request>),
+    /// Something that is refused, with the status.
+    Refused(Refusal),
+    /// Nothing any more.
+    Nothing,
+}
+
+/// Serves a local caller that speaks HTTP/1, of which `first` was read already.
+pub(crate) async fn h1(http: &Rc<Http>, entry: Entry, stream: TcpStream, first: BytesMut) {
+    let socket = Rc::new(RefCell::new(stream));
+    let mut caller =
+        Caller { reader: Reader::new(socket.clone(), first), writer: Writer::new(socket.clone()), socket };
+    loop {
+        let request = match caller.next(http).await {
+            Next::Request(request) => request,
+            Next::Refused(refusal) => {
+                reply::refusal(&refusal, &mut caller.writer).await;
+                break;
+            }
+            Next::Nothing => return,
+        };
+        // In a box of its own, so that a connection that waits for its next request is small.
+        let goes_on = Box::pin(caller.exchange(http, &entry, *request)).await;
+        if !goes_on {
+            break;
+        }
+    }
+    caller.linger().await;
+}
+
+impl Caller {
+    /// Waits for the next request.
+    async fn next(&mut self, http: &Http) -> Next {
+        self.writer.release();
+        {
+            let place = http.context.rest.enter();
+            let begun = poll_fn(|cx| match self.reader.poll_begun(cx) {
+                Poll::Ready(begun) => Poll::Ready(begun.unwrap_or(false)),
+                Poll::Pending => place.poll_over(cx).map(|()| false),
+            });
+            if !begun.await {
+                return Next::Nothing;
             }
         }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "connection of a local caller ended");
+        let mut head = poll_fn(|cx| {
+            self.reader.poll_head(cx, |bytes| request::parse(bytes, request::Limits::default()))
+        });
+        // Most heads are here already, and need no timer.
+        let at_once = futures_util::FutureExt::now_or_never(&mut head);
+        let found = match at_once {
+            Some(found) => Ok(found),
+            None => timeout(HEAD_TIME, head).await,
+        };
+        match found {
+            Ok(Ok(request)) => Next::Request(Box::new(request)),
+            Ok(Err(NoHead::Refused(refusal))) => Next::Refused(refusal),
+            Ok(Err(NoHead::Broken(_) | NoHead::Truncated)) => Next::Nothing,
+            Err(_) => Next::Refused(Refusal { status: 408, cause: "the head of the request took too long" }),
+        }
+    }
+
+    /// Answers one request; returns whether the connection goes on.
+    async fn exchange(&mut self, http: &Rc<Http>, entry: &Entry, request: Request) -> bool {
+        let Request { mut head, framing, keep_alive, .. } = request;
+        if !framing.is_empty() {
+            // Nothing tells whether what follows the head is of the old protocol or of the new one: the old one goes on.
+            head.protocol = None;
+        }
+        self.reader.expect(Body::new(framing));
+        let mut manners = Manners {
+            version: head.version,
+            head_only: head.method == http::Method::HEAD,
+            keep_alive: keep_alive && !http.context.rest.is_draining(),
+        };
+        let body = Source::Tcp(&mut self.reader);
+        let responder = Responder::Http1(&mut self.writer, &mut manners);
+        let ended = outbound(http, entry, Asked { head, framing, body, responder }).await;
+        let whole = self.reader.is_over() && self.writer.is_complete();
+        if ended == Ended::Broken && !self.writer.is_complete() && self.writer.ends_by_closing() {
+            listen::reset_on_close(&self.socket.borrow());
+        }
+        ended == Ended::Answered && manners.keep_alive && whole
+    }
+
+    /// Closes the connection so that the caller can read its last answer: what it still sends would reset it otherwise.
+    async fn linger(mut self) {
+        if self.reader.is_ended() {
+            return;
+        }
+        self.writer.close();
+        let drained = poll_fn(|cx| {
+            if std::task::ready!(self.writer.poll_flush(cx)).is_err() {
+                return Poll::Ready(Ok(()));
+            }
+            self.reader.poll_discard(cx, LINGER_BYTES_MAX)
+        });
+        _ = timeout(LINGER_TIME, drained).await;
     }
 }
 
@@ -54,26 +149,43 @@ pub(crate) async fn h2<S>(http: &Rc<Http>, entry: Entry, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let caller = Rc::new(Caller { entry, busy: None });
-    let shared = http.clone();
-    let service = service_fn(move |request| {
-        let (http, caller) = (shared.clone(), caller.clone());
-        async move { Ok::<_, Infallible>(outbound(&http, &caller, request).await) }
-    });
-    let mut drain = http.context.drain.clone();
-    let mut connection = pin!(h2_server().serve_connection(TokioIo::new(stream), service));
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = drain.draining() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                served = connection => served,
-                () = drain.closing() => Ok(()),
+    let handshake = timeout(HEAD_TIME, limits::h2_server().handshake::<_, bytes::Bytes>(stream));
+    let Ok(Ok(mut connection)) = handshake.await else { return };
+    let entry = Rc::new(entry);
+    let (mut drain, mut cut) = (http.context.drain.clone(), http.context.drain.clone());
+    let mut draining = false;
+    loop {
+        let accepted = tokio::select! {
+            accepted = connection.accept() => accepted,
+            () = drain.draining(), if !draining => {
+                draining = true;
+                connection.graceful_shutdown();
+                continue;
             }
-        }
-    };
-    if let Err(error) = served {
-        tracing::debug!(%error, "connection of a local caller ended");
+            () = cut.closing() => return,
+        };
+        let (request, responder) = match accepted {
+            None => return,
+            Some(Ok(accepted)) => accepted,
+            Some(Err(error)) => {
+                tracing::debug!(%error, "connection of a local caller ended");
+                return;
+            }
+        };
+        let (http, entry) = (http.clone(), entry.clone());
+        task::spawn_local("request", async move {
+            let mut responder = responder;
+            match message::request_from_http2(request) {
+                Ok((head, framing, body)) => {
+                    let (body, responder) = (Source::Http2(Incoming(body)), Responder::Http2(responder));
+                    outbound(&http, &entry, Asked { head, framing, body, responder }).await;
+                }
+                Err(failed) => {
+                    tracing::debug!(%failed, "request refused");
+                    responder.send_reset(h2::Reason::PROTOCOL_ERROR);
+                }
+            }
+        });
     }
 }
 
@@ -81,36 +193,59 @@ where
 /// on.
 pub(crate) async fn link(http: &Rc<Http>, accepted: Accepted) {
     let left_ms = accepted.peer.not_after_ms.saturating_sub(clock::wall_ms());
-    let link = Rc::new(Link {
-        peer: Arc::new(accepted.peer.id.subject),
+    let peer = Rc::new(Peer {
+        subject: Arc::new(accepted.peer.id.subject),
         node: accepted.peer.node,
         service: accepted.target,
         port: accepted.port,
         cells: RefCell::default(),
     });
-    let shared = http.clone();
-    let service = service_fn(move |request| {
-        let (http, link) = (shared.clone(), link.clone());
-        async move { Ok::<_, Infallible>(inbound(&http, &link, request).await) }
-    });
-    let mut drain = http.context.drain.clone();
-    let mut connection = pin!(h2_server().serve_connection(TokioIo::new(accepted.stream), service));
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = async {
-            tokio::select! {
-                () = drain.draining() => {}
-                () = tokio::time::sleep(Duration::from_millis(left_ms)) => {}
+    let (mut arrivals, driver) = Arrivals::accept(accepted.stream, Limits::ACCEPTED);
+    let driven = task::spawn_local("link", driver);
+    let (mut drain, mut cut) = (http.context.drain.clone(), http.context.drain.clone());
+    let mut away = false;
+    loop {
+        let arrived = tokio::select! {
+            arrived = arrivals.next() => arrived,
+            () = async {
+                tokio::select! {
+                    () = drain.draining() => {}
+                    () = tokio::time::sleep(Duration::from_millis(left_ms)) => {}
+                }
+            }, if !away => {
+                away = true;
+                arrivals.handle().away();
+                continue;
             }
-        } => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                served = connection => served,
-                () = drain.closing() => Ok(()),
+            () = cut.closing() => return,
+        };
+        let Some(arrival) = arrived else { break };
+        let tasks = http.context.tasks.clone();
+        let (http, peer) = (http.clone(), peer.clone());
+        let served = tasks.track_future(async move {
+            let (leaving, arriving) = halves(arrival.stream);
+            match arrival.opening {
+                Opening::Tcp => tcp::serve(&http.context, &peer, (leaving, arriving)).await,
+                Opening::Http(mut head, end) => {
+                    let framing = match message::take_framing(&mut head, end) {
+                        // What comes after the head is for whoever agrees to another protocol.
+                        Ok(_) if head.protocol.is_some() => Framing::None,
+                        Ok(framing) => framing,
+                        Err(failed) => {
+                            let mut leaving = leaving;
+                            leaving.abort(failed.failure);
+                            return;
+                        }
+                    };
+                    let body = if end { Source::Nothing } else { Source::Link(arriving) };
+                    let responder = Responder::Link(leaving);
+                    inbound(&http, &peer, Asked { head, framing, body, responder }).await;
+                }
             }
-        }
-    };
-    if let Err(error) = served {
+        });
+        task::spawn_local("request", served);
+    }
+    if let Ok(Some(Err(error))) = driven.await {
         tracing::debug!(%error, "link ended");
     }
 }

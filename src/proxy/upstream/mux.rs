@@ -1,18 +1,15 @@
-//! Multiplexed HTTP/2 connections of one worker, by key: to other proxies, and to local services that speak it.
+//! Connections of one worker that carry many streams each: links to other proxies, and HTTP/2 to local services.
 //!
-//! One connection for each key while it has room, more when it has not. Whoever needs one while it is being made waits for
-//! that one: there is one attempt at a time for each key.
+//! Whoever needs one while it is being made waits for the same one.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::Future;
 use std::hash::Hash;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use futures_util::future::Shared;
-use hyper::client::conn::http2::SendRequest;
 use tokio::sync::oneshot;
 
 use crate::net::{clock, task};
@@ -25,53 +22,57 @@ pub const CONNECTIONS_MAX: usize = 32;
 /// A connection that carried nothing for so long is closed.
 pub const IDLE_TIME: Duration = Duration::from_secs(90);
 
-/// The connections of one worker.
-pub struct Mux<K, B> {
-    slots: RefCell<HashMap<K, Slot<B>>>,
+/// A connection that carries many streams.
+pub trait Carrier: Clone {
+    /// Returns whether it takes new streams.
+    fn is_open(&self) -> bool;
+    /// Returns how many streams it carries.
+    fn streams(&self) -> usize;
 }
 
-struct Slot<B> {
-    open: Vec<Rc<Open<B>>>,
+/// The connections of one worker.
+pub struct Mux<K, C> {
+    slots: RefCell<HashMap<K, Slot<C>, foldhash::fast::RandomState>>,
+}
+
+struct Slot<C> {
+    open: Vec<Open<C>>,
     dialing: Option<Shared<oneshot::Receiver<Option<Failed>>>>,
 }
 
-struct Open<B> {
-    sender: SendRequest<B>,
-    streams: Cell<usize>,
+struct Open<C> {
+    carrier: C,
     used: Cell<Instant>,
 }
 
-/// Room for one stream on a connection, given back when dropped.
-pub struct Stream<B> {
-    open: Rc<Open<B>>,
-}
-
-impl<K, B> Mux<K, B>
+impl<K, C> Mux<K, C>
 where
     K: Eq + Hash + Clone + 'static,
-    B: 'static,
+    C: Carrier + 'static,
 {
     /// Makes one without connections.
     pub fn new() -> Rc<Self> {
         Rc::new(Self { slots: RefCell::default() })
     }
 
-    /// Finds room for one stream, opening a connection by `dial` when there is none.
+    /// Finds a connection with room for a stream, opening one by `dial` when there is none. The stream must be opened
+    /// before anything else is awaited.
     ///
     /// # Errors
     /// When the connection cannot be made, or there are too many already.
-    pub async fn stream<F>(self: &Rc<Self>, key: &K, dial: impl FnOnce() -> F) -> Result<Stream<B>, Failed>
+    pub async fn connection<F>(self: &Rc<Self>, key: &K, dial: impl FnOnce() -> F) -> Result<C, Failed>
     where
-        F: Future<Output = Result<SendRequest<B>, Failed>> + 'static,
+        F: Future<Output = Result<C, Failed>> + 'static,
     {
         let mut dial = Some(dial);
         loop {
             let waiting = {
                 let mut slots = self.slots.borrow_mut();
-                let slot = slots.entry(key.clone()).or_insert_with(Slot::new);
-                if let Some(stream) = slot.room() {
-                    return Ok(stream);
+                if let Some(open) = slots.get_mut(key).and_then(Slot::room) {
+                    return Ok(open);
                 }
+                let slot = slots.entry(key.clone()).or_insert_with(Slot::new);
+                slot.open.retain(|open| open.carrier.is_open());
                 match (&slot.dialing, dial.take()) {
                     (Some(dialing), kept) => {
                         dial = kept;
@@ -99,7 +100,7 @@ where
     /// Makes a connection in a task of its own: whoever asked first may leave, others may wait for it too.
     fn open<F>(self: Rc<Self>, key: K, dial: F) -> Shared<oneshot::Receiver<Option<Failed>>>
     where
-        F: Future<Output = Result<SendRequest<B>, Failed>> + 'static,
+        F: Future<Output = Result<C, Failed>> + 'static,
     {
         let (done, waiting) = oneshot::channel();
         task::spawn_local("dial", async move {
@@ -108,9 +109,8 @@ where
             let slot = slots.entry(key).or_insert_with(Slot::new);
             slot.dialing = None;
             let failed = match dialed {
-                Ok(sender) => {
-                    let used = Cell::new(clock::now());
-                    slot.open.push(Rc::new(Open { sender, streams: Cell::new(0), used }));
+                Ok(carrier) => {
+                    slot.open.push(Open { carrier, used: Cell::new(clock::now()) });
                     None
                 }
                 Err(failed) => Some(failed),
@@ -124,38 +124,27 @@ where
     pub fn sweep(&self, now: Instant) {
         self.slots.borrow_mut().retain(|_, slot| {
             slot.open.retain(|open| {
+                if open.carrier.streams() > 0 {
+                    open.used.set(now);
+                }
                 let idle = now.saturating_duration_since(open.used.get()) >= IDLE_TIME;
-                !open.sender.is_closed() && (open.streams.get() > 0 || !idle)
+                open.carrier.is_open() && !idle
             });
             !slot.open.is_empty() || slot.dialing.is_some()
         });
     }
 }
 
-impl<B: 'static> Slot<B> {
+impl<C: Carrier> Slot<C> {
     fn new() -> Self {
         Self { open: Vec::new(), dialing: None }
     }
 
-    /// Takes room on the first connection that has some: the others empty themselves and are closed.
-    fn room(&mut self) -> Option<Stream<B>> {
-        self.open.retain(|open| !open.sender.is_closed());
-        let open = self.open.iter().find(|open| open.streams.get() < STREAMS_MAX)?.clone();
+    /// Returns the first connection that has room: the others empty themselves and are closed.
+    fn room(&mut self) -> Option<C> {
+        let usable = |open: &&Open<C>| open.carrier.is_open() && open.carrier.streams() < STREAMS_MAX;
+        let open = self.open.iter().find(usable)?;
         open.used.set(clock::now());
-        open.streams.set(open.streams.get() + 1);
-        Some(Stream { open })
-    }
-}
-
-impl<B> Stream<B> {
-    /// Returns what sends on the connection.
-    pub fn sender(&self) -> SendRequest<B> {
-        self.open.sender.clone()
-    }
-}
-
-impl<B> Drop for Stream<B> {
-    fn drop(&mut self) {
-        self.open.streams.set(self.open.streams.get() - 1);
+        Some(open.carrier.clone())
     }
 }

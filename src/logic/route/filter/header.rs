@@ -1,7 +1,8 @@
 //! Set, add and remove header fields.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
+use crate::logic::http::fields::Fields;
 use crate::model::route::{HeaderField, HeaderModifier};
 
 /// Changes to header fields, ready to be applied. No name is in two of the lists (`logic::validate`), so that their order
@@ -24,15 +25,15 @@ impl HeaderChange {
     }
 
     /// Applies the changes: `set` replaces every field of its name, `add` appends one, `remove` takes all away.
-    pub fn apply(&self, headers: &mut HeaderMap) {
+    pub fn apply(&self, fields: &mut Fields) {
         for name in &self.remove {
-            headers.remove(name);
+            fields.remove(name.as_str());
         }
         for (name, value) in &self.set {
-            headers.insert(name.clone(), value.clone());
+            fields.set(name.as_str(), value.as_bytes());
         }
         for (name, value) in &self.add {
-            headers.append(name.clone(), value.clone());
+            fields.append(name.as_str().as_bytes(), value.as_bytes());
         }
     }
 }

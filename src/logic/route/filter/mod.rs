@@ -2,8 +2,7 @@
 
 pub mod header;
 
-use http::HeaderMap;
-
+use crate::logic::http::fields::Fields;
 use crate::logic::route::filter::header::HeaderChange;
 use crate::model::route::{FilterKind, HttpRouteFilter};
 
@@ -33,21 +32,21 @@ impl Filter {
 }
 
 /// Applies what `filters` do to a request on its way to a backend.
-pub fn on_request(filters: &[Filter], headers: &mut HeaderMap) {
+pub fn on_request(filters: &[Filter], fields: &mut Fields) {
     for filter in filters {
         match filter {
-            Filter::RequestHeaders(change) => change.apply(headers),
+            Filter::RequestHeaders(change) => change.apply(fields),
             Filter::ResponseHeaders(_) => {}
         }
     }
 }
 
 /// Applies what `filters` do to a response on its way back to the caller.
-pub fn on_response(filters: &[Filter], headers: &mut HeaderMap) {
+pub fn on_response(filters: &[Filter], fields: &mut Fields) {
     for filter in filters {
         match filter {
             Filter::RequestHeaders(_) => {}
-            Filter::ResponseHeaders(change) => change.apply(headers),
+            Filter::ResponseHeaders(change) => change.apply(fields),
         }
     }
 }

@@ -9,12 +9,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// `inner`, preceded by bytes that were read from it.
 #[derive(Debug)]
-pub struct Peeked<S> {
+pub struct Prefixed<S> {
     first: Bytes,
     inner: S,
 }
 
-impl<S> Peeked<S> {
+impl<S> Prefixed<S> {
     /// Puts `first` back in front of `inner`.
     pub fn new(first: Bytes, inner: S) -> Self {
         Self { first, inner }
@@ -26,7 +26,7 @@ impl<S> Peeked<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Peeked<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -45,7 +45,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Peeked<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Peeked<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, bytes)
     }

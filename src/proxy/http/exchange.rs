@@ -1,0 +1,417 @@
+//! One request going up and its response coming down, at the same time, in one task: who asks, who answers, and what flows
+//! between them.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::ResponseFuture;
+use h2::server::SendResponse;
+use http::Method;
+use tokio::time::timeout;
+
+use crate::logic::http::framing::Framing;
+use crate::logic::http::h1;
+use crate::logic::http::head::{RequestHead, ResponseHead, Version};
+use crate::proxy::failure::{Failed, Failure};
+use crate::proxy::http::message::{self, Answer};
+use crate::proxy::http::observe::Observation;
+use crate::proxy::http::payload::Payload;
+use crate::proxy::stream::duplex::End;
+use crate::proxy::stream::http2::{Incoming, Outgoing};
+use crate::proxy::stream::link::{Arriving, Leaving};
+use crate::proxy::stream::pump::{Broke, Pump};
+use crate::proxy::stream::reader::{NoHead, Reader};
+use crate::proxy::stream::sink::Sink;
+use crate::proxy::stream::source::Source;
+use crate::proxy::stream::{http2, writer::Writer};
+
+/// What was passed on of a response that breaks off is still sent, if the caller takes it within this time.
+const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
+
+/// A request, as it came in.
+pub(crate) struct Asked<'a> {
+    /// Its head.
+    pub(crate) head: RequestHead,
+    /// How its body is delimited; chunks stand for any body of unknown length.
+    pub(crate) framing: Framing,
+    /// Its body.
+    pub(crate) body: Source<'a>,
+    /// Who is told the answer.
+    pub(crate) responder: Responder<'a>,
+}
+
+/// What became of an exchange, as far as its connection is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// The caller has got a whole answer, or one of our own.
+    Answered,
+    /// The answer broke off, or the connection is no HTTP any more: it is to be closed.
+    Broken,
+}
+
+/// What a caller of HTTP/1 can be told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Manners {
+    /// The version it speaks.
+    pub(crate) version: Version,
+    /// Whether it asked for the head only.
+    pub(crate) head_only: bool,
+    /// Whether the connection goes on after this answer.
+    pub(crate) keep_alive: bool,
+}
+
+/// Who asks, and is told the answer.
+pub(crate) enum Responder<'a> {
+    /// An application that speaks HTTP/1.
+    Http1(&'a mut Writer, &'a mut Manners),
+    /// An application that speaks HTTP/2.
+    Http2(SendResponse<Bytes>),
+    /// Another proxy.
+    Link(Leaving),
+}
+
+impl<'a> Responder<'a> {
+    /// Passes on a response that is not the last one. Who cannot be told so is not.
+    pub(crate) fn inform(&mut self, head: &ResponseHead) {
+        match self {
+            Self::Http1(writer, manners) => {
+                if manners.version != Version::Http10 {
+                    let version = manners.version;
+                    writer.begin(|out| h1::write::response(head, Framing::None, version, true, out));
+                }
+            }
+            Self::Http2(respond) => {
+                if let Some(response) = message::http2_response(head) {
+                    _ = respond.send_informational(response);
+                }
+            }
+            Self::Link(leaving) => leaving.inform(head),
+        }
+    }
+
+    /// Says that the caller's connection ends with the answer.
+    pub(crate) fn close(&mut self) {
+        if let Self::Http1(_, manners) = self {
+            manners.keep_alive = false;
+        }
+    }
+
+    /// Sends what was passed on already.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
+        match self {
+            Self::Http1(writer, _) => writer.poll_flush(cx),
+            Self::Http2(_) | Self::Link(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Waits until the caller does not want the answer any more. An HTTP/1 connection tells it by its reading side.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(..) => Poll::Pending,
+            Self::Http2(respond) => respond.poll_reset(cx).map(|_| ()),
+            Self::Link(leaving) => leaving.poll_gone(cx),
+        }
+    }
+
+    /// Begins the answer, and returns where its body goes.
+    ///
+    /// # Errors
+    /// When the caller is gone.
+    pub(crate) fn begin(self, answer: &mut Answer) -> Result<Sink<'a>, Failed> {
+        match self {
+            Self::Http1(writer, manners) => {
+                let Manners { version, head_only, keep_alive } = *manners;
+                writer.begin(|out| {
+                    let framing =
+                        h1::write::response(&answer.head, answer.announced, version, keep_alive, out);
+                    if head_only || answer.head.status == 304 { Framing::None } else { framing }
+                });
+                Ok(Sink::Tcp(writer))
+            }
+            Self::Http2(mut respond) => {
+                answer.put_length();
+                let response = message::http2_response(&answer.head)
+                    .ok_or_else(|| Failed::new(Failure::BadResponse, "HTTP/2 has no such status"))?;
+                let end = answer.framing.is_empty();
+                let stream = respond.send_response(response, end).map_err(|error| http2::broken(&error))?;
+                Ok(if end { Sink::Ended } else { Sink::Http2(Outgoing::new(stream)) })
+            }
+            Self::Link(mut leaving) => {
+                let end = answer.framing.is_empty();
+                answer.put_length();
+                leaving.answer(&answer.head, end)?;
+                Ok(if end { Sink::Ended } else { Sink::Link(leaving) })
+            }
+        }
+    }
+
+    /// Begins what is no HTTP any more, after an answer that says so.
+    ///
+    /// # Errors
+    /// When the caller is gone.
+    pub(crate) fn switch(self, head: &ResponseHead, protocol: &str) -> Result<Sink<'a>, Failed> {
+        match self {
+            Self::Http1(writer, manners) => {
+                let mut head = head.clone();
+                head.fields.set("upgrade", protocol.as_bytes());
+                writer.begin(|out| h1::write::response(&head, Framing::None, manners.version, true, out));
+                Ok(Sink::Tcp(writer))
+            }
+            Self::Http2(_) => {
+                let mut head = ResponseHead { status: 200, ..head.clone() };
+                head.fields.remove("upgrade");
+                self.connected(&head)
+            }
+            Self::Link(mut leaving) => {
+                leaving.answer(head, false)?;
+                Ok(Sink::Link(leaving))
+            }
+        }
+    }
+
+    /// Begins bytes that are no HTTP, after a yes to CONNECT.
+    ///
+    /// # Errors
+    /// When the caller is gone.
+    pub(crate) fn connected(self, head: &ResponseHead) -> Result<Sink<'a>, Failed> {
+        match self {
+            Self::Http1(writer, manners) => {
+                writer.begin(|out| h1::write::response(head, Framing::None, manners.version, true, out));
+                Ok(Sink::Tcp(writer))
+            }
+            Self::Http2(mut respond) => {
+                let response = message::http2_response(head).ok_or(Failure::BadResponse)?;
+                let stream = respond.send_response(response, false).map_err(|error| http2::broken(&error))?;
+                Ok(Sink::Http2(Outgoing::new(stream)))
+            }
+            Self::Link(mut leaving) => {
+                leaving.answer(head, false)?;
+                Ok(Sink::Link(leaving))
+            }
+        }
+    }
+}
+
+/// Who answers.
+pub(crate) enum Callee<'c> {
+    /// Another proxy.
+    Link(Arriving),
+    /// A local service that speaks HTTP/1, and what it was asked.
+    Http1(&'c mut Reader, Method),
+    /// A local service that speaks HTTP/2.
+    Http2(ResponseFuture),
+    /// Its answer has begun.
+    Answering(Source<'c>),
+}
+
+impl<'c> Callee<'c> {
+    /// Waits for the next head of a response, informational or final.
+    fn poll_head(&mut self, cx: &mut Context<'_>, method: &Method) -> Poll<Result<Answer, Failed>> {
+        match self {
+            Self::Link(arriving) => {
+                let (head, end) = ready!(arriving.poll_head(cx))?;
+                if head.is_interim() {
+                    return Poll::Ready(Ok(Answer::interim(head)));
+                }
+                Poll::Ready(Answer::new(head, method, end))
+            }
+            Self::Http1(reader, method) => {
+                let parse = |bytes: &[u8]| h1::response::parse(bytes, method);
+                let response = ready!(reader.poll_head(cx, parse)).map_err(no_response)?;
+                Poll::Ready(Ok(Answer {
+                    head: response.head,
+                    framing: response.framing,
+                    announced: response.announced,
+                    keep_alive: response.keep_alive,
+                }))
+            }
+            Self::Http2(future) => {
+                if let Poll::Ready(Some(interim)) = future.poll_informational(cx) {
+                    let interim = interim.map_err(|error| http2::broken(&error))?;
+                    return Poll::Ready(Ok(message::interim_from_http2(interim)));
+                }
+                let response =
+                    ready!(std::pin::Pin::new(future).poll(cx)).map_err(|error| http2::broken(&error))?;
+                let (answer, body) = message::answer_from_http2(response, method)?;
+                *self = Self::Answering(Source::Http2(Incoming(body)));
+                Poll::Ready(Ok(answer))
+            }
+            Self::Answering(_) => Poll::Ready(Err(Failed::new(Failure::BadResponse, "a second response"))),
+        }
+    }
+
+    /// Returns where the body comes from that `answer` has announced.
+    fn into_source(self, framing: Framing) -> Source<'c> {
+        match self {
+            Self::Link(arriving) => Source::Link(arriving),
+            Self::Http1(reader, _) => {
+                reader.expect(h1::body::Body::new(framing));
+                Source::Tcp(reader)
+            }
+            Self::Http2(_) => Source::Nothing,
+            Self::Answering(source) => source,
+        }
+    }
+}
+
+fn no_response(error: NoHead<h1::lines::Malformed>) -> Failed {
+    match error {
+        NoHead::Broken(error) => Failed::new(Failure::Reset, error),
+        NoHead::Truncated => Failed::new(Failure::Reset, "it was closed"),
+        NoHead::Refused(malformed) => Failed::new(Failure::BadResponse, malformed),
+    }
+}
+
+/// One attempt at an answer.
+pub(crate) struct Exchange<'c> {
+    /// Where the request's body goes.
+    pub(crate) up: Sink<'c>,
+    /// Who answers.
+    pub(crate) callee: Callee<'c>,
+    pump: Pump,
+    progress: Progress,
+}
+
+/// How far the request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Its body goes up.
+    Pumping,
+    /// Its head goes up, and nothing after it.
+    HeadOnly,
+    /// Nothing more goes up: all has gone, or nobody takes it.
+    Over,
+}
+
+/// What is known of both sides while an exchange goes on.
+pub(crate) struct Sides<'s, 'a> {
+    /// The request's body.
+    pub(crate) payload: &'s mut Payload<'a>,
+    /// The books.
+    pub(crate) observation: &'s Rc<Observation>,
+}
+
+impl<'c> Exchange<'c> {
+    /// Begins an attempt; the head of the request was sent. With `withheld` its body is not: what comes after the head is
+    /// not for this exchange.
+    pub(crate) fn new(up: Sink<'c>, callee: Callee<'c>, withheld: bool) -> Self {
+        let progress = if withheld { Progress::HeadOnly } else { Progress::Pumping };
+        Self { up, callee, pump: Pump::default(), progress }
+    }
+
+    /// Moves the request's body. Only a caller that breaks off is an error: a service that does not want the rest may
+    /// have answered all the same.
+    fn poll_up(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_, '_>) -> Result<(), Failed> {
+        let Sides { payload, observation } = sides;
+        let moved = match self.progress {
+            Progress::Over => return Ok(()),
+            Progress::HeadOnly => self.up.poll_flush(cx).map_err(Broke::Sink),
+            Progress::Pumping => self.pump.poll(cx, &mut self.up, |cx| payload.poll_next(cx, observation)),
+        };
+        match moved {
+            Poll::Pending => {}
+            Poll::Ready(Ok(()) | Err(Broke::Sink(_))) => self.progress = Progress::Over,
+            Poll::Ready(Err(Broke::Source(failed))) => {
+                self.up.abort(Failure::CallerGone);
+                return Err(failed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the final head of the response; others are passed on.
+    ///
+    /// # Errors
+    /// When the service does not answer, or the caller does not wait for it.
+    pub(crate) async fn head(
+        &mut self,
+        sides: &mut Sides<'_, '_>,
+        responder: &mut Responder<'_>,
+        method: &Method,
+    ) -> Result<Answer, Failed> {
+        poll_fn(|cx| {
+            loop {
+                self.poll_up(cx, sides)?;
+                match self.callee.poll_head(cx, method) {
+                    Poll::Ready(Ok(answer)) if answer.head.is_interim() => responder.inform(&answer.head),
+                    Poll::Ready(answer) => return Poll::Ready(answer),
+                    Poll::Pending => break,
+                }
+            }
+            if responder.poll_flush(cx)?.is_ready()
+                && (responder.poll_gone(cx).is_ready() || sides.payload.poll_gone(cx, false).is_ready())
+            {
+                return Poll::Ready(Err(Failure::CallerGone.into()));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Passes the body of the response to `down` until it is complete, and what is left of the request up.
+    ///
+    /// # Errors
+    /// When either side broke off, or the time is over; `down` is broken off then.
+    pub(crate) async fn body(
+        mut self,
+        framing: Framing,
+        sides: &mut Sides<'_, '_>,
+        down: &mut Sink<'_>,
+    ) -> Result<(), Failed> {
+        let callee = std::mem::replace(&mut self.callee, Callee::Answering(Source::Nothing));
+        let mut source = callee.into_source(framing);
+        let mut pump = Pump::default();
+        poll_fn(|cx| {
+            self.poll_up(cx, sides)?;
+            let observation = sides.observation;
+            let moved = pump.poll(cx, down, |cx| {
+                let piece = ready!(source.poll_next(cx));
+                Poll::Ready(piece.map(|piece| {
+                    let piece = piece?;
+                    observation.passed(&piece);
+                    Ok((piece, source.is_over()))
+                }))
+            });
+            match moved {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(Broke::Source(failed))) => {
+                    return Poll::Ready(Err(Failed { failure: Failure::Truncated, ..failed }));
+                }
+                Poll::Ready(Err(Broke::Sink(failed))) => {
+                    return Poll::Ready(Err(Failed { failure: Failure::CallerGone, ..failed }));
+                }
+                Poll::Pending => {}
+            }
+            let wrote = if let Sink::Tcp(writer) = &mut *down { writer.take_wrote() } else { false };
+            if down.poll_gone(cx).is_ready() || sides.payload.poll_gone(cx, wrote).is_ready() {
+                return Poll::Ready(Err(Failure::CallerGone.into()));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl<'c> Exchange<'c> {
+    /// Gives up HTTP: what comes and goes from here on are bytes.
+    pub(crate) fn into_end(self) -> End<'c> {
+        let source = match self.callee {
+            Callee::Link(arriving) => Source::Link(arriving),
+            Callee::Http1(reader, _) => Source::Tcp(reader),
+            Callee::Http2(_) => Source::Nothing,
+            Callee::Answering(source) => source,
+        };
+        End::new(source, self.up)
+    }
+}
+
+/// Breaks a response off: what was taken of it is sent, its end is not.
+pub(crate) async fn break_off(down: &mut Sink<'_>, failure: Failure) {
+    if failure != Failure::CallerGone {
+        _ = timeout(LAST_WORDS_TIME, poll_fn(|cx| down.poll_flush(cx))).await;
+    }
+    down.abort(failure);
+}

@@ -1,0 +1,82 @@
+//! Requests that become connections: WebSocket and any other change of protocol, and CONNECT.
+//!
+//! On a link a change of protocol is a request that says so, and the status 101 of its answer, whatever the caller and the
+//! service speak.
+
+use std::rc::Rc;
+
+use crate::logic::http::head::{RequestHead, ResponseHead};
+use crate::proxy::failure::{Failed, Failure};
+use crate::proxy::http::client::Http;
+use crate::proxy::http::exchange::{Ended, Exchange, Responder};
+use crate::proxy::http::observe::Watch;
+use crate::proxy::http::payload::Payload;
+use crate::proxy::http::reply;
+use crate::proxy::peer::At;
+use crate::proxy::stream::duplex::{End, duplex};
+use crate::proxy::tcp::{self, Wish};
+
+/// Carries bytes between a caller and a service that have agreed on another protocol, until both have ended, the policy
+/// forbids it, or the drain is over.
+pub(crate) async fn switch(
+    http: &Rc<Http>,
+    (at, asked, answer): (At<'_>, &RequestHead, &ResponseHead),
+    exchange: Exchange<'_>,
+    (payload, responder): (Payload<'_>, Responder<'_>),
+    watch: &Watch,
+) -> Ended {
+    let observation = watch.observation();
+    let Some(protocol) = &asked.protocol else {
+        let failed = Failed::new(Failure::BadResponse, "the service changes to what nobody asked for");
+        reply::failure(&failed, at.side(), (responder, false), observation).await;
+        return Ended::Answered;
+    };
+    let Ok(sink) = responder.switch(answer, protocol) else {
+        observation.failed(Failure::CallerGone);
+        return Ended::Broken;
+    };
+    let caller = End::new(payload.into_source(), sink);
+    let callee = exchange.into_end();
+    let progress = |sent: u64, received: u64| {
+        observation.sent(sent as usize);
+        observation.received(received as usize);
+    };
+    let mut drain = http.context.drain.clone();
+    tokio::select! {
+        carried = duplex(caller, callee, progress) => match carried {
+            Ok(()) => observation.complete(),
+            Err(failed) => observation.failed(failed.failure),
+        },
+        () = at.forbidden(&http.context) => observation.failed(Failure::Denied),
+        () = drain.closing() => observation.failed(Failure::Truncated),
+    }
+    Ended::Broken
+}
+
+/// Carries bytes between a caller that asked for it by CONNECT and a TCP connection to a service.
+pub(crate) async fn connect(
+    http: &Rc<Http>,
+    wish: Wish,
+    (responder, payload): (Responder<'_>, Payload<'_>),
+    watch: &Watch,
+) -> Ended {
+    let observation = watch.observation();
+    match tcp::open(&http.context, wish).await {
+        Ok(opened) => {
+            let head = ResponseHead::new(200);
+            observation.answered(head.status, &head.fields);
+            observation.complete();
+            if let Ok(sink) = responder.connected(&head) {
+                let caller = End::new(payload.into_source(), sink);
+                if let Err(failed) = opened.carry(&http.context, caller).await {
+                    tracing::debug!(%failed, "tunnel broke");
+                }
+            }
+            Ended::Broken
+        }
+        Err(failed) => {
+            reply::failure(&failed, At::Outbound.side(), (responder, false), observation).await;
+            Ended::Answered
+        }
+    }
+}

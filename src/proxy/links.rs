@@ -1,0 +1,147 @@
+//! The links of one worker: which there are, and how one is made.
+
+use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout;
+
+use crate::identity::tls::Connector;
+use crate::model::endpoint::Endpoint;
+use crate::model::identity::Subject;
+use crate::model::name::ServiceName;
+use crate::net::{dial, listen, task};
+use crate::proxy::failure::{Failed, Failure};
+use crate::proxy::link::{Limits, Link};
+use crate::proxy::upstream::endpoint::{Live, Target};
+use crate::proxy::upstream::mux::{Carrier, Mux};
+
+/// To open a TCP connection, to another host or to a local service.
+pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(1);
+/// To open a TCP connection and finish the TLS handshake on it.
+pub(crate) const LINK_TIME: Duration = Duration::from_secs(5);
+/// A link on which nothing is acknowledged for so long is given up: its host is gone.
+const SILENCE: Duration = Duration::from_secs(5);
+
+/// The links of one worker.
+pub(crate) struct Links {
+    connector: Rc<Connector>,
+    open: Rc<Mux<Key, Link>>,
+    /// Whether TCP connections share links.
+    reuse: bool,
+}
+
+/// Who speaks to which endpoint: links are never shared between identities.
+#[derive(Clone)]
+struct Key {
+    live: Arc<Live>,
+    source: Arc<Subject>,
+    addr: SocketAddr,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.live, &other.live)
+            && Arc::ptr_eq(&self.source, &other.source)
+            && self.addr == other.addr
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.live).hash(state);
+        Arc::as_ptr(&self.source).hash(state);
+    }
+}
+
+impl Carrier for Link {
+    fn is_open(&self) -> bool {
+        Self::is_open(self)
+    }
+
+    fn streams(&self) -> usize {
+        Self::streams(self)
+    }
+}
+
+impl Links {
+    /// Makes the links of a worker: none yet. Without `reuse`, each TCP connection gets a link of its own.
+    pub(crate) fn new(connector: Connector, reuse: bool) -> Self {
+        Self { connector: Rc::new(connector), open: Mux::new(), reuse }
+    }
+
+    /// Finds a link to an endpoint with room for a stream, which must be opened at once.
+    ///
+    /// # Errors
+    /// When there is no connection, or no agreement on identities.
+    pub(crate) async fn find(
+        &self,
+        source: &Arc<Subject>,
+        service: &ServiceName,
+        target: &Target,
+    ) -> Result<Link, Failed> {
+        let key = Key { live: target.live.clone(), source: source.clone(), addr: target.endpoint.addr };
+        let dial = || {
+            let (connector, source) = (self.connector.clone(), source.clone());
+            let (service, endpoint) = (service.clone(), target.endpoint.clone());
+            async move { dial(&connector, &source, &service, &endpoint).await }
+        };
+        self.open.connection(&key, dial).await
+    }
+
+    /// Finds a link for a TCP connection.
+    ///
+    /// # Errors
+    /// As [`Links::find`].
+    pub(crate) async fn find_for_tcp(
+        &self,
+        source: &Arc<Subject>,
+        service: &ServiceName,
+        target: &Target,
+    ) -> Result<Link, Failed> {
+        if self.reuse {
+            return self.find(source, service, target).await;
+        }
+        dial(&self.connector, source, service, &target.endpoint).await
+    }
+
+    /// Closes links that nobody used for a while.
+    pub(crate) fn sweep(&self, now: Instant) {
+        self.open.sweep(now);
+    }
+}
+
+/// Makes a link: a connection to the proxy of `endpoint` that has proven to speak for `service`.
+async fn dial(
+    connector: &Connector,
+    source: &Subject,
+    service: &ServiceName,
+    endpoint: &Endpoint,
+) -> Result<Link, Failed> {
+    let at = || format!("{service} on {} ({})", endpoint.node, endpoint.addr);
+    let linked = timeout(LINK_TIME, async {
+        let stream = dial::connect(endpoint.addr, CONNECT_TIME)
+            .await
+            .map_err(|error| Failed::new(Failure::Unreachable, format!("{}: {error}", at())))?;
+        listen::fail_unacknowledged(&stream, SILENCE);
+        connector
+            .connect(source, service, endpoint.port, stream)
+            .await
+            .map_err(|error| Failed::new(Failure::Untrusted, format!("{}: {error}", at())))
+    });
+    let connected = linked.await.unwrap_or_else(|_| {
+        let cause = format!("{}: no mutual TLS within {} s", at(), LINK_TIME.as_secs());
+        Err(Failed::new(Failure::Untrusted, cause))
+    })?;
+    let (link, driver) = Link::dial(connected.stream, Limits::DIALLED);
+    task::spawn_local("link", async move {
+        if let Err(error) = driver.await {
+            tracing::debug!(%error, "link ended");
+        }
+    });
+    Ok(link)
+}

@@ -1,0 +1,134 @@
+//! Carrying bytes both ways between two connections, until both ends have said all.
+//!
+//! The end of one direction is passed on as such (half-close) while the other goes on.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::logic::http::h1::chunk::Piece;
+use crate::proxy::failure::{Failed, Failure};
+use crate::proxy::stream::pump::{Broke, Pump};
+use crate::proxy::stream::sink::Sink;
+use crate::proxy::stream::source::Source;
+
+/// A connection with one direction ended is given up when the other is silent for so long: whoever closed a socket
+/// without reading on looks the same as one who only ended its own direction.
+pub(crate) const HALF_CLOSED_IDLE: Duration = Duration::from_mins(5);
+
+/// One end of a tunnel: what comes from it, and what goes to it.
+pub(crate) struct End<'a> {
+    source: Source<'a>,
+    sink: Sink<'a>,
+}
+
+impl<'a> End<'a> {
+    /// Takes both directions of a connection, which from here on carries bytes and nothing else.
+    pub(crate) fn new(mut source: Source<'a>, mut sink: Sink<'a>) -> Self {
+        source.carry_bytes();
+        sink.carry_bytes();
+        Self { source, sink }
+    }
+}
+
+/// Carries bytes between `caller` and `callee` until both directions have ended. `progress` is told of bytes as they are
+/// passed on: `(from the caller, from the callee)`.
+///
+/// # Errors
+/// When either side failed, or a half-closed connection fell silent. Both sides are broken off then; TCP connections are
+/// to be reset.
+pub(crate) async fn duplex(
+    mut caller: End<'_>,
+    mut callee: End<'_>,
+    mut progress: impl FnMut(u64, u64),
+) -> Result<(), Failed> {
+    let (mut there, mut back) = (Pump::default(), Pump::default());
+    let mut moved = 0_u64;
+    let mut patience: Option<(u64, Pin<Box<Sleep>>)> = None;
+    let carried = poll_fn(|cx| {
+        let up = if there.is_done() {
+            Poll::Ready(Ok(()))
+        } else {
+            there.poll(cx, &mut callee.sink, |cx| {
+                caller.source.poll_bytes(cx, |count| {
+                    moved += count;
+                    progress(count, 0);
+                })
+            })
+        };
+        let up = up.map_err(cause)?;
+        let down = if back.is_done() {
+            Poll::Ready(Ok(()))
+        } else {
+            back.poll(cx, &mut caller.sink, |cx| {
+                callee.source.poll_bytes(cx, |count| {
+                    moved += count;
+                    progress(0, count);
+                })
+            })
+        };
+        let down = down.map_err(cause)?;
+        if up.is_ready() && down.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        if caller.sink.poll_gone(cx).is_ready() || callee.sink.poll_gone(cx).is_ready() {
+            return Poll::Ready(Err(Failure::Truncated.into()));
+        }
+        if up.is_pending() && down.is_pending() {
+            return Poll::Pending;
+        }
+        let (seen, timer) = patience.get_or_insert_with(|| (moved, Box::pin(sleep(HALF_CLOSED_IDLE))));
+        if *seen != moved {
+            *seen = moved;
+            timer.as_mut().reset(Instant::now() + HALF_CLOSED_IDLE);
+        }
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(Failed::new(Failure::Truncated, "half-closed connection fell silent")))
+    })
+    .await;
+    if carried.is_err() {
+        caller.sink.abort(Failure::Truncated);
+        callee.sink.abort(Failure::Truncated);
+    }
+    carried
+}
+
+fn cause(broke: Broke) -> Failed {
+    match broke {
+        Broke::Source(failed) | Broke::Sink(failed) => Failed { failure: Failure::Truncated, ..failed },
+    }
+}
+
+impl Source<'_> {
+    fn carry_bytes(&mut self) {
+        if let Self::Tcp(reader) = self {
+            reader.expect_bytes();
+        }
+    }
+
+    fn poll_bytes(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+        mut seen: impl FnMut(u64),
+    ) -> Poll<Option<Result<(Piece, bool), Failed>>> {
+        let piece = ready!(self.poll_next(cx));
+        Poll::Ready(piece.map(|piece| {
+            let piece = piece?;
+            if let Piece::Data(data) = &piece {
+                seen(data.len() as u64);
+            }
+            Ok((piece, self.is_over()))
+        }))
+    }
+}
+
+impl Sink<'_> {
+    fn carry_bytes(&mut self) {
+        if let Self::Tcp(writer) = self {
+            writer.expect(crate::logic::http::framing::Framing::UntilClose);
+        }
+    }
+}
