@@ -53,7 +53,8 @@ pub struct Issued {
     /// One for each request, in order.
     pub certificates: Vec<IssuedCertificate>,
     /// Control's word that this node owns its gossip key.
-    pub gossip_pass: GossipPass,
+    #[serde(default)]
+    pub gossip_pass: Option<GossipPass>,
     /// What the node needs to start.
     pub snapshot: Snapshot,
 }

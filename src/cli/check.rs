@@ -293,7 +293,7 @@ pub(crate) async fn run(args: CheckArgs, address: ControlAddress) -> anyhow::Res
 }
 
 async fn look(address: &ControlAddress) -> anyhow::Result<Findings> {
-    let client = connect::client(address)?;
+    let client = connect::client(address).await?;
     let status = client.status().await?;
     let view = client.view().await?;
     Ok(examine(&status, &view, clock::wall_ms()))

@@ -9,6 +9,7 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::api::client::{self, Client};
 use crate::cli::exit::{Exit, refuse};
+use crate::cli::operator::Operator;
 use crate::cli::{data_dir, stat};
 use crate::control::bootstrap::SOCKET_FILE;
 use crate::model::view::MeshView;
@@ -22,49 +23,70 @@ pub(crate) struct ControlAddress {
         global = true,
         env = "MESH_CONTROL",
         value_name = "URL",
-        help = "The control plane: unix:///PATH/control.sock or https://HOST:7443 [default: the one on this host]"
+        help = "The control plane: unix:///PATH/control.sock or https://HOST:7443 [default: the one on this host, else where you logged in]"
     )]
     pub(crate) control: Option<String>,
 }
+
+/// The port of a control plane whose address has none.
+const DEFAULT_PORT: u16 = 7443;
 
 /// Returns the socket of the control plane on this host.
 fn default_socket() -> PathBuf {
     data_dir::of("control").join(SOCKET_FILE)
 }
 
-/// Returns a client of the control plane that is named, or of the one on this host.
+/// Returns a client of the control plane that is named, else of the one on this host, else of the one where this user has
+/// logged in.
 ///
 /// # Errors
-/// When the name is not one, or there is none on this host.
-pub(crate) fn client(address: &ControlAddress) -> anyhow::Result<Client> {
+/// When the name is not one, there is none on this host and nobody has logged in, or the certificate is of no use.
+pub(crate) async fn client(address: &ControlAddress) -> anyhow::Result<Client> {
     let Some(text) = address.control.as_deref().filter(|text| !text.is_empty()) else {
         let socket = default_socket();
         if socket.exists() {
             return Ok(Client::unix(&socket));
         }
+        if let Some(operator) = Operator::load()? {
+            return operator.client(None).await;
+        }
         let text = format!(
-            "there is no control plane on this host ({} does not exist): start one with 'mesh control', or name it \
-             with --control or MESH_CONTROL",
+            "there is no control plane on this host ({} does not exist): start one with 'mesh control', name it with \
+             --control or MESH_CONTROL, or log in to one elsewhere with 'mesh login TOKEN'",
             socket.display()
         );
         return Err(refuse(Exit::Unreachable, text));
     };
     match text.split_once("://") {
         Some(("unix", path)) => Ok(Client::unix(Path::new(path))),
-        Some(("https", _)) => {
-            let text = format!(
-                "'{text}' needs an operator's certificate, which this version does not issue yet: run the command on \
-                 the control plane's host, or forward its socket (ssh -L /tmp/mesh.sock:{} HOST) and set \
-                 MESH_CONTROL=unix:///tmp/mesh.sock",
-                default_socket().display()
-            );
-            Err(refuse(Exit::NotAllowed, text))
+        Some(("https", authority)) => {
+            let control = with_port(authority.trim_end_matches('/'));
+            match Operator::load()? {
+                Some(operator) => operator.client(Some(control)).await,
+                None => Err(refuse(Exit::NotAllowed, not_logged_in(text))),
+            }
         }
         Some(_) | None => {
             let expected = "expected unix:///PATH/control.sock or https://HOST:7443";
             Err(refuse(Exit::Usage, format!("'{text}' is not a control plane: {expected}")))
         }
     }
+}
+
+fn not_logged_in(control: &str) -> String {
+    format!(
+        "{control} asks who you are, and this user has not logged in: run 'mesh token create --role operator' on the \
+         control plane's host, and 'mesh login TOKEN' here"
+    )
+}
+
+/// Returns `host:port`, with the usual port where none is given.
+fn with_port(authority: &str) -> String {
+    let has_port = authority.rsplit_once(':').is_some_and(|(host, port)| {
+        let whole = !host.contains(':') || host.ends_with(']');
+        whole && port.parse::<u16>().is_ok()
+    });
+    if has_port { authority.to_owned() } else { format!("{authority}:{DEFAULT_PORT}") }
 }
 
 /// Returns one view, or with `watch` one a second.
@@ -108,4 +130,16 @@ pub(crate) async fn proxy_views(
     address: String,
 ) -> Result<BoxStream<'static, Result<MeshView, client::Error>>, client::Error> {
     Ok(Client::admin(&address).proxy_views().await?.boxed())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::connect::with_port;
+
+    #[test]
+    fn an_address_without_a_port_gets_the_usual_one() {
+        let addresses = ["host", "host:1", "10.0.0.1", "[::1]", "[::1]:8"].map(with_port);
+
+        assert_eq!(addresses, ["host:7443", "host:1", "10.0.0.1:7443", "[::1]:7443", "[::1]:8"]);
+    }
 }

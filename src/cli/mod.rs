@@ -10,7 +10,9 @@ pub(crate) mod traffic;
 pub(crate) mod stat;
 pub(crate) mod edges;
 pub(crate) mod events;
+mod operator;
 mod connect;
+mod login;
 pub(crate) mod apply;
 pub(crate) mod get;
 pub(crate) mod delete;
@@ -55,6 +57,10 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Make, list and revoke join tokens
     Token(WithControl<token::TokenArgs>),
+    /// Administer the mesh from this host, with an operator's token
+    Login(login::LoginArgs),
+    /// Forget the operator's certificate on this host
+    Logout,
     /// Refuse a node's certificates everywhere, or take that back
     Ban(WithControl<node::BanArgs>),
     /// Remove a node: it can no longer renew its certificates, and its name is free
@@ -168,6 +174,8 @@ fn dispatch(command: Command, flags: Flags) -> anyhow::Result<Exit> {
         Command::Control(args) => start::control(Told { args: *args, flags }, reread_control),
         Command::Proxy(args) => start::proxy(Told { args: *args, flags }, reread_proxy),
         Command::Demo(args) => wait_for(demo::run(args)),
+        Command::Login(args) => wait_for(login::run(args)),
+        Command::Logout => login::logout(),
         Command::Top(with) => wait_for(top::run(with.args, with.address)),
         Command::Check(with) => wait_for(check::run(with.args, with.address)),
         Command::Token(with) => {
@@ -219,5 +227,5 @@ where
     A: Args,
     F: Future<Output = anyhow::Result<Exit>>,
 {
-    wait_for(async { command(with.args, connect::client(&with.address)?).await })
+    wait_for(async { command(with.args, connect::client(&with.address).await?).await })
 }

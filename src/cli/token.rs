@@ -41,15 +41,16 @@ enum TokenCommand {
 
 #[derive(Debug, Clone, Args)]
 struct CreateArgs {
-    /// What its bearers may become: proxy or control
+    /// What its bearers may become: proxy (a host), operator (a person who administers the mesh with 'mesh login'), or
+    /// control
     #[arg(long, default_value = "proxy", value_parser = role)]
     role: Role,
     /// Only hosts of this service may join (repeat); without one, hosts of any
     #[arg(long = "service", value_name = "NAME[.NAMESPACE]")]
     services: Vec<ServiceName>,
-    /// How many hosts may join with it
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_USES, value_parser = clap::value_parser!(u32).range(1..))]
-    uses: u32,
+    /// How many hosts may join with it [default: 100; one operator]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    uses: Option<u32>,
     /// For how long: 90s, 24h, 7d
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = life)]
     ttl: Duration,
@@ -70,7 +71,8 @@ fn role(text: &str) -> Result<Role, String> {
     match text {
         "proxy" => Ok(Role::Proxy),
         "control" => Ok(Role::Control),
-        _ => Err(format!("'{text}' is not a role: expected proxy or control")),
+        "operator" => Ok(Role::Operator),
+        _ => Err(format!("'{text}' is not a role: expected proxy, operator or control")),
     }
 }
 
@@ -101,7 +103,7 @@ fn request(args: &CreateArgs) -> TokenRequest {
     TokenRequest {
         role: args.role,
         services: args.services.clone(),
-        uses: args.uses,
+        uses: args.uses.unwrap_or(if args.role == Role::Operator { 1 } else { DEFAULT_USES }),
         ttl_seconds: args.ttl.as_secs(),
     }
 }
@@ -141,6 +143,7 @@ fn role_name(role: Role) -> &'static str {
     match role {
         Role::Proxy => "proxy",
         Role::Control => "control",
+        Role::Operator => "operator",
     }
 }
 
@@ -172,7 +175,12 @@ mod tests {
         let services: Vec<_> = request.services.iter().map(ToString::to_string).collect();
         assert_eq!(services, ["web.default", "db.shop"]);
         assert_eq!((request.role, request.uses, request.ttl_seconds), (Role::Proxy, 3, 5400));
-        assert!(parse("create --role king").unwrap_err().to_string().contains("expected proxy or control"));
+        assert!(
+            parse("create --role king")
+                .unwrap_err()
+                .to_string()
+                .contains("expected proxy, operator or control")
+        );
         assert!(parse("create --ttl soon").is_err());
     }
 

@@ -108,7 +108,7 @@ pub(crate) async fn run(args: TopArgs, address: ControlAddress) -> anyhow::Resul
     let named = address.control.clone().filter(|control| !control.is_empty());
     let origin = match &named {
         Some(control) => {
-            connect::client(&address)?;
+            connect::client(&address).await?;
             Origin { name: control.clone(), looked_in: Vec::new() }
         }
         None => Origin {
@@ -119,7 +119,7 @@ pub(crate) async fn run(args: TopArgs, address: ControlAddress) -> anyhow::Resul
     let views = move || {
         let address = address.clone();
         async move {
-            let client = connect::client(&address).map_err(|error| error.to_string())?;
+            let client = connect::client(&address).await.map_err(|error| output::words(&error))?;
             worded(connect::views(&client, true).await)
         }
     };

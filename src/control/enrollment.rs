@@ -23,6 +23,7 @@ use crate::logic::state::{Change, Refusal};
 use crate::model::endpoint::Role;
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
+use crate::model::snapshot::GossipKeys;
 use crate::model::token::{ID_CHARS, SECRET_CHARS, Token};
 use crate::model::view::Severity;
 use crate::net::clock;
@@ -111,7 +112,11 @@ pub async fn create_token(plane: &Plane, request: TokenRequest) -> Result<TokenC
     plane.submit(Change::CreateToken(record)).await?;
     let token = Token { pin: plane.authority.pin(), id, secret, controls: vec![plane.advertised.clone()] };
     let token = token.to_string();
-    Ok(TokenCreated { install: install_line(plane, &token), token, info })
+    let install = match info.role {
+        Role::Proxy | Role::Control => install_line(plane, &token),
+        Role::Operator => format!("mesh login {token}"),
+    };
+    Ok(TokenCreated { token, install, info })
 }
 
 /// Returns the line that makes another host a member: it trusts this control plane's serving key and nothing else.
@@ -162,7 +167,7 @@ pub async fn join(plane: &Plane, request: JoinRequest) -> Result<Issued, Error> 
 }
 
 async fn admit(plane: &Plane, request: &JoinRequest) -> Result<Issued, Error> {
-    let gossip_key = decode_gossip_key(&request.gossip_key)?;
+    let gossip_key = gossip_key(request.role, &request.gossip_key)?;
     let token = parse_shown(&request.token)?;
     // Signatures are checked for bearers of a token only: others could keep us busy.
     if plane.store.state().token(&token).is_none() {
@@ -185,7 +190,7 @@ async fn admit(plane: &Plane, request: &JoinRequest) -> Result<Issued, Error> {
         replace: plane.is_gone(&request.node),
     };
     plane.submit(Change::Admit(admission)).await?;
-    issue(plane, &request.node, &checked, &gossip_key).await
+    issue(plane, &request.node, &checked, gossip_key.as_ref()).await
 }
 
 /// Gives a node that is in the mesh new certificates, for the old key or for new ones.
@@ -218,7 +223,7 @@ async fn prolong(plane: &Plane, holder: &Holder, request: RenewRequest) -> Resul
             format!("this certificate's key does not speak for {node} any more: join again with a token");
         return Err(Error::Unproven(reason));
     }
-    let gossip_key = decode_gossip_key(&request.gossip_key)?;
+    let gossip_key = gossip_key(record.role, &request.gossip_key)?;
     let checked = check(&request.requests)?;
     for wish in &checked {
         state.may_hold(node, &wish.subject)?;
@@ -228,14 +233,14 @@ async fn prolong(plane: &Plane, holder: &Holder, request: RenewRequest) -> Resul
     {
         plane.submit(Change::Rekey { node: node.clone(), key: next }).await?;
     }
-    issue(plane, node, &checked, &gossip_key).await
+    issue(plane, node, &checked, gossip_key.as_ref()).await
 }
 
 async fn issue(
     plane: &Plane,
     node: &NodeName,
     wishes: &[Checked],
-    gossip_key: &[u8; 32],
+    gossip_key: Option<&[u8; 32]>,
 ) -> Result<Issued, Error> {
     let now_ms = clock::wall_ms();
     let mut certificates = Vec::with_capacity(wishes.len());
@@ -247,9 +252,12 @@ async fn issue(
         let chain = chain.iter().map(|der| BASE64.encode(der)).collect();
         certificates.push(IssuedCertificate { subject: subject.clone(), chain });
     }
-    let gossip_pass = plane.authority.pass(node, gossip_key, now_ms)?;
+    let gossip_pass = gossip_key.map(|key| plane.authority.pass(node, key, now_ms)).transpose()?;
     plane.submit(Change::Issue(issuances)).await?;
-    let snapshot = plane.publisher.newest().snapshot.clone();
+    let mut snapshot = plane.publisher.newest().snapshot.clone();
+    if gossip_pass.is_none() {
+        snapshot.gossip = GossipKeys { ring: Vec::new(), seeds: Vec::new() };
+    }
     Ok(Issued { certificates, gossip_pass, snapshot })
 }
 
@@ -258,6 +266,7 @@ pub fn own_subject(node: &NodeName, role: Role) -> Subject {
     match role {
         Role::Proxy => Subject::Node(node.clone()),
         Role::Control => Subject::Control(node.clone()),
+        Role::Operator => Subject::Operator(node.clone()),
     }
 }
 
@@ -278,6 +287,14 @@ fn check(requests: &[SigningRequest]) -> Result<Vec<Checked>, Error> {
         Ok(Checked { subject: request.subject.clone(), proven })
     };
     requests.iter().map(check_one).collect()
+}
+
+/// Returns the key that a node speaks with; operators do not speak, and get no keys of the gossip.
+fn gossip_key(role: Role, text: &str) -> Result<Option<[u8; 32]>, Error> {
+    match role {
+        Role::Proxy | Role::Control => decode_gossip_key(text).map(Some),
+        Role::Operator => Ok(None),
+    }
 }
 
 fn decode_gossip_key(text: &str) -> Result<[u8; 32], Error> {

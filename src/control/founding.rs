@@ -136,7 +136,7 @@ async fn prepare(
 
 /// The founder needs no token; what bears its name already must be itself.
 async fn admit_self(store: &Store, node: &NodeName, key: String) -> Result<(), Error> {
-    if store.state().nodes().get(node).is_some_and(|known| known.role == Role::Proxy) {
+    if store.state().nodes().get(node).is_some_and(|known| known.role != Role::Control) {
         return Err(Error::Name(node.clone()));
     }
     let admission = Admission {

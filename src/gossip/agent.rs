@@ -301,6 +301,7 @@ mod tests {
     use crate::gossip::voice::{Ends, Wishes};
     use crate::model::endpoint::Catalog;
     use crate::model::snapshot::{GossipKeys, GossipPass};
+    use crate::net::task;
 
     fn begin(speak: impl FnOnce(Ends) + Send + 'static) -> Agent {
         let pass = GossipPass {
@@ -336,7 +337,7 @@ mod tests {
             runtime.block_on(ends.wishes.wait_for(|wishes| wishes.leave)).unwrap();
             ends.status.send_modify(|status| status.left = true);
         });
-        let failed = crate::net::task::spawn("failed", agent.failed());
+        let failed = task::spawn("failed", agent.failed());
 
         agent.leave().await;
         tokio::task::yield_now().await;

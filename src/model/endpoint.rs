@@ -57,6 +57,8 @@ pub enum Role {
     Control,
     /// Runs the data plane.
     Proxy,
+    /// Is a person who administers the mesh: holds a certificate, and runs nothing.
+    Operator,
 }
 
 /// What gossip thinks of a member.

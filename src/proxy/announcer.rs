@@ -38,8 +38,13 @@ struct Probes {
     changes: mpsc::Sender<Change>,
 }
 
+/// Puts a list of services in force.
+type Enforce = Box<dyn Fn(&[LocalService]) + Send + Sync>;
+/// Tells others the failure domain and the services.
+type Announce = Box<dyn Fn(Option<ZoneName>, Vec<Announcement>) + Send + Sync>;
+
 /// Keeps everyone informed of the services of this host.
-pub(crate) struct Announcer<E, A> {
+pub(crate) struct Announcer {
     /// Which services these are, and the failure domain; both may change.
     pub(crate) settings: watch::Receiver<Settings>,
     /// Which health checks they have.
@@ -47,12 +52,12 @@ pub(crate) struct Announcer<E, A> {
     /// An instance is announced once there is a certificate to answer with.
     pub(crate) wallets: watch::Receiver<Arc<Wallet>>,
     /// Puts a changed list of services in force on this host.
-    pub(crate) enforce: E,
+    pub(crate) enforce: Enforce,
     /// Tells the other hosts.
-    pub(crate) announce: A,
+    pub(crate) announce: Announce,
 }
 
-impl<E: Fn(&[LocalService]), A: Fn(Option<ZoneName>, Vec<Announcement>)> Announcer<E, A> {
+impl Announcer {
     /// Announces the services, again whenever one is added, taken away, gets its certificate, or changes its health,
     /// until the policies end.
     pub(crate) async fn run(mut self) {

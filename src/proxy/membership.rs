@@ -78,6 +78,8 @@ pub enum Error {
     Answer(&'static str),
 }
 
+const NO_PASS: Error = Error::Answer("it gave no gossip pass");
+
 /// The row that says who this is.
 #[derive(Serialize, Deserialize)]
 struct Kept {
@@ -158,10 +160,9 @@ impl Membership {
             return Err(Error::Answer("it issued certificates for somebody else"));
         }
         let signer = Zeroizing::new(signer.to_pkcs8()?);
-        let kept =
-            Kept { node: node.clone(), signer: BASE64.encode(&signer), pass: issued.gossip_pass.clone() };
-        let joined =
-            Self { node: node.clone(), pass: issued.gossip_pass, snapshot: issued.snapshot, svids, signer };
+        let pass = issued.gossip_pass.ok_or(NO_PASS)?;
+        let kept = Kept { node: node.clone(), signer: BASE64.encode(&signer), pass: pass.clone() };
+        let joined = Self { node: node.clone(), pass, snapshot: issued.snapshot, svids, signer };
         let wallet = joined.wallet()?;
         joined.svids.iter().try_for_each(|svid| prove(svid, &wallet, clock::wall_ms()))?;
         vault.put_svids(&joined.svids)?;
@@ -224,7 +225,8 @@ impl Issuer for ControlIssuer {
             gossip_key: self.gossip_key.clone(),
         };
         let issued = self.client.renew(&request).await.map_err(|error| Unissued(error.to_string()))?;
-        self.keep_pass(issued.gossip_pass.clone()).await.map_err(|error| Unissued(error.to_string()))?;
+        let pass = issued.gossip_pass.clone().ok_or_else(|| Unissued(NO_PASS.to_string()))?;
+        self.keep_pass(pass).await.map_err(|error| Unissued(error.to_string()))?;
         chains(&issued, count).map_err(|error| Unissued(error.to_string()))
     }
 }

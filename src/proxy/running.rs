@@ -397,13 +397,7 @@ impl Node {
     }
 
     /// Returns what tells gossip, and those here who need to know, which services run here.
-    fn announcer(
-        &self,
-        shared: &Arc<Shared>,
-        options: &Options,
-        inbound: SocketAddr,
-    ) -> Announcer<impl Fn(&[LocalService]) + use<>, impl Fn(Option<ZoneName>, Vec<Announcement>) + use<>>
-    {
+    fn announcer(&self, shared: &Arc<Shared>, options: &Options, inbound: SocketAddr) -> Announcer {
         let (shared, subjects) = (shared.clone(), self.subjects.clone());
         let enforce = move |services: &[LocalService]| {
             shared.set_locals(services.to_vec());
@@ -418,8 +412,8 @@ impl Node {
             settings: options.settings.clone(),
             policies: self.policies.subscribe(),
             wallets: self.wallets.subscribe(),
-            enforce,
-            announce,
+            enforce: Box::new(enforce),
+            announce: Box::new(announce),
         }
     }
 }

@@ -248,7 +248,7 @@ fn it_follows_the_background_of_the_terminal_however_late_it_is_told() {
     let (_proxy, session) = watching();
     let title = |session: &Session| {
         let screen = session.screen.lock().unwrap();
-        screen.screen().cell(0, 1).map(|cell| cell.fgcolor())
+        screen.screen().cell(0, 1).map(vt100::Cell::fgcolor)
     };
     until("it asks", seconds(10), || session.raw().contains("\x1b]11;?\x1b\\").then_some(()));
     let dark = title(&session);
@@ -282,7 +282,6 @@ fn frames_are_cheap() {
     let bytes = (session.raw.lock().unwrap().len() - bytes) as f64 / drawn;
     let cpu = (session.cpu_ms() - cpu) / drawn;
 
-    println!("{bytes:.0} bytes and {cpu:.2} ms a frame");
     assert!(bytes <= 8_000.0, "{bytes:.0} bytes a frame");
     assert!(cpu <= 5.0, "{cpu:.2} ms of CPU a frame: at one a second more than 0.5 % of a core");
 }

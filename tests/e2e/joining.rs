@@ -1,12 +1,15 @@
 //! Who may become a member, and what the inbound port does with those who are none.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::stage::mesh::Mesh;
 use crate::stage::peer;
-use crate::stage::place::Place;
-use crate::stage::process::{curl, run};
+use crate::stage::place::{Network, Place};
+use crate::stage::process::{curl, run, run_with};
+use crate::stage::program;
 use crate::stage::wait::{seconds, until};
 
 /// Replaces one of the parts of `mesh1.PIN.ID.SECRET@HOST`.
@@ -162,4 +165,42 @@ fn hundreds_of_silent_connections_do_not_keep_members_out() {
 
     until("members are served", seconds(5), || (caller.status("web", "/", &[]) == 200).then_some(()));
     drop(silent);
+}
+
+#[test]
+fn an_operator_administers_from_another_host_until_removed() {
+    let network = Network::new(2);
+    let (first, second) = (network.host(1), network.host(2));
+    let mesh = Mesh::start(&first);
+    let home = tempfile::tempdir().unwrap();
+    let remote = |arguments: &[&str]| {
+        run_with(&second, seconds(30), program::mesh(), arguments, |command| {
+            command.env("HOME", home.path()).env_remove("MESH_CONTROL").env_remove("XDG_CONFIG_HOME");
+        })
+    };
+    let control = format!("https://{}", mesh.listen());
+    let token = mesh.token(&["--role", "operator"]);
+
+    let stranger = remote(&["token", "list", "--control", &control]).failed(5);
+    assert!(stranger.contains("mesh login"), "{stranger}");
+    let host = remote(&["login", &mesh.token(&[]), "--name", "eve"]).failed(5);
+    assert!(host.contains("is for role proxy"), "{host}");
+    remote(&["login", &token, "--name", "ann"]).ok();
+
+    let file = home.path().join(".config/mesh/operator.json");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    remote(&["check", "--control", &control]).ok();
+    let made = remote(&["token", "create"]).ok();
+    mesh.proxy(&first, "a").join(made.trim()).start();
+    let used_up = remote(&["login", &token, "--name", "bob"]).failed(5);
+    assert!(used_up.contains("used up"), "{used_up}");
+    let (code, said) = mesh.proxy(&first, "ann").join(made.trim()).refused();
+    assert_ne!(code, Some(0), "a host took the operator's name: {said}");
+
+    mesh.cli(&["leave", "ann"]).ok();
+    let removed = remote(&["token", "list"]).failed(5);
+    assert!(removed.contains("ann was removed"), "{removed}");
+    remote(&["logout"]).ok();
+    assert!(!file.exists());
+    remote(&["token", "list"]).failed(3);
 }

@@ -140,7 +140,7 @@ fn a_hangup_of_a_proxy_changes_its_services_and_names_what_needs_a_restart() {
         fs::write(&file, format!("service: [{}]\n{more}\n", services.join(", "))).unwrap();
     };
     let (web, api) = (format!("web={}", first.port), format!("api={}", second.port));
-    write(&[web.clone()], "workers: 1");
+    write(std::slice::from_ref(&web), "workers: 1");
     let token = mesh.token(&[]);
     let server = mesh.proxy(&here, "server").join(&token).flag("--config", file.to_str().unwrap()).start();
     let client = mesh.proxy(&here, "client").join(&token).start();

@@ -64,7 +64,7 @@ fn expected() -> impl Strategy<Value = Expected> {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let role = prop_oneof![4 => Just(Role::Proxy), 1 => Just(Role::Control)];
+    let role = prop_oneof![4 => Just(Role::Proxy), 1 => Just(Role::Control), 1 => Just(Role::Operator)];
     prop_oneof![
         (0u8..4, 0u8..3, expected()).prop_map(|(name, destination, expected)| {
             let resource = Box::new(intention(&format!("i{name}"), &format!("s{destination}")));
@@ -269,6 +269,31 @@ fn a_node_holds_certificates_for_itself_and_for_the_services_of_its_token_only()
     let may = |subject: &str| state.may_hold(&node(1), &subject.parse().unwrap()).is_ok();
     assert!(may("web") && may("node/host-1"));
     assert!(!may("db") && !may("node/host-2") && !may("control/host-1") && !may("operator/ann"));
+}
+
+#[test]
+fn an_operator_holds_one_certificate_and_shares_its_name_with_no_host() {
+    let mut state = founded();
+    let operator = |key| Admission { role: Role::Operator, replace: true, ..admission(1, key, 0) };
+    let host = Admission { replace: true, ..admission(1, 3, 1) };
+    for change in [
+        Change::CreateToken(token(0, Role::Operator, 9, 1_000)),
+        Change::CreateToken(token(1, Role::Proxy, 9, 1_000)),
+        Change::Admit(operator(1)),
+    ] {
+        state.apply(Command { at_ms: 1, change }).unwrap();
+    }
+
+    let may = |subject: &str| state.may_hold(&node(1), &subject.parse().unwrap()).is_ok();
+    assert!(may("operator/host-1"));
+    assert!(!may("operator/ann") && !may("node/host-1") && !may("control/host-1") && !may("web"));
+    let taken = state.apply(Command { at_ms: 2, change: Change::Admit(host.clone()) });
+    assert_eq!(taken, Err(Refusal::NameTaken(node(1))));
+    state.apply(Command { at_ms: 3, change: Change::Admit(operator(2)) }).unwrap();
+    state.apply(Command { at_ms: 4, change: Change::Forget(node(1)) }).unwrap();
+    state.apply(Command { at_ms: 5, change: Change::Admit(host) }).unwrap();
+    let taken = state.apply(Command { at_ms: 6, change: Change::Admit(operator(1)) });
+    assert_eq!(taken, Err(Refusal::NameTaken(node(1))));
 }
 
 #[test]

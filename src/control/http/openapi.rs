@@ -134,7 +134,7 @@ fn schemas() -> Value {
 }
 
 fn role() -> Value {
-    json!({ "type": "string", "enum": ["proxy", "control"] })
+    json!({ "type": "string", "enum": ["proxy", "control", "operator"] })
 }
 
 fn services() -> Value {

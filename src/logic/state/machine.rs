@@ -190,7 +190,10 @@ impl State {
         {
             return Err(Refusal::Service { node, service: service.clone(), allowed: list(&allowed) });
         }
-        if known.is_some() && !same && !replace {
+        // Whoever may administer is never taken for a host, nor a host for one who may.
+        let other_kind =
+            known.is_some_and(|known| (known.role == Role::Operator) != (role == Role::Operator));
+        if known.is_some() && !same && (!replace || other_kind) {
             return Err(Refusal::NameTaken(node));
         }
         if known.is_none() && self.nodes.len() >= NODES_MAX {
@@ -263,7 +266,7 @@ impl State {
         match self.nodes.get(&node).map(|known| known.role) {
             None => return Err(Refusal::UnknownNode(node)),
             Some(Role::Control) => return Err(Refusal::IsControl(node)),
-            Some(Role::Proxy) => {}
+            Some(Role::Proxy | Role::Operator) => {}
         }
         if self.banned.contains_key(&node) {
             return Ok(Vec::new());
@@ -284,7 +287,7 @@ impl State {
         match self.nodes.get(&node).map(|known| known.role) {
             None => return Err(Refusal::UnknownNode(node)),
             Some(Role::Control) => return Err(Refusal::IsControl(node)),
-            Some(Role::Proxy) => {}
+            Some(Role::Proxy | Role::Operator) => {}
         }
         self.nodes.remove(&node);
         Ok(vec![Event::Forgotten { node }])
@@ -309,7 +312,7 @@ impl State {
     }
 
     /// Decides whether `node` may hold a certificate for `subject`: itself always, its services as its token allowed,
-    /// control planes for themselves and for operators.
+    /// control planes for themselves, operators for themselves alone.
     ///
     /// # Errors
     /// With the reason why not.
@@ -319,9 +322,10 @@ impl State {
         }
         let known = self.nodes.get(node).ok_or_else(|| Refusal::UnknownNode(node.clone()))?;
         let allowed = match subject {
+            Subject::Operator(name) => name == node && known.role == Role::Operator,
+            _ if known.role == Role::Operator => false,
             Subject::Node(name) => name == node,
             Subject::Control(name) => name == node && known.role == Role::Control,
-            Subject::Operator(_) => known.role == Role::Control,
             Subject::Service(service) if known.may_run(service) => true,
             Subject::Service(service) => {
                 let (node, service, allowed) = (node.clone(), service.clone(), list(&known.services));
@@ -463,6 +467,7 @@ fn role_name(role: Role) -> &'static str {
     match role {
         Role::Control => "control",
         Role::Proxy => "proxy",
+        Role::Operator => "operator",
     }
 }
 

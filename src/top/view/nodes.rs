@@ -51,6 +51,7 @@ fn duty(role: Duty) -> &'static str {
     match role {
         Duty::Control => "control",
         Duty::Proxy => "proxy",
+        Duty::Operator => "operator",
     }
 }
 
