@@ -295,6 +295,11 @@ fn ready(status: &str) {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);
 }
 
+/// Returns whether standard error is kept by the system's journal, where no secret belongs (systemd.exec(5)).
+fn is_logged() -> bool {
+    std::env::var_os("JOURNAL_STREAM").is_some()
+}
+
 /// Prints how to go on, once the control plane serves.
 fn greet(started: &control::Started) {
     ready(&format!("serving the mesh {} at {}", started.trust_domain, started.advertised));
@@ -308,7 +313,9 @@ fn greet(started: &control::Started) {
             started.advertised
         ));
     }
-    if let Some(install) = &started.install {
+    if is_logged() {
+        output::note("other hosts join by the line that 'mesh token create --install' prints");
+    } else if let Some(install) = &started.install {
         output::note("\nOn every other host, run (the token is good for 24 hours; --service is optional):\n");
         output::note(&format!("  {install} --service NAME=PORT\n"));
         output::note("More tokens: mesh token create --install      Watch: mesh top      Doubts: mesh check");

@@ -25,7 +25,7 @@ fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
     let data = folder.path().join("control");
     let mut command = Command::new(program::mesh());
     command.args(["control", "--advertise", "127.0.0.1", "--data-dir", data.to_str().unwrap()]).args(PORTS);
-    command.env("NOTIFY_SOCKET", &socket);
+    command.env("NOTIFY_SOCKET", &socket).env("JOURNAL_STREAM", "8:1");
     let next = || {
         let mut buffer = [0; 1024];
         let length = notified.recv(&mut buffer).expect("a notification");
@@ -43,6 +43,8 @@ fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
     assert_eq!(ready, Some(200), "it said that it was ready");
     assert!(status.success(), "{status}\n{}", control.log());
     while !next().contains("STOPPING=1") {}
+    assert!(!control.log().contains("mesh1."), "a token is in the journal:\n{}", control.log());
+    assert!(control.log().contains("mesh token create --install"), "{}", control.log());
 }
 
 #[test]
