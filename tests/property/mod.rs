@@ -23,3 +23,4 @@ mod fields;
 mod http1;
 mod http1_wire;
 mod http1_body;
+mod flood;
