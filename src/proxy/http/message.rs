@@ -7,10 +7,10 @@ use h2::ext::Protocol;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri};
 
-use crate::logic::http::fields::{Fields, items};
+use crate::logic::http::fields::{Fields, is_name, items};
 use crate::logic::http::framing::Framing;
 use crate::logic::http::head::{RequestHead, ResponseHead, Version};
-use crate::logic::http::hop;
+use crate::logic::http::{authority, hop};
 use crate::proxy::failure::{FAILURE, Failed, Failure};
 use crate::proxy::stream::http2::{fields, header_map};
 
@@ -105,24 +105,24 @@ pub(crate) fn take_framing(head: &mut RequestHead, ended: bool) -> Result<Framin
     }
 }
 
-/// Takes the head of a request of HTTP/2.
+/// Takes the head of a request of HTTP/2, and refuses what could not be said in HTTP/1: h2 lets some of that pass.
 ///
 /// # Errors
-/// When it has lengths that do not fit.
+/// When it has lengths that do not fit, two hosts, or a pseudo-header field that names nothing.
 pub(crate) fn request_from_http2(
     request: Request<RecvStream>,
 ) -> Result<(RequestHead, Framing, RecvStream), Failed> {
     let (mut parts, body) = request.into_parts();
     let protocol = parts.extensions.remove::<Protocol>().map(|protocol| protocol.as_str().to_owned());
+    if protocol.as_deref().is_some_and(|protocol| !is_name(protocol.as_bytes())) {
+        return Err(Failed::new(Failure::BadRequest, "its :protocol is none"));
+    }
     let mut fields = fields(&parts.headers);
-    let authority = parts.uri.authority().map(|authority| authority.as_str().to_owned());
-    let authority = authority.or_else(|| {
-        fields.get("host").and_then(|host| std::str::from_utf8(host).ok()).map(ToOwned::to_owned)
-    });
+    let authority = authority_of(&parts.uri, &fields)?;
     fields.remove("host");
     hop::strip(&mut fields);
     let opens = parts.method == Method::CONNECT && protocol.is_none();
-    let path = if opens { String::new() } else { path_of(&parts.uri) };
+    let path = if opens { String::new() } else { path_of(&parts.method, &parts.uri)? };
     // An extended CONNECT is a GET that changes to another protocol (RFC 8441 §5).
     let method = if protocol.is_some() { Method::GET } else { parts.method };
     let mut head = RequestHead { method, path, authority, version: Version::Http2, protocol, fields };
@@ -134,21 +134,44 @@ pub(crate) fn request_from_http2(
     Ok((head, framing, body))
 }
 
-fn path_of(uri: &Uri) -> String {
-    uri.path_and_query().map_or_else(|| "/".to_owned(), |path| path.as_str().to_owned())
+/// Returns the host that a request is for: what `:authority` says, else `host`. Two different ones make the request
+/// malformed (RFC 9113 §8.3.1), as does user information.
+fn authority_of(uri: &Uri, fields: &Fields) -> Result<Option<String>, Failed> {
+    let target = uri.authority().map(|authority| authority.as_str().as_bytes());
+    let mut named: Option<&str> = None;
+    for name in target.into_iter().chain(fields.all("host")).filter(|name| !name.is_empty()) {
+        let host = authority::parse(name);
+        let host = host.ok_or_else(|| Failed::new(Failure::BadRequest, "its host is not host[:port]"))?;
+        if !named.get_or_insert(host).eq_ignore_ascii_case(host) {
+            return Err(Failed::new(Failure::BadRequest, "it has two hosts"));
+        }
+    }
+    Ok(named.map(ToOwned::to_owned))
+}
+
+fn path_of(method: &Method, uri: &Uri) -> Result<String, Failed> {
+    let path = uri.path_and_query().map(PathAndQuery::as_str).unwrap_or_default();
+    if path.starts_with('/') || path == "*" && *method == Method::OPTIONS {
+        return Ok(path.to_owned());
+    }
+    Err(Failed::new(Failure::BadRequest, "its :path is none"))
 }
 
 /// Makes the head of a request in HTTP/2; `None` when it cannot be said so.
 pub(crate) fn http2_request(head: &RequestHead, framing: Framing) -> Option<Request<()>> {
     let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTP);
     uri.path_and_query = Some(PathAndQuery::try_from(head.path.as_str()).ok()?);
-    let authority = head.authority.as_deref().unwrap_or_default();
-    uri.authority = Some(Authority::try_from(authority).ok()?);
+    // Without an authority there can be no scheme here; h2 adds it to what says that it was HTTP/1 before.
+    let mut version = http::Version::HTTP_11;
+    if let Some(authority) = &head.authority {
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = Some(Authority::try_from(authority.as_str()).ok()?);
+        version = http::Version::HTTP_2;
+    }
     let mut request = Request::new(());
     *request.method_mut() = head.method.clone();
     *request.uri_mut() = Uri::from_parts(uri).ok()?;
-    *request.version_mut() = http::Version::HTTP_2;
+    *request.version_mut() = version;
     *request.headers_mut() = header_map(&head.fields);
     if let Framing::Length(length) = framing {
         request.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
