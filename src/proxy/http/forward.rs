@@ -197,11 +197,26 @@ pub(crate) struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// Sends the request over HTTP/2.
+    /// Sends the request over HTTP/2, once more if the service says that it has not looked at it (RFC 9113 §8.7).
     ///
     /// # Errors
     /// When the service did not answer.
     pub(crate) async fn over_http2(
+        &self,
+        http: &Http,
+        sides: &mut Sides<'_, '_>,
+        responder: &mut Responder<'_>,
+    ) -> Result<Answered<'static>, Failed> {
+        match self.once_over_http2(http, sides, responder).await {
+            Err(failed) if failed.failure == Failure::NotHere && sides.payload.is_whole() => {
+                sides.payload.rewind();
+                self.once_over_http2(http, sides, responder).await
+            }
+            answered => answered,
+        }
+    }
+
+    async fn once_over_http2(
         &self,
         http: &Http,
         sides: &mut Sides<'_, '_>,
