@@ -2,10 +2,33 @@
 
 use std::time::Duration;
 
+/// How patient a proxy is with those it waits for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// From the first byte of a request's head to its last.
+    pub head: Duration,
+    /// A client may keep an unused connection for so long.
+    pub idle: Duration,
+    /// From one piece of a request's body to the next, as long as no answer has begun.
+    pub body: Duration,
+    /// Until something moves in an exchange, either way. Not for gRPC, whose streams are silent for as long as they like.
+    pub stall: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { head: HEAD_TIME, idle: IDLE_TIME, body: BODY_TIME, stall: STALL_TIME }
+    }
+}
+
 /// From the first byte of a request's head to its last.
 pub const HEAD_TIME: Duration = Duration::from_secs(15);
 /// A client may keep an unused connection for so long.
 pub const IDLE_TIME: Duration = Duration::from_mins(5);
+/// From one piece of a request's body to the next (nginx's time; Envoy waits five minutes).
+pub const BODY_TIME: Duration = Duration::from_mins(1);
+/// Until something moves in an exchange (Envoy's time): a long poll or a stream of events says something within that.
+pub const STALL_TIME: Duration = Duration::from_mins(5);
 /// From the end of a client's stream, or the last that was written to it since, until its request is given up.
 pub const LEAVE_TIME: Duration = Duration::from_secs(1);
 /// For a client to take an answer of our own.

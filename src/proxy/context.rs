@@ -10,6 +10,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio_util::task::TaskTracker;
 
 use crate::net::drain::Drain;
+use crate::net::patience::Patience;
 use crate::proxy::ledger::Ledger;
 use crate::proxy::links::Links;
 use crate::proxy::rest::Rest;
@@ -23,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) ledger: Rc<Ledger>,
     pub(crate) drain: Drain,
+    /// How long it waits for others.
+    pub(crate) patience: Patience,
     /// Everything that a drain waits for.
     pub(crate) tasks: TaskTracker,
     /// The links to other proxies.
@@ -34,11 +37,20 @@ pub(crate) struct Context {
 
 impl Context {
     /// Makes what one worker has.
-    pub(crate) fn new(shared: Arc<Shared>, links: Links, drain: Drain) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, links: Links, drain: Drain, patience: Patience) -> Self {
         let access = shared.access.as_ref().map(|access| access.writer());
         let ledger = Rc::new(Ledger::new(shared.node.clone(), shared.registry.shard(), access));
         let draws = RefCell::new(SmallRng::seed_from_u64(rand::random()));
-        Self { shared, ledger, drain, tasks: TaskTracker::new(), links, rest: Rest::default(), draws }
+        Self {
+            shared,
+            ledger,
+            drain,
+            patience,
+            tasks: TaskTracker::new(),
+            links,
+            rest: Rest::default(),
+            draws,
+        }
     }
 
     /// Returns randomness for one decision.
@@ -50,6 +62,6 @@ impl Context {
     pub(crate) fn sweep(&self, now: Instant) {
         self.links.sweep(now);
         self.ledger.sweep();
-        self.rest.sweep(now);
+        self.rest.sweep(now, self.patience.idle);
     }
 }

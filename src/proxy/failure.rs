@@ -4,6 +4,11 @@
 
 use http::StatusCode;
 
+const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
+const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+const GATEWAY: StatusCode = StatusCode::BAD_GATEWAY;
+const TOO_LATE: StatusCode = StatusCode::GATEWAY_TIMEOUT;
+
 /// The header field in which a proxy says why it made an answer: the token of a [`Failure`].
 pub const FAILURE: &str = "mesh-failure";
 
@@ -44,6 +49,12 @@ pub enum Failure {
     Denied,
     /// Too much is under way already.
     Overloaded,
+    /// The service is this proxy itself: the call would never arrive.
+    Loop,
+    /// Nothing of the call has moved for too long.
+    Stalled,
+    /// The caller does not send the body of its request.
+    CallerStalled,
     /// The caller went away before the end.
     CallerGone,
 }
@@ -103,7 +114,7 @@ const fn row(
 
 impl Failure {
     /// Every failure there is.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::Unsupported,
         Self::UnknownService,
@@ -121,6 +132,9 @@ impl Failure {
         Self::Timeout,
         Self::Denied,
         Self::Overloaded,
+        Self::Loop,
+        Self::Stalled,
+        Self::CallerStalled,
         Self::CallerGone,
     ];
 
@@ -128,8 +142,6 @@ impl Failure {
     pub const fn consequence(self) -> Consequence {
         use Fault::{Callee, Caller, Policy, Proxy};
         use Retry::{Idempotent, Never, Safe};
-        const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
-        const GATEWAY: StatusCode = StatusCode::BAD_GATEWAY;
         match self {
             Self::BadRequest => {
                 row(1, (StatusCode::BAD_REQUEST, 13), "DPE", (Never, Caller), "the request is malformed")
@@ -138,11 +150,9 @@ impl Failure {
                 row(2, (StatusCode::NOT_IMPLEMENTED, 12), "DPE", (Never, Caller), "this is not supported")
             }
             Self::UnknownService => {
-                row(3, (StatusCode::NOT_FOUND, 5), "NR", (Never, Caller), "no such service in the mesh")
+                row(3, (NOT_FOUND, 5), "NR", (Never, Caller), "no such service in the mesh")
             }
-            Self::NoRoute => {
-                row(4, (StatusCode::NOT_FOUND, 12), "NR", (Never, Policy), "no route takes this request")
-            }
+            Self::NoRoute => row(4, (NOT_FOUND, 12), "NR", (Never, Policy), "no route takes this request"),
             Self::NoBackend => row(
                 5,
                 (StatusCode::INTERNAL_SERVER_ERROR, 14),
@@ -173,12 +183,23 @@ impl Failure {
             Self::BadResponse => {
                 row(13, (GATEWAY, 13), "UPE", (Idempotent, Callee), "the response is malformed")
             }
-            Self::Timeout => row(14, (StatusCode::GATEWAY_TIMEOUT, 4), "UT", (Never, Callee), "time is over"),
+            Self::Timeout => row(14, (TOO_LATE, 4), "UT", (Never, Callee), "time is over"),
             Self::Denied => {
                 row(15, (StatusCode::FORBIDDEN, 7), "RBAC", (Never, Policy), "an intention refuses this call")
             }
             Self::Overloaded => {
                 row(16, (UNAVAILABLE, 14), "UO", (Never, Proxy), "too much is under way already")
+            }
+            Self::Loop => row(
+                19,
+                (StatusCode::LOOP_DETECTED, 10),
+                "LOOP",
+                (Never, Policy),
+                "the service is its own proxy",
+            ),
+            Self::Stalled => row(20, (TOO_LATE, 4), "SI", (Never, Callee), "nothing has moved for too long"),
+            Self::CallerStalled => {
+                row(21, (StatusCode::REQUEST_TIMEOUT, 4), "SI", (Never, Caller), "the body takes too long")
             }
             Self::CallerGone => {
                 row(17, (StatusCode::BAD_REQUEST, 1), "DC", (Never, Caller), "the caller went away")

@@ -18,7 +18,6 @@ use tokio::time::{Sleep, sleep, timeout};
 use crate::logic::detect::{Detection, detect};
 use crate::model::name::ServiceName;
 use crate::model::service::Protocol;
-use crate::net::patience::HEAD_TIME;
 use crate::net::prefixed::Prefixed;
 use crate::net::{clock, listen};
 use crate::proxy::failure::Failed;
@@ -54,7 +53,7 @@ enum Turn {
 /// Serves a connection to the outbound listener, where each request names its service.
 pub(crate) async fn named(http: &Rc<Http>, mut stream: TcpStream) {
     let mut first = First::new();
-    if let Ok(Ok(())) = timeout(HEAD_TIME, first.read_on(&mut stream)).await
+    if let Ok(Ok(())) = timeout(http.context.patience.head, first.read_on(&mut stream)).await
         && !first.bytes.is_empty()
     {
         // What is no HTTP is told so by the parser.
@@ -75,7 +74,7 @@ pub(crate) async fn to_service(http: &Rc<Http>, service: ServiceName, mut stream
     let turn = match declared.unwrap_or_default() {
         Protocol::Tcp => Turn::Opaque(None),
         Protocol::Http | Protocol::H2c | Protocol::Grpc => {
-            match timeout(HEAD_TIME, first.read_on(&mut stream)).await {
+            match timeout(http.context.patience.head, first.read_on(&mut stream)).await {
                 Ok(Ok(())) => Turn::Http,
                 Ok(Err(_)) | Err(_) => return,
             }

@@ -3,10 +3,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::net::clock;
-use crate::net::patience::IDLE_TIME;
 
 /// The waiting connections of one worker.
 #[derive(Debug, Default)]
@@ -41,10 +40,10 @@ impl Rest {
         self.draining.get()
     }
 
-    /// Ends the wait of those that have waited for [`IDLE_TIME`].
-    pub(crate) fn sweep(&self, now: Instant) {
+    /// Ends the wait of those that have waited for `patience`.
+    pub(crate) fn sweep(&self, now: Instant, patience: Duration) {
         for (_, waiting) in self.waiting.borrow_mut().iter_mut() {
-            if now.saturating_duration_since(waiting.since) >= IDLE_TIME {
+            if now.saturating_duration_since(waiting.since) >= patience {
                 waiting.end();
             }
         }

@@ -27,6 +27,7 @@ use crate::model::service::LocalService;
 use crate::model::snapshot::{GossipPass, Snapshot};
 use crate::model::token::Token;
 use crate::model::view::IdentityStatus;
+use crate::net::patience::Patience;
 use crate::net::{clock, disk, interface, resolve, task};
 use crate::proxy::admin::{self, AdminHandles, Unready};
 use crate::proxy::announcer::{Announcer, FAREWELL};
@@ -277,6 +278,7 @@ impl Node {
         let refused = |source| Error::Admin { addr: options.admin, source };
         let admin = TcpListener::bind(options.admin).await.map_err(refused)?;
         let workers = Workers::start(WorkerConfig {
+            patience: Patience::default(),
             outbound: options.outbound,
             inbound: options.inbound,
             upstreams: options.upstreams.clone(),

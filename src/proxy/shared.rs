@@ -1,6 +1,7 @@
 //! What all workers of the data path share, and how the rest of the proxy changes it.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -28,6 +29,7 @@ pub struct Shared {
     tables: ArcSwap<Tables>,
     generation: watch::Sender<u64>,
     locals: ArcSwap<Locals>,
+    own: ArcSwap<Vec<SocketAddr>>,
 }
 
 /// The services of this host.
@@ -57,6 +59,7 @@ impl Shared {
             tables: ArcSwap::from_pointee(Tables::new(policy)),
             generation: watch::Sender::new(0),
             locals: ArcSwap::from_pointee(Locals { services: Vec::new(), source }),
+            own: ArcSwap::default(),
         })
     }
 
@@ -78,6 +81,19 @@ impl Shared {
     /// Returns what tells of new tables, by their generation.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
+    }
+
+    /// Says where this proxy listens.
+    pub(crate) fn set_own(&self, own: Vec<SocketAddr>) {
+        self.own.store(Arc::new(own));
+    }
+
+    /// Returns whether a connection to an address of this host would come back to this proxy.
+    pub(crate) fn is_own(&self, addr: SocketAddr) -> bool {
+        let meets = |own: &SocketAddr| {
+            own.ip() == addr.ip() || own.ip().is_unspecified() || addr.ip().is_unspecified()
+        };
+        self.own.load().iter().any(|own| own.port() == addr.port() && meets(own))
     }
 
     /// Returns the services of this host.

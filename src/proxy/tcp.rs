@@ -255,6 +255,9 @@ async fn connect(context: &Context, peer: &Peer) -> Result<TcpStream, Failure> {
     let locals = context.shared.locals();
     let local = locals.find(&peer.service, peer.port).ok_or(Failure::NotHere)?;
     peer.allowed(context).map_err(|failed| failed.failure)?;
+    if context.shared.is_own(local.addr) {
+        return Err(Failure::Loop);
+    }
     dial::connect(local.addr, CONNECT_TIME).await.map_err(|error| {
         tracing::debug!(service = %peer.service, %error, "local service refused a connection");
         Failure::Unreachable

@@ -20,6 +20,7 @@ use crate::model::name::ServiceName;
 use crate::model::service::UpstreamPort;
 use crate::net::drain::{Drain, Drainer, Phase};
 use crate::net::listen::{Listener, Place, bind_shared};
+use crate::net::patience::Patience;
 use crate::net::{clock, task};
 use crate::proxy::context::Context;
 use crate::proxy::http::client::Http;
@@ -47,6 +48,8 @@ pub struct WorkerConfig {
     pub workers: usize,
     /// Whether TLS sessions are resumed.
     pub reuse: bool,
+    /// How long others are waited for.
+    pub patience: Patience,
     /// What all workers share.
     pub shared: Arc<Shared>,
 }
@@ -120,15 +123,16 @@ impl Workers {
             let bound = bind(Purpose::Upstream(name.clone()), listen)?;
             upstreams.insert(name, bound);
         }
+        config.shared.set_own([outbound, inbound].into_iter().chain(upstreams.values().copied()).collect());
         let drainer = Drainer::new();
         let mut running = Vec::new();
         let (ready, started) = mpsc::channel();
         for (index, listeners) in shares.into_iter().enumerate() {
             let (done, end) = oneshot::channel();
             let (ready, drain, reuse) = (ready.clone(), drainer.drain(), config.reuse);
-            let shared = config.shared.clone();
+            let (shared, patience) = (config.shared.clone(), config.patience);
             let body = move || {
-                run(listeners, (shared, drain, reuse), &ready);
+                run(listeners, (shared, drain, reuse, patience), &ready);
                 _ = done.send(());
             };
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
@@ -176,7 +180,7 @@ impl std::fmt::Display for Purpose {
 /// One thread, from its runtime to its end.
 fn run(
     listeners: Vec<(Purpose, TcpListener)>,
-    (shared, drain, reuse): (Arc<Shared>, Drain, bool),
+    given: (Arc<Shared>, Drain, bool, Patience),
     ready: &mpsc::Sender<io::Result<()>>,
 ) {
     let mut builder = Builder::new_current_thread();
@@ -196,18 +200,21 @@ fn run(
         match wrapped {
             Ok(listeners) => {
                 _ = ready.send(Ok(()));
-                work(listeners, shared, drain, reuse).await;
+                work(listeners, given).await;
             }
             Err(error) => _ = ready.send(Err(error)),
         }
     });
 }
 
-async fn work(listeners: Vec<(Purpose, Listener)>, shared: Arc<Shared>, mut drain: Drain, reuse: bool) {
+async fn work(
+    listeners: Vec<(Purpose, Listener)>,
+    (shared, mut drain, reuse, patience): (Arc<Shared>, Drain, bool, Patience),
+) {
     let acceptor = Rc::new(Acceptor::new(shared.wallet.clone(), reuse));
     let connector = Connector::new(shared.wallet.clone(), reuse);
     let links = Links::new(connector, reuse);
-    let http = Http::new(Rc::new(Context::new(shared, links, drain.clone())));
+    let http = Http::new(Rc::new(Context::new(shared, links, drain.clone(), patience)));
     let connections = http.context.tasks.clone();
     for (purpose, listener) in listeners {
         let desk = Desk {

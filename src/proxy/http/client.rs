@@ -10,11 +10,15 @@ use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 
 use crate::model::name::ServiceName;
+use crate::model::view::EdgeProtocol;
 use crate::net::{clock, dial, task};
 use crate::proxy::context::Context;
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::http::limits;
+use crate::proxy::http::observe::Observation;
+use crate::proxy::http::stall::{Stalls, Turn};
 use crate::proxy::links::CONNECT_TIME;
+use crate::proxy::peer::At;
 use crate::proxy::stream::http2::broken;
 use crate::proxy::stream::reader::Reader;
 use crate::proxy::stream::writer::Writer;
@@ -27,6 +31,7 @@ const HOSTS_MAX: usize = 1_024;
 /// The connections of one worker, and what it remembers.
 pub(crate) struct Http {
     pub(crate) context: Rc<Context>,
+    stalls: Stalls,
     idle: Idle<App>,
     apps: Rc<Mux<SocketAddr, App2>>,
     hosts: RefCell<HashMap<Box<str>, Option<ServiceName>, foldhash::fast::RandomState>>,
@@ -64,7 +69,13 @@ impl Carrier for App2 {
 impl Http {
     /// Makes the connections of a worker: none yet.
     pub(crate) fn new(context: Rc<Context>) -> Rc<Self> {
-        Rc::new(Self { context, idle: Idle::new(), apps: Mux::new(), hosts: RefCell::default() })
+        Rc::new(Self {
+            stalls: Stalls::new(context.patience),
+            context,
+            idle: Idle::new(),
+            apps: Mux::new(),
+            hosts: RefCell::default(),
+        })
     }
 
     /// Returns the service that a `host[:port]` names.
@@ -98,29 +109,45 @@ impl Http {
     /// Keeps a connection whose exchange is complete for the next one.
     pub(crate) fn keep(&self, addr: SocketAddr, mut app: App) {
         app.reused = true;
+        app.writer.take_wrote();
         app.reader.release();
         app.writer.release();
         self.idle.put(addr, clock::now(), app);
     }
 
-    /// Finds room for one request on an HTTP/2 connection to a local service.
+    /// Finds room for one request on an HTTP/2 connection to a local service. One that the service is about to close is
+    /// replaced.
     ///
     /// # Errors
     /// When it refuses the connection.
     pub(crate) async fn app2(&self, addr: SocketAddr) -> Result<(SendRequest<Bytes>, Streaming), Failed> {
-        let app = self.apps.connection(&addr, || handshake(addr)).await?;
-        let place = Streaming::new(&app.streams);
-        let sender = app.sender.clone().ready().await.map_err(|error| {
-            app.open.set(false);
-            broken(&error)
-        })?;
-        Ok((sender, place))
+        let mut again = true;
+        loop {
+            let app = self.apps.connection(&addr, || handshake(addr)).await?;
+            let place = Streaming::new(&app.streams);
+            match app.sender.clone().ready().await {
+                Ok(sender) => return Ok((sender, place)),
+                Err(error) => {
+                    app.open.set(false);
+                    if !std::mem::take(&mut again) {
+                        return Err(broken(&error));
+                    }
+                }
+            }
+        }
     }
 
-    /// Closes connections that nobody used for a while.
+    /// Enters a call of a local caller among those that are given up when nothing moves; gRPC's are not.
+    pub(crate) fn turn(&self, at: At<'_>, observation: &Rc<Observation>, since: Instant) -> Option<Turn<'_>> {
+        let is_meant = matches!(at, At::Outbound) && observation.protocol != EdgeProtocol::Grpc;
+        is_meant.then(|| self.stalls.enter(observation, since))
+    }
+
+    /// Closes connections that nobody used for a while, and gives up calls in which nothing moves.
     pub(crate) fn sweep(&self, now: Instant) {
         self.apps.sweep(now);
         self.idle.sweep(now);
+        self.stalls.sweep(now);
         self.context.sweep(now);
     }
 }

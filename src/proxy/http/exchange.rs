@@ -19,6 +19,7 @@ use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::http::message::{self, Answer};
 use crate::proxy::http::observe::Observation;
 use crate::proxy::http::payload::Payload;
+use crate::proxy::http::stall::Turn;
 use crate::proxy::stream::duplex::End;
 use crate::proxy::stream::http2::{Incoming, Outgoing};
 use crate::proxy::stream::link::{Arriving, Leaving};
@@ -30,6 +31,9 @@ use crate::proxy::stream::{http2, writer::Writer};
 
 /// What was passed on of a response that breaks off is still sent, if the caller takes it within this time.
 const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
+
+/// Responses before the final one that are passed on for one request: more are no hints but a flood.
+const INTERIM_MAX: usize = 64;
 
 /// A request, as it came in.
 pub(crate) struct Asked<'a> {
@@ -292,6 +296,8 @@ pub(crate) struct Sides<'s, 'a> {
     pub(crate) payload: &'s mut Payload<'a>,
     /// The books.
     pub(crate) observation: &'s Rc<Observation>,
+    /// Its place among the exchanges that are given up when nothing moves.
+    pub(crate) turn: Option<&'s Turn<'s>>,
 }
 
 impl<'c> Exchange<'c> {
@@ -305,7 +311,7 @@ impl<'c> Exchange<'c> {
     /// Moves the request's body. Only a caller that breaks off is an error: a service that does not want the rest may
     /// have answered all the same.
     fn poll_up(&mut self, cx: &mut Context<'_>, sides: &mut Sides<'_, '_>) -> Result<(), Failed> {
-        let Sides { payload, observation } = sides;
+        let Sides { payload, observation, .. } = sides;
         let moved = match self.progress {
             Progress::Over => return Ok(()),
             Progress::HeadOnly => self.up.poll_flush(cx).map_err(Broke::Sink),
@@ -332,11 +338,19 @@ impl<'c> Exchange<'c> {
         responder: &mut Responder<'_>,
         method: &Method,
     ) -> Result<Answer, Failed> {
+        let mut informed = 0;
         poll_fn(|cx| {
             loop {
                 self.poll_up(cx, sides)?;
+                if informed > INTERIM_MAX {
+                    return Poll::Ready(Err(Failed::new(Failure::BadResponse, "too many come before it")));
+                }
                 match self.callee.poll_head(cx, method) {
-                    Poll::Ready(Ok(answer)) if answer.head.is_interim() => responder.inform(&answer.head),
+                    Poll::Ready(Ok(answer)) if answer.head.is_interim() => {
+                        informed += 1;
+                        sides.stir();
+                        responder.inform(&answer.head);
+                    }
                     Poll::Ready(answer) => return Poll::Ready(answer),
                     Poll::Pending => break,
                 }
@@ -346,7 +360,8 @@ impl<'c> Exchange<'c> {
             {
                 return Poll::Ready(Err(Failure::CallerGone.into()));
             }
-            Poll::Pending
+            let awaits_caller = self.progress == Progress::Pumping && self.pump.is_starving();
+            sides.poll_over(cx, awaits_caller)
         })
         .await
     }
@@ -389,9 +404,26 @@ impl<'c> Exchange<'c> {
             if down.poll_gone(cx).is_ready() || sides.payload.poll_gone(cx, wrote).is_ready() {
                 return Poll::Ready(Err(Failure::CallerGone.into()));
             }
-            Poll::Pending
+            sides.poll_over(cx, false)
         })
         .await
+    }
+}
+
+impl Sides<'_, '_> {
+    /// Says that something moves that is no part of a body.
+    fn stir(&self) {
+        if let Some(turn) = self.turn {
+            turn.stir();
+        }
+    }
+
+    /// Ends in an error when nothing moves any more.
+    fn poll_over<T>(&self, cx: &mut Context<'_>, awaits_caller: bool) -> Poll<Result<T, Failed>> {
+        match self.turn {
+            Some(turn) => turn.poll_over(cx, awaits_caller).map(Err),
+            None => Poll::Pending,
+        }
     }
 }
 

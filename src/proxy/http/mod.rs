@@ -1,6 +1,6 @@
 //! The path of a request, in the order of its stages.
 //!
-//! [`observe`] knows what became of it, [`payload`] keeps what may be sent again, [`message`] turns heads from one form into
+//! [`observe`] knows what became of it, [`stall`] whether anything still does, [`guard`] who floods, [`payload`] keeps what may be sent again, [`message`] turns heads from one form into
 //! another, [`exchange`] moves what goes up and what comes down, [`reply`] is what we answer ourselves, [`client`] the
 //! connections, [`forward`] one way over them, [`tunnel`] what is no request any more, [`pipeline`] the order of it all,
 //! [`serve`] the connections it comes on.
@@ -8,6 +8,8 @@
 pub(crate) mod limits;
 pub(crate) mod message;
 pub(crate) mod observe;
+pub(crate) mod stall;
+pub(crate) mod guard;
 pub(crate) mod payload;
 pub(crate) mod exchange;
 pub(crate) mod reply;

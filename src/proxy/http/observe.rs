@@ -178,6 +178,11 @@ impl Observation {
         }
     }
 
+    /// Returns how many bytes of both bodies have moved.
+    pub(crate) fn moved(&self) -> u64 {
+        self.sent.get() + self.received.get()
+    }
+
     /// Counts bytes to the caller.
     pub(crate) fn received(&self, bytes: usize) {
         self.received.set(self.received.get() + bytes as u64);

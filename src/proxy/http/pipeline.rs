@@ -17,6 +17,7 @@ use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
 use crate::model::service::Protocol;
 use crate::model::view::EdgeProtocol;
+use crate::net::clock;
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::http::client::Http;
 use crate::proxy::http::exchange::{Asked, Ended, Responder, Sides, break_off};
@@ -54,7 +55,8 @@ pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -
                 let wish = Wish { service: service.clone(), source, began: observation.began, certain: true };
                 return tunnel::connect(http, wish, (responder, payload), &watch).await;
             }
-            let mut sides = Sides { payload: &mut payload, observation };
+            let turn = http.turn(At::Outbound, observation, observation.began);
+            let mut sides = Sides { payload: &mut payload, observation, turn: turn.as_ref() };
             let called =
                 call(http, (&mut head, framing), (service, &source), &mut sides, &mut responder).await;
             if let Err(failed) = &called
@@ -168,6 +170,10 @@ async fn finish(
     if answer.head.status == 101 {
         return tunnel::switch(http, (at, head, &answer.head), exchange, (payload, responder), watch).await;
     }
+    // A caller that is refused need not send the rest, and nobody waits for it: nothing else can follow.
+    if answer.head.status >= 300 && !payload.is_ended() {
+        responder.close();
+    }
     let framing = answer.framing;
     let mut down = match responder.begin(&mut answer) {
         Ok(down) => down,
@@ -176,7 +182,8 @@ async fn finish(
             return Ended::Broken;
         }
     };
-    let mut sides = Sides { payload: &mut payload, observation };
+    let turn = http.turn(at, observation, clock::now());
+    let mut sides = Sides { payload: &mut payload, observation, turn: turn.as_ref() };
     let passed = within(deadline, exchange.body(framing, &mut sides, &mut down)).await;
     match passed.and_then(|passed| passed) {
         Ok(()) => {
@@ -244,7 +251,7 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
             responder.inform(&ResponseHead::new(100));
         }
         let delivery = Delivery { addr, head: &head, framing };
-        let mut sides = Sides { payload: &mut payload, observation };
+        let mut sides = Sides { payload: &mut payload, observation, turn: None };
         let mut answered = delivery.over_http2(http, &mut sides, &mut responder).await;
         if let Ok(answered) = &mut answered {
             message::strip_internal(&mut answered.answer.head.fields);
@@ -262,7 +269,7 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
                 return;
             }
         };
-        let mut sides = Sides { payload: &mut payload, observation };
+        let mut sides = Sides { payload: &mut payload, observation, turn: None };
         let failed = match delivery.over_http1(&mut app, &mut sides, &mut responder).await {
             Ok(mut answered) => {
                 let keep = answered.answer.keep_alive;
@@ -292,6 +299,9 @@ fn local(http: &Http, peer: &Peer, head: &mut RequestHead) -> Result<(SocketAddr
     let locals = http.context.shared.locals();
     let local =
         locals.find(&peer.service, peer.port).ok_or_else(|| Failed::new(Failure::NotHere, &peer.service))?;
+    if http.context.shared.is_own(local.addr) {
+        return Err(Failed::new(Failure::Loop, format!("{} at {}", peer.service, local.addr)));
+    }
     let http2 = match local.protocol {
         Protocol::H2c | Protocol::Grpc => true,
         Protocol::Detect => head.version == Version::Http2 && head.protocol.is_none(),

@@ -16,10 +16,11 @@ use crate::identity::tls::Accepted;
 use crate::logic::http::framing::Framing;
 use crate::logic::http::h1::body::Body;
 use crate::logic::http::h1::request::{self, Refusal, Request};
-use crate::net::patience::{HEAD_TIME, LINGER_TIME};
+use crate::net::patience::{LINGER_TIME, REPLY_TIME};
 use crate::net::{clock, listen, task};
 use crate::proxy::http::client::Http;
 use crate::proxy::http::exchange::{Asked, Ended, Manners, Responder};
+use crate::proxy::http::guard::Guard;
 use crate::proxy::http::pipeline::{Entry, inbound, outbound};
 use crate::proxy::http::{limits, message, reply};
 use crate::proxy::link::{Arrivals, Limits, Opening};
@@ -39,6 +40,8 @@ struct Caller {
     socket: Socket,
     reader: Reader,
     writer: Writer,
+    /// The connection is to be reset, since its end would be taken for the end of an answer.
+    cut: bool,
 }
 
 /// What comes next on a connection.
@@ -54,8 +57,12 @@ enum Next {
 /// Serves a local caller that speaks HTTP/1, of which `first` was read already.
 pub(crate) async fn h1(http: &Rc<Http>, entry: Entry, stream: TcpStream, first: BytesMut) {
     let socket = Rc::new(RefCell::new(stream));
-    let mut caller =
-        Caller { reader: Reader::new(socket.clone(), first), writer: Writer::new(socket.clone()), socket };
+    let mut caller = Caller {
+        reader: Reader::new(socket.clone(), first),
+        writer: Writer::new(socket.clone()),
+        socket,
+        cut: false,
+    };
     loop {
         let request = match caller.next(http).await {
             Next::Request(request) => request,
@@ -95,7 +102,7 @@ impl Caller {
         let at_once = futures_util::FutureExt::now_or_never(&mut head);
         let found = match at_once {
             Some(found) => Ok(found),
-            None => timeout(HEAD_TIME, head).await,
+            None => timeout(http.context.patience.head, head).await,
         };
         match found {
             Ok(Ok(request)) => Next::Request(Box::new(request)),
@@ -124,13 +131,14 @@ impl Caller {
         let whole = self.reader.is_over() && self.writer.is_complete();
         if ended == Ended::Broken && !self.writer.is_complete() && self.writer.ends_by_closing() {
             listen::reset_on_close(&self.socket.borrow());
+            self.cut = true;
         }
         ended == Ended::Answered && manners.keep_alive && whole
     }
 
     /// Closes the connection so that the caller can read its last answer: what it still sends would reset it otherwise.
     async fn linger(mut self) {
-        if self.reader.is_ended() {
+        if self.cut || self.reader.is_ended() {
             return;
         }
         self.writer.close();
@@ -149,21 +157,40 @@ pub(crate) async fn h2<S>(http: &Rc<Http>, entry: Entry, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let handshake = timeout(HEAD_TIME, limits::h2_server().handshake::<_, bytes::Bytes>(stream));
-    let Ok(Ok(mut connection)) = handshake.await else { return };
+    let (stream, flooded) = Guard::new(stream);
+    let handshake = limits::h2_server().handshake::<_, bytes::Bytes>(stream);
+    let Ok(Ok(mut connection)) = timeout(http.context.patience.head, handshake).await else { return };
     let entry = Rc::new(entry);
-    let (mut drain, mut cut) = (http.context.drain.clone(), http.context.drain.clone());
-    let mut draining = false;
+    let mut cut = http.context.drain.clone();
+    let mut leaving = false;
+    let (mut place, mut quiet) = (http.context.rest.enter(), true);
     loop {
         let accepted = tokio::select! {
-            accepted = connection.accept() => accepted,
-            () = drain.draining(), if !draining => {
-                draining = true;
-                connection.graceful_shutdown();
+            accepted = poll_fn(|cx| match connection.poll_accept(cx) {
+                Poll::Pending if flooded.get() => Poll::Ready(None),
+                accepted @ (Poll::Pending | Poll::Ready(_)) => accepted,
+            }) => accepted,
+            () = poll_fn(|cx| place.poll_over(cx)), if !(leaving && http.context.rest.is_draining()) => {
+                // Each stream that is under way holds the entry, and the connection for as long as it likes.
+                let idle = quiet && Rc::strong_count(&entry) == 1;
+                if idle && leaving {
+                    return;
+                }
+                if idle || http.context.rest.is_draining() {
+                    leaving = true;
+                    connection.graceful_shutdown();
+                }
+                (place, quiet) = (http.context.rest.enter(), true);
                 continue;
             }
             () = cut.closing() => return,
         };
+        if flooded.get() {
+            tracing::debug!("a local caller floods its connection");
+            connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+            _ = timeout(REPLY_TIME, poll_fn(|cx| connection.poll_closed(cx))).await;
+            return;
+        }
         let (request, responder) = match accepted {
             None => return,
             Some(Ok(accepted)) => accepted,
@@ -172,6 +199,7 @@ where
                 return;
             }
         };
+        quiet = false;
         let (http, entry) = (http.clone(), entry.clone());
         task::spawn_local("request", async move {
             let mut responder = responder;

@@ -131,7 +131,9 @@ impl Outgoing {
 /// Returns how a stream is reset for a failure.
 pub(crate) fn reset_reason(failure: Failure) -> h2::Reason {
     match failure {
-        Failure::CallerGone | Failure::Timeout => h2::Reason::CANCEL,
+        Failure::CallerGone | Failure::Timeout | Failure::Stalled | Failure::CallerStalled => {
+            h2::Reason::CANCEL
+        }
         Failure::BadRequest => h2::Reason::PROTOCOL_ERROR,
         Failure::NotHere | Failure::Unseen | Failure::Overloaded => h2::Reason::REFUSED_STREAM,
         Failure::Unsupported
@@ -145,6 +147,7 @@ pub(crate) fn reset_reason(failure: Failure) -> h2::Reason {
         | Failure::Reset
         | Failure::Truncated
         | Failure::BadResponse
+        | Failure::Loop
         | Failure::Denied => h2::Reason::INTERNAL_ERROR,
     }
 }

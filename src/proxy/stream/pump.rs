@@ -20,12 +20,18 @@ pub(crate) enum Broke {
 pub(crate) struct Pump {
     ended: bool,
     flushed: bool,
+    starving: bool,
 }
 
 impl Pump {
     /// Returns whether the whole body was passed on.
     pub(crate) fn is_done(&self) -> bool {
         self.flushed
+    }
+
+    /// Returns whether it waits for the source, not for the sink.
+    pub(crate) fn is_starving(&self) -> bool {
+        self.starving
     }
 
     /// Moves what can be moved; ready when all was, and was sent. `next` yields a piece and whether it is the last one.
@@ -37,6 +43,7 @@ impl Pump {
         sink: &mut Sink<'_>,
         mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<Result<(Piece, bool), Failed>>>,
     ) -> Poll<Result<(), Broke>> {
+        self.starving = false;
         while !self.ended {
             ready!(sink.poll_ready(cx)).map_err(Broke::Sink)?;
             match next(cx) {
@@ -51,6 +58,7 @@ impl Pump {
                 }
                 Poll::Pending => {
                     ready!(sink.poll_flush(cx)).map_err(Broke::Sink)?;
+                    self.starving = true;
                     return Poll::Pending;
                 }
             }
