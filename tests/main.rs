@@ -11,6 +11,7 @@
     clippy::duplicate_mod,
     clippy::excessive_nesting,
     clippy::format_collect,
+    clippy::format_push_string,
     clippy::large_stack_arrays,
     clippy::too_many_lines,
     reason = "a test reads as one scene"

@@ -16,8 +16,10 @@ use mesh::model::name::{NodeName, ServiceName};
 use mesh::model::resource::Resource;
 use mesh::model::service::{LocalService, UpstreamPort};
 use mesh::model::snapshot::{GossipKeys, Snapshot};
+use mesh::net::patience::Patience;
 use mesh::proxy::shared::Shared;
 use mesh::proxy::worker::{WorkerConfig, Workers};
+use mesh::telemetry::access::AccessLog;
 use mesh::telemetry::metric::Registry;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use tokio::sync::watch;
@@ -50,6 +52,31 @@ pub(crate) struct Mesh {
     root: Vec<u8>,
     issuer: Issuer<'static, KeyPair>,
     state: Mutex<State>,
+    /// How long proxies that are started from now on wait for others.
+    pub(crate) patience: Patience,
+    /// Where they record calls, if they do.
+    pub(crate) log: Option<Log>,
+}
+
+/// The access logs of all nodes, as text.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -76,7 +103,13 @@ impl Mesh {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let root = params.self_signed(&key).unwrap().der().to_vec();
-        Self { root, issuer: Issuer::new(params, key), state: Mutex::default() }
+        Self {
+            root,
+            issuer: Issuer::new(params, key),
+            state: Mutex::default(),
+            patience: Patience::default(),
+            log: None,
+        }
     }
 
     fn svid(&self, node: &NodeName, subject: Subject) -> Arc<Svid> {
@@ -108,7 +141,8 @@ impl Mesh {
             banned: BTreeSet::new(),
         }));
         let policy = compile(&self.snapshot(), &Catalog::default(), &name);
-        let shared = Shared::new(policy, wallet, Registry::new(), None);
+        let access = self.log.clone().map(|log| AccessLog::start(log).unwrap());
+        let shared = Shared::new(policy, wallet, Registry::new(), access);
         shared.set_locals(locals.clone());
         let upstreams = upstreams
             .iter()
@@ -120,6 +154,7 @@ impl Mesh {
             upstreams,
             workers: 2,
             reuse: true,
+            patience: self.patience,
             shared: shared.clone(),
         })
         .unwrap();

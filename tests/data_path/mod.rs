@@ -11,3 +11,4 @@ mod tunnels;
 mod tcp;
 mod policy;
 mod drain;
+mod cases;

@@ -1,0 +1,119 @@
+//! The access log has one line for each request and each side, however it ended.
+
+use serde_json::Value;
+
+use crate::data_path::cases::scene::{Layout, Scene};
+use crate::data_path::cases::two::{Two, wanted};
+use crate::data_path::cases::wire::{Service, Wire};
+use crate::data_path::mesh::{self, within};
+
+// case 89
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_request_is_logged_once_on_each_side_however_it_ended() {
+    for layout in Layout::BOTH {
+        let mut service = Service::start().await;
+        let scene = Scene::logged(layout, service.addr, "http");
+        scene.mesh.apply(serde_json::json!([{
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": { "name": "web" },
+            "spec": {
+                "parentRefs": [{ "group": "", "kind": "Service", "name": "web" }],
+                "rules": [
+                    { "matches": [{ "path": { "type": "PathPrefix", "value": "/timed-out" } }],
+                      "timeouts": { "request": "50ms" },
+                      "backendRefs": [{ "name": "web", "port": 80 }] },
+                    { "backendRefs": [{ "name": "web", "port": 80 }] },
+                ],
+            },
+        }]));
+
+        // Answered, and answered over a connection that was closed meanwhile.
+        let mut wire = Wire::to(scene.outbound()).await;
+        wire.send("GET /answered?secret HTTP/1.1\r\nHost: web\r\n\r\n").await;
+        let mut app = service.accept().await;
+        app.request().await;
+        app.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        wire.response().await;
+        wire.send("GET /resent HTTP/1.1\r\nHost: web\r\n\r\n").await;
+        app.request().await;
+        drop(app);
+        let mut app = service.accept().await;
+        app.request().await;
+        app.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        wire.response().await;
+
+        // Timed out.
+        wire.send("GET /timed-out HTTP/1.1\r\nHost: web\r\n\r\n").await;
+        app.request().await;
+        assert_eq!(wire.response().await.status(), 504);
+
+        // Given up by the caller, before and within the answer.
+        let mut wire = Wire::to(scene.outbound()).await;
+        wire.send("GET /given-up HTTP/1.1\r\nHost: web\r\n\r\n").await;
+        let mut app = service.accept().await;
+        app.request().await;
+        wire.reset();
+        app.rest().await;
+        let mut two = Two::to(scene.outbound()).await;
+        let response = two.get(wanted("GET", "/cut-off")).await;
+        let mut app = service.accept().await;
+        app.request().await;
+        app.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
+        let response = within(response).await.unwrap();
+        drop(response);
+        app.rest().await;
+
+        // Broken off by the service.
+        let mut wire = Wire::to(scene.outbound()).await;
+        wire.send("GET /broken HTTP/1.1\r\nHost: web\r\n\r\n").await;
+        let mut app = service.accept().await;
+        app.request().await;
+        app.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf").await;
+        drop(app);
+        wire.rest().await;
+
+        // Upgraded.
+        let mut wire = Wire::to(scene.outbound()).await;
+        wire.send("GET /upgraded HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+            .await;
+        let mut app = service.accept().await;
+        app.request().await;
+        app.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+            .await;
+        wire.head().await.unwrap();
+        wire.send("bytes").await;
+        app.take(5).await;
+        drop(wire);
+        app.finish().await;
+        app.rest().await;
+
+        let wanted = [
+            ("/answered", 200, ""),
+            ("/resent", 200, ""),
+            ("/timed-out", 504, "UT"),
+            ("/given-up", 0, "DC"),
+            ("/cut-off", 200, "DC"),
+            ("/broken", 200, "UC"),
+            ("/upgraded", 101, ""),
+        ];
+        let lines = mesh::until(|| {
+            let lines = scene.lines();
+            (lines.len() >= 2 * wanted.len()).then_some(lines)
+        })
+        .await;
+        for side in ["outbound", "inbound"] {
+            let of_side: Vec<&Value> = lines.iter().filter(|line| line["side"] == side).collect();
+            assert_eq!(of_side.len(), wanted.len(), "{side}: {lines:#?}");
+            for (path, status, reason) in wanted {
+                let found: Vec<_> = of_side.iter().filter(|line| line["path"] == path).collect();
+                assert_eq!(found.len(), 1, "{path} {side}: {lines:#?}");
+                if side == "outbound" {
+                    let line = found[0];
+                    assert_eq!(line["status"], status, "{line}");
+                    assert_eq!(line["reason"].as_str().unwrap_or_default(), reason, "{line}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The cases that a data plane owes an answer to, by their numbers in the table of black-box cases: each through real
+//! sockets and real workers, with one proxy (its outbound side calls its own inbound side) and with two.
+
+mod scene;
+mod wire;
+mod frames;
+mod two;
+mod service;
+mod ask;
+mod framing;
+mod heads;
+mod connections;
+mod bodies;
+mod expect;
+mod upgrades;
+mod http2;
+mod floods;
+mod failures;
+mod limits;
+mod tcp;
+mod logs;
