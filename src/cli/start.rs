@@ -31,9 +31,9 @@ pub(crate) struct LogArgs {
     /// Log lines for people (text) or machines (json)
     #[arg(long, env = "MESH_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
-    /// End when the process that started this one ends
-    #[arg(long, hide = true)]
-    die_with_parent: bool,
+    /// End when the process that started this one, which has this number, ends
+    #[arg(long, hide = true, value_name = "PID")]
+    die_with_parent: Option<i32>,
 }
 
 /// How log lines are written.
@@ -279,8 +279,12 @@ pub(crate) fn proxy(told: Told<ProxyArgs>, reread: Reread<ProxyArgs>) -> anyhow:
 
 /// What every long-running process does first.
 fn begin(args: &LogArgs) -> anyhow::Result<LogHandle> {
-    if args.die_with_parent {
+    if let Some(parent) = args.die_with_parent {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+        // It may have ended before this was asked for, and then nothing would be sent.
+        if rustix::process::getppid().map(rustix::process::Pid::as_raw_pid) != Some(parent) {
+            bail!("the process that started this one has ended");
+        }
     }
     let format = match args.log_format {
         LogFormat::Text => log::Format::Text,

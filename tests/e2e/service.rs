@@ -272,6 +272,31 @@ fn a_demo_that_is_told_to_end_leaves_no_process_and_no_file() {
     }
 }
 
+#[test]
+fn what_a_killed_demo_left_is_removed_by_the_next_one() {
+    let here = Place::here();
+    let folder = tempfile::tempdir().unwrap();
+    let files = folder.path().join("files");
+    fs::create_dir(&files).unwrap();
+    let demo = |duration: &str| {
+        let mut command = Command::new(program::mesh());
+        command.args(["demo", "--headless", "--duration", duration]);
+        command.env("TMPDIR", &files).env("HOME", folder.path());
+        Process::start(&here, folder.path(), "demo", command)
+    };
+    let mut first = demo("1h");
+    let running = || processes_with(&files.display().to_string());
+    until("some of its processes run", seconds(30), || (running() > 2).then_some(()));
+    first.kill();
+    until("its processes end with it", seconds(10), || (running() == 0).then_some(()));
+    assert_eq!(fs::read_dir(&files).unwrap().count(), 1);
+
+    let mut second = demo("1s");
+
+    until("it ends", seconds(40), || second.ended());
+    assert_eq!(fs::read_dir(&files).unwrap().count(), 0, "files are left");
+}
+
 /// Returns how many processes have this text in their command line.
 fn processes_with(text: &str) -> usize {
     let pids = fs::read_dir("/proc").unwrap().flatten();

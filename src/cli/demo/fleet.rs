@@ -67,6 +67,7 @@ impl Process {
             .arg("--data-dir")
             .arg(&data_dir)
             .arg("--die-with-parent")
+            .arg(std::process::id().to_string())
             .env_remove("MESH_CONTROL")
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)

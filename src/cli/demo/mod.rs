@@ -6,6 +6,7 @@
 mod shop;
 mod fleet;
 
+use std::fs::File;
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -68,6 +70,8 @@ const CLIENT: &str = "host-client";
 
 /// Directories of the demo's state begin so; the process that made one follows.
 const DIR_PREFIX: &str = "mesh-demo-";
+/// A file in such a directory, locked for as long as its demo runs.
+const LOCK_FILE: &str = "lock";
 
 /// How to reach what runs.
 struct Demo {
@@ -89,7 +93,7 @@ struct Visits {
 pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<Exit> {
     let stopped = stopped()?;
     remove_left_over();
-    let dir = tempdir()?;
+    let (dir, _held) = tempdir()?;
     let mut fleet = Fleet::default();
     let outcome = tokio::select! {
         outcome = play(&args, &dir, &mut fleet) => outcome,
@@ -128,14 +132,17 @@ async fn play(args: &DemoArgs, dir: &Path, fleet: &mut Fleet) -> anyhow::Result<
     shown
 }
 
-/// Makes a directory that only this user can read.
-fn tempdir() -> anyhow::Result<PathBuf> {
+/// Makes a directory that only this user can read, and that other demos leave alone while the file is open.
+fn tempdir() -> anyhow::Result<(PathBuf, File)> {
     let dir = std::env::temp_dir().join(format!("{DIR_PREFIX}{}", std::process::id()));
-    std::fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&dir)
-        .with_context(|| format!("cannot make {}", dir.display()))?;
-    Ok(dir)
+    let make = || {
+        std::fs::DirBuilder::new().mode(0o700).create(&dir)?;
+        let lock = File::create(dir.join(LOCK_FILE))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        Ok::<_, io::Error>(lock)
+    };
+    let lock = make().with_context(|| format!("cannot make {}", dir.display()))?;
+    Ok((dir, lock))
 }
 
 /// Removes what demos of this user left that were killed without a chance to tidy up.
@@ -143,12 +150,14 @@ fn remove_left_over() {
     let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else { return };
     let me = rustix::process::geteuid().as_raw();
     for entry in entries.flatten() {
-        let name = entry.file_name();
-        let maker = name.to_str().and_then(|name| name.strip_prefix(DIR_PREFIX)?.parse::<u32>().ok());
-        let Some(maker) = maker else { continue };
-        let gone = maker == std::process::id() || !Path::new(&format!("/proc/{maker}")).exists();
+        let demo = entry.file_name().to_str().is_some_and(|name| name.starts_with(DIR_PREFIX));
         let ours = entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == me);
-        if gone && ours {
+        // A demo that has made its directory and not locked it yet has no lock to be opened.
+        let Some(lock) = (demo && ours).then(|| File::open(entry.path().join(LOCK_FILE)).ok()).flatten()
+        else {
+            continue;
+        };
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
             // What cannot be removed is in nobody's way.
             let _ = std::fs::remove_dir_all(entry.path());
         }
