@@ -155,6 +155,7 @@ async fn handle(ears: &Ears, mut request: Request<Incoming>) -> Response<Reply> 
 
 fn upgrade(request: &mut Request<Incoming>) -> Response<Reply> {
     let protocol = request.headers().get("upgrade").cloned().unwrap();
+    let key = request.headers().get("sec-websocket-key").cloned();
     let upgraded = hyper::upgrade::on(request);
     task::spawn("test", async move {
         let mut stream = TokioIo::new(upgraded.await.unwrap());
@@ -168,7 +169,18 @@ fn upgrade(request: &mut Request<Incoming>) -> Response<Reply> {
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
     response.headers_mut().insert("upgrade", protocol);
+    if let Some(key) = key {
+        let proof = prove(key.to_str().unwrap());
+        response.headers_mut().insert("sec-websocket-accept", HeaderValue::try_from(proof).unwrap());
+    }
     response
+}
+
+/// What proves that a key of WebSocket was understood (RFC 6455 §4.2.2).
+pub(crate) fn prove(key: &str) -> String {
+    use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+    let text = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    data_encoding::BASE64.encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes()).as_ref())
 }
 
 pub(crate) fn reply(text: &'static str) -> Reply {

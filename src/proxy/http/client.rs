@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use h2::Ping;
 use h2::client::SendRequest;
+use tokio::time::timeout;
 
 use crate::model::name::ServiceName;
 use crate::model::view::EdgeProtocol;
@@ -183,7 +185,9 @@ async fn connect(addr: SocketAddr) -> Result<tokio::net::TcpStream, Failed> {
 
 async fn handshake(addr: SocketAddr) -> Result<App2, Failed> {
     let stream = connect(addr).await?;
-    let (sender, connection) = limits::h2_client().handshake(stream).await.map_err(|error| broken(&error))?;
+    let (sender, mut connection) =
+        limits::h2_client().handshake(stream).await.map_err(|error| broken(&error))?;
+    let pings = connection.ping_pong();
     let open = Rc::new(Cell::new(true));
     let ended = open.clone();
     task::spawn_local("app", async move {
@@ -192,5 +196,11 @@ async fn handshake(addr: SocketAddr) -> Result<App2, Failed> {
         }
         ended.set(false);
     });
+    if let Some(mut pings) = pings {
+        // Its settings come before its answer: whether it takes upgrades is known then, and that it speaks HTTP/2 at all.
+        let answered = timeout(CONNECT_TIME, pings.ping(Ping::opaque())).await;
+        let silent = || Failed::new(Failure::Unreachable, format!("local service at {addr} is silent"));
+        answered.map_err(|_| silent())?.map_err(|error| broken(&error))?;
+    }
     Ok(App2 { sender, streams: Rc::default(), open })
 }

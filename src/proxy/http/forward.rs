@@ -21,6 +21,7 @@ use crate::proxy::http::client::{App, Http, Streaming};
 use crate::proxy::http::exchange::{Callee, Exchange, Responder, Sides};
 use crate::proxy::http::message::{self, Answer};
 use crate::proxy::http::payload::Payload;
+use crate::proxy::http::websocket::Handshake;
 use crate::proxy::ledger::Called;
 use crate::proxy::stream::http2::{Outgoing, broken};
 use crate::proxy::stream::link::open;
@@ -194,6 +195,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) head: &'a RequestHead,
     /// How the request's body is delimited.
     pub(crate) framing: Framing,
+    /// What is to be done when it becomes a WebSocket.
+    pub(crate) handshake: Handshake,
 }
 
 impl Delivery<'_> {
@@ -225,11 +228,19 @@ impl Delivery<'_> {
         let request = message::http2_request(self.head, self.framing)
             .ok_or_else(|| Failed::new(Failure::BadRequest, "HTTP/2 cannot say what is asked for"))?;
         let (mut sender, streaming) = http.app2(self.addr).await?;
-        let end = sides.payload.is_empty();
+        let withheld = self.head.protocol.is_some();
+        if withheld && !sender.is_extended_connect_protocol_enabled() {
+            return Err(Failed::new(Failure::Unsupported, "the service takes no upgrades"));
+        }
+        let end = sides.payload.is_empty() && !withheld;
         let (response, stream) = sender.send_request(request, end).map_err(|error| broken(&error))?;
         let up = if end { Sink::Ended } else { Sink::Http2(Outgoing::new(stream)) };
-        let mut exchange = Exchange::new(up, Callee::Http2(response), false);
-        let answer = exchange.head(sides, responder, &self.head.method).await?;
+        let mut exchange = Exchange::new(up, Callee::Http2(response), withheld);
+        let mut answer = exchange.head(sides, responder, &self.head.method).await?;
+        if withheld && (200..300).contains(&answer.head.status) {
+            answer.head.status = 101;
+            self.handshake.end(&mut answer.head)?;
+        }
         let hold = Hold { in_flight: None, streaming: Some(streaming) };
         Ok(Answered { answer, exchange, hold, deadline: None })
     }
@@ -253,7 +264,8 @@ impl Delivery<'_> {
         let (up, callee) =
             (Sink::Tcp(&mut app.writer), Callee::Http1(&mut app.reader, self.head.method.clone()));
         let mut exchange = Exchange::new(up, callee, withheld);
-        let answer = exchange.head(sides, responder, &self.head.method).await?;
+        let mut answer = exchange.head(sides, responder, &self.head.method).await?;
+        self.handshake.end(&mut answer.head)?;
         Ok(Answered { answer, exchange, hold: Hold::default(), deadline: None })
     }
 

@@ -173,6 +173,11 @@ pub(crate) fn http2_request(head: &RequestHead, framing: Framing) -> Option<Requ
     *request.uri_mut() = Uri::from_parts(uri).ok()?;
     *request.version_mut() = version;
     *request.headers_mut() = header_map(&head.fields);
+    if let Some(protocol) = &head.protocol {
+        // RFC 8441 §5: what HTTP/1 asks for by GET.
+        *request.method_mut() = Method::CONNECT;
+        request.extensions_mut().insert(Protocol::from(protocol.as_str()));
+    }
     if let Framing::Length(length) = framing {
         request.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
     }

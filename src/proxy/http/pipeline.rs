@@ -24,6 +24,7 @@ use crate::proxy::http::exchange::{Asked, Ended, Responder, Sides, break_off};
 use crate::proxy::http::forward::{self, Answered, Call, Delivery, within};
 use crate::proxy::http::observe::{Origin, Watch};
 use crate::proxy::http::payload::Payload;
+use crate::proxy::http::websocket::Handshake;
 use crate::proxy::http::{message, reply, tunnel};
 use crate::proxy::peer::{At, Peer};
 use crate::proxy::tcp::Wish;
@@ -245,12 +246,13 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
             return;
         }
     };
+    let handshake = Handshake::begin(&mut head, http2, || http.context.draw());
     if http2 {
         // Hardly any service of HTTP/2 answers an expectation, which is for connections where a refused body is lost.
         if head.fields.remove("expect") {
             responder.inform(&ResponseHead::new(100));
         }
-        let delivery = Delivery { addr, head: &head, framing };
+        let delivery = Delivery { addr, head: &head, framing, handshake };
         let mut sides = Sides { payload: &mut payload, observation, turn: None };
         let mut answered = delivery.over_http2(http, &mut sides, &mut responder).await;
         if let Ok(answered) = &mut answered {
@@ -259,7 +261,7 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
         finish(http, (At::Inbound(peer), &head), answered, (payload, responder), &watch).await;
         return;
     }
-    let delivery = Delivery { addr, head: &head, framing };
+    let delivery = Delivery { addr, head: &head, framing, handshake };
     let mut reuse = true;
     loop {
         let mut app = match delivery.connection(http, reuse).await {
@@ -307,8 +309,5 @@ fn local(http: &Http, peer: &Peer, head: &mut RequestHead) -> Result<(SocketAddr
         Protocol::Detect => head.version == Version::Http2 && head.protocol.is_none(),
         Protocol::Http | Protocol::Tcp => false,
     };
-    if http2 && head.protocol.is_some() {
-        return Err(Failed::new(Failure::Unsupported, "the service speaks HTTP/2, which cannot be upgraded"));
-    }
     Ok((local.addr, http2))
 }

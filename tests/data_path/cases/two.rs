@@ -23,6 +23,16 @@ impl Two {
         Self::with(addr, &h2::client::Builder::new()).await
     }
 
+    /// Waits for the settings of the other side, which may allow upgrades.
+    pub(crate) async fn ready(addr: SocketAddr) -> Self {
+        let stream = within(TcpStream::connect(addr)).await.unwrap();
+        let (sender, mut connection) = within(h2::client::handshake(stream)).await.unwrap();
+        let mut pings = connection.ping_pong().unwrap();
+        task::spawn("test", async move { _ = connection.await });
+        within(pings.ping(h2::Ping::opaque())).await.unwrap();
+        Self(sender)
+    }
+
     pub(crate) async fn with(addr: SocketAddr, builder: &h2::client::Builder) -> Self {
         let stream = within(TcpStream::connect(addr)).await.unwrap();
         let (sender, connection) = within(builder.handshake(stream)).await.unwrap();

@@ -6,7 +6,7 @@ use crate::data_path::app;
 use crate::data_path::cases::ask::{Ask, ask};
 use crate::data_path::cases::scene::{Layout, Scene};
 use crate::data_path::cases::service::{Answer, Speaks, serve};
-use crate::data_path::cases::two::{Two, wanted};
+use crate::data_path::cases::two::{Service2, Two, wanted, whole};
 use crate::data_path::cases::wire::{Ending, Service, Wire};
 use crate::data_path::mesh::within;
 
@@ -14,6 +14,10 @@ const WISH: &str = "GET /chat HTTP/1.1\r\nHost: web\r\nConnection: Upgrade\r\nUp
                     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                       Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+fn switch(proof: &str) -> String {
+    SWITCH.replace("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", proof)
+}
 
 // case 39
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,7 +170,7 @@ async fn connect_opens_a_connection_to_a_service_in_either_version() {
         let mut response = within(response).await.unwrap();
         assert_eq!(response.status().as_u16(), 200);
         stream.send_data(Bytes::from_static(b"early"), true).unwrap();
-        let heard = crate::data_path::cases::two::whole(response.body_mut()).await.unwrap().0;
+        let heard = whole(response.body_mut()).await.unwrap().0;
         assert_eq!(heard, b"220 hello\r\nearly");
     }
 }
@@ -193,14 +197,7 @@ async fn a_websocket_of_http2_reaches_one_of_http1() {
     for layout in Layout::BOTH {
         let mut service = Service::start().await;
         let scene = Scene::new(layout, service.addr, "http");
-        let mut two = Two::to(scene.outbound()).await;
-        // The settings that allow it come before any answer.
-        let first = two.get(wanted("GET", "/")).await;
-        let mut app = service.accept().await;
-        app.request().await;
-        app.send("HTTP/1.1 204 No Content\r\n\r\n").await;
-        within(first).await.unwrap();
-
+        let mut two = Two::ready(scene.outbound()).await;
         let mut request = wanted("CONNECT", "/chat");
         request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
         let (response, mut stream) = two.open(request).await;
@@ -208,23 +205,108 @@ async fn a_websocket_of_http2_reaches_one_of_http1() {
         let wish = app.request().await;
         assert_eq!(wish.line(), "GET /chat HTTP/1.1");
         assert_eq!((wish.field("upgrade"), wish.field("connection")), ("websocket", "upgrade"));
-        app.send(format!("{SWITCH}hello")).await;
+        // The caller knows nothing of a key, and the service does not go without.
+        let key = wish.field("sec-websocket-key");
+        assert_eq!(data_encoding::BASE64.decode(key.as_bytes()).unwrap().len(), 16, "{key:?}");
+        app.send(switch(&app::prove(key))).await;
+        app.send("hello").await;
         let mut response = within(response).await.unwrap();
         assert_eq!(response.status().as_u16(), 200);
-        assert!(!response.headers().contains_key("upgrade"));
+        for name in ["upgrade", "connection", "sec-websocket-accept"] {
+            assert!(!response.headers().contains_key(name), "{name}");
+        }
         assert_eq!(within(response.body_mut().data()).await.unwrap().unwrap(), "hello");
         stream.send_data(Bytes::from_static(b"ping"), true).unwrap();
         assert_eq!(app.rest().await, ("ping".to_owned(), Ending::Closed));
         app.send("pong").await;
         app.finish().await;
-        let rest = crate::data_path::cases::two::whole(response.body_mut()).await.unwrap().0;
+        let rest = whole(response.body_mut()).await.unwrap().0;
         assert_eq!(rest, b"pong");
     }
 }
 
 // case 44
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_upgrade_to_a_service_of_http2_is_told_that_it_cannot_be() {
+async fn a_service_that_does_not_understand_the_key_is_a_bad_gateway() {
+    for layout in Layout::BOTH {
+        let mut service = Service::start().await;
+        let scene = Scene::new(layout, service.addr, "http");
+        let mut two = Two::ready(scene.outbound()).await;
+        let mut request = wanted("CONNECT", "/chat");
+        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        let (response, _stream) = two.open(request).await;
+        let mut app = service.accept().await;
+        app.request().await;
+        app.send(SWITCH).await;
+        let response = within(response).await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["mesh-failure"]),
+            (502, &"UPE".parse().unwrap())
+        );
+    }
+}
+
+// case 44
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_reaches_a_service_of_http2_from_either_version() {
+    for layout in Layout::BOTH {
+        for caller in Speaks::BOTH {
+            let mut builder = h2::server::Builder::new();
+            builder.enable_connect_protocol();
+            let mut service = Service2::with(builder).await;
+            let scene = Scene::new(layout, service.addr, "h2c");
+            let play = async {
+                let (mut request, mut respond) = service.call().await;
+                let protocol = request.extensions().get::<h2::ext::Protocol>().unwrap();
+                assert_eq!((request.method().as_str(), protocol.as_str()), ("CONNECT", "websocket"));
+                assert_eq!(request.uri().path(), "/chat");
+                for name in ["sec-websocket-key", "upgrade", "connection"] {
+                    assert!(!request.headers().contains_key(name), "{name}");
+                }
+                let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+                stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
+                let heard = whole(request.body_mut()).await.unwrap().0;
+                stream.send_data(Bytes::from(heard), true).unwrap();
+            };
+            let call = async {
+                match caller {
+                    Speaks::One => {
+                        let mut wire = Wire::to(scene.outbound()).await;
+                        wire.send(WISH).await;
+                        let answer = wire.head().await.unwrap();
+                        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+                        assert!(
+                            answer.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"),
+                            "{answer}"
+                        );
+                        assert!(answer.contains("upgrade: websocket\r\n"), "{answer}");
+                        assert_eq!(wire.take(5).await, b"hello");
+                        wire.send("to and fro").await;
+                        wire.finish().await;
+                        wire.rest().await.0.into_bytes()
+                    }
+                    Speaks::Two => {
+                        let mut two = Two::ready(scene.outbound()).await;
+                        let mut request = wanted("CONNECT", "/chat");
+                        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+                        let (response, mut stream) = two.open(request).await;
+                        let mut response = within(response).await.unwrap();
+                        assert_eq!(response.status().as_u16(), 200);
+                        assert_eq!(within(response.body_mut().data()).await.unwrap().unwrap(), "hello");
+                        stream.send_data(Bytes::from_static(b"to and fro"), true).unwrap();
+                        whole(response.body_mut()).await.unwrap().0
+                    }
+                }
+            };
+            let ((), heard) = tokio::join!(play, call);
+            assert_eq!(heard, b"to and fro", "{caller:?}");
+        }
+    }
+}
+
+// case 44
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_to_a_service_of_http2_that_takes_none_is_told_so() {
     for layout in Layout::BOTH {
         let (app, _heard) = serve(Speaks::Two, Answer::ok(&[])).await;
         let scene = Scene::new(layout, app, "h2c");
