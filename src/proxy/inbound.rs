@@ -11,7 +11,8 @@ use crate::proxy::http::serve;
 /// Serves a connection to the inbound listener. Who calls what is known after the handshake; whether it may is asked for
 /// each request and each TCP connection, by the policy then in force.
 pub(crate) async fn serve(http: &Rc<Http>, acceptor: &Acceptor, stream: TcpStream) {
-    match acceptor.accept(stream).await {
+    // In a box of its own, which is given back after the handshake.
+    match Box::pin(acceptor.accept(stream)).await {
         Ok(accepted) => serve::link(http, accepted).await,
         Err(error) => tracing::debug!(%error, "handshake failed"),
     }

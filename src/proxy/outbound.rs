@@ -79,7 +79,7 @@ pub(crate) async fn to_service(http: &Rc<Http>, service: ServiceName, mut stream
                 Ok(Err(_)) | Err(_) => return,
             }
         }
-        Protocol::Detect => match race(http, &wish, &mut first, &mut stream).await {
+        Protocol::Detect => match Box::pin(race(http, &wish, &mut first, &mut stream)).await {
             Ok(turn) => turn,
             Err(error) => {
                 tracing::debug!(%service, %error, "caller left before it said anything");
@@ -88,7 +88,7 @@ pub(crate) async fn to_service(http: &Rc<Http>, service: ServiceName, mut stream
         },
     };
     match turn {
-        Turn::Http => serve(http, Entry::Service(service), first, stream).await,
+        Turn::Http => Box::pin(serve(http, Entry::Service(service), first, stream)).await,
         Turn::Opaque(opened) => opaque(http, wish, opened, (first, stream)).await,
         Turn::Lost(failed) => {
             tracing::debug!(%service, %failed, "connection refused");
@@ -167,7 +167,7 @@ async fn opaque(
             opened.decide(true);
             Ok(opened)
         }
-        None => tcp::open(&http.context, wish).await.map(Box::new),
+        None => Box::pin(tcp::open(&http.context, wish)).await.map(Box::new),
     };
     let opened = match opened {
         Ok(opened) => opened,
@@ -187,7 +187,9 @@ async fn opaque(
 
 async fn serve(http: &Rc<Http>, entry: Entry, first: First, stream: TcpStream) {
     match first.detection {
-        Detection::Http2 => serve::h2(http, entry, Prefixed::new(first.bytes.freeze(), stream)).await,
+        Detection::Http2 => {
+            Box::pin(serve::h2(http, entry, Prefixed::new(first.bytes.freeze(), stream))).await;
+        }
         Detection::Http1 | Detection::Opaque | Detection::NeedMore => {
             serve::h1(http, entry, stream, first.bytes).await;
         }

@@ -266,13 +266,24 @@ impl Desk {
     }
 
     fn take(&self, stream: tokio::net::TcpStream, place: Place) {
-        let (http, acceptor, purpose) = (self.http.clone(), self.acceptor.clone(), self.purpose.clone());
-        let served = self.connections.track_future(async move {
-            match purpose {
-                Purpose::Outbound => outbound::named(&http, stream).await,
-                Purpose::Inbound => inbound::serve(&http, &acceptor, stream).await,
-                Purpose::Upstream(service) => outbound::to_service(&http, service, stream).await,
+        let http = self.http.clone();
+        // A task for each purpose: one for all would make every connection as large as the largest.
+        match &self.purpose {
+            Purpose::Outbound => self.spawn(place, async move { outbound::named(&http, stream).await }),
+            Purpose::Inbound => {
+                let acceptor = self.acceptor.clone();
+                self.spawn(place, async move { inbound::serve(&http, &acceptor, stream).await });
             }
+            Purpose::Upstream(service) => {
+                let service = service.clone();
+                self.spawn(place, async move { outbound::to_service(&http, service, stream).await });
+            }
+        }
+    }
+
+    fn spawn(&self, place: Place, serving: impl Future<Output = ()> + 'static) {
+        let served = self.connections.track_future(async move {
+            serving.await;
             drop(place);
         });
         task::spawn_local("connection", served);

@@ -138,7 +138,8 @@ impl Caller {
 
     /// Closes the connection so that the caller can read its last answer: what it still sends would reset it otherwise.
     async fn linger(mut self) {
-        if self.cut || self.reader.is_ended() {
+        let is_whole = self.reader.is_over() && !self.reader.has_more() && self.writer.is_complete();
+        if self.cut || is_whole || self.reader.is_ended() {
             return;
         }
         self.writer.close();
@@ -250,26 +251,29 @@ pub(crate) async fn link(http: &Rc<Http>, accepted: Accepted) {
         let Some(arrival) = arrived else { break };
         let tasks = http.context.tasks.clone();
         let (http, peer) = (http.clone(), peer.clone());
-        let served = tasks.track_future(async move {
-            let (leaving, arriving) = halves(arrival.stream);
-            match arrival.opening {
-                Opening::Tcp => tcp::serve(&http.context, &peer, (leaving, arriving)).await,
-                Opening::Http(mut head, end) => {
-                    let framing = match message::take_framing(&mut head, end) {
-                        // What comes after the head is for whoever agrees to another protocol.
-                        Ok(_) if head.protocol.is_some() => Framing::None,
-                        Ok(framing) => framing,
-                        Err(failed) => {
-                            let mut leaving = leaving;
-                            leaving.abort(failed.failure);
-                            return;
-                        }
-                    };
-                    let body = if end { Source::Nothing } else { Source::Link(arriving) };
-                    let responder = Responder::Link(leaving);
-                    inbound(&http, &peer, Asked { head, framing, body, responder }).await;
-                }
+        let (leaving, arriving) = halves(arrival.stream);
+        let (mut head, end) = match arrival.opening {
+            Opening::Http(head, end) => (head, end),
+            Opening::Tcp => {
+                let serving = async move { tcp::serve(&http.context, &peer, (leaving, arriving)).await };
+                task::spawn_local("tcp", tasks.track_future(serving));
+                continue;
             }
+        };
+        let served = tasks.track_future(async move {
+            let framing = match message::take_framing(&mut head, end) {
+                // What comes after the head is for whoever agrees to another protocol.
+                Ok(_) if head.protocol.is_some() => Framing::None,
+                Ok(framing) => framing,
+                Err(failed) => {
+                    let mut leaving = leaving;
+                    leaving.abort(failed.failure);
+                    return;
+                }
+            };
+            let body = if end { Source::Nothing } else { Source::Link(arriving) };
+            let responder = Responder::Link(leaving);
+            inbound(&http, &peer, Asked { head, framing, body, responder }).await;
         });
         task::spawn_local("request", served);
     }

@@ -3,11 +3,12 @@
 //! Heads, the framing of chunks and small pieces are gathered in one buffer, large pieces are sent from where they are, all
 //! with one call to the kernel where it takes them.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::AsyncWrite as _;
 
 use crate::logic::http::fields::Fields;
@@ -19,20 +20,20 @@ use crate::proxy::stream::reader::Socket;
 /// Pieces up to this size are copied together.
 const COPY_BYTES_MAX: usize = 4 << 10;
 /// As soon as so much is gathered, it is sent before more is taken.
-const GATHER_BYTES_MAX: usize = 16 << 10;
+const GATHER_BYTES_MAX: usize = 64 << 10;
+/// Slices that one call to the kernel sends, and so many segments wait at most.
+const SEGMENTS_MAX: usize = 16;
 
 /// Where the bytes of one connection go to.
 #[derive(Debug)]
 pub(crate) struct Writer {
     socket: Socket,
-    /// What is sent first.
-    gathered: Vec<u8>,
-    /// How much of `gathered` was sent.
-    sent: usize,
-    /// What is sent after it, from where it is.
-    large: Bytes,
-    /// What is sent last.
-    after: Vec<u8>,
+    /// What is sent first, from where it is.
+    segments: VecDeque<Bytes>,
+    /// What is sent last: copied together.
+    gathered: BytesMut,
+    /// How much waits to be sent.
+    waiting: usize,
     framing: Framing,
     /// The end of the body was taken.
     over: bool,
@@ -50,10 +51,9 @@ impl Writer {
     pub(crate) fn new(socket: Socket) -> Self {
         Self {
             socket,
-            gathered: Vec::new(),
-            sent: 0,
-            large: Bytes::new(),
-            after: Vec::new(),
+            segments: VecDeque::new(),
+            gathered: BytesMut::new(),
+            waiting: 0,
             framing: Framing::None,
             over: true,
             left: 0,
@@ -64,10 +64,17 @@ impl Writer {
     }
 
     /// Gathers a head by `write`, which returns how the body is delimited that follows.
-    pub(crate) fn begin(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Framing) {
-        debug_assert!(self.large.is_empty(), "the last body was sent");
-        let framing = write(&mut self.gathered);
+    pub(crate) fn begin(&mut self, write: impl FnOnce(&mut BytesMut) -> Framing) {
+        let framing = self.gather(write);
         self.expect(framing);
+    }
+
+    /// Copies something together with what waits.
+    fn gather<T>(&mut self, write: impl FnOnce(&mut BytesMut) -> T) -> T {
+        let before = self.gathered.len();
+        let written = write(&mut self.gathered);
+        self.waiting += self.gathered.len() - before;
+        written
     }
 
     /// Says how what follows is framed.
@@ -79,7 +86,7 @@ impl Writer {
 
     /// Returns whether nothing waits to be sent.
     pub(crate) fn is_empty(&self) -> bool {
-        self.sent == self.gathered.len() && self.large.is_empty() && self.after.is_empty()
+        self.waiting == 0
     }
 
     /// Returns whether the whole body was taken, and sent.
@@ -104,7 +111,7 @@ impl Writer {
 
     /// Waits until the next piece can be taken.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        if self.large.is_empty() && self.gathered.len() - self.sent < GATHER_BYTES_MAX {
+        if self.waiting < GATHER_BYTES_MAX && self.segments.len() < SEGMENTS_MAX / 2 {
             return Poll::Ready(Ok(()));
         }
         self.poll_flush(cx)
@@ -122,20 +129,20 @@ impl Writer {
                 self.left =
                     left.ok_or_else(|| Failed::new(Failure::BadResponse, "more than its Content-Length"))?;
             }
-            Framing::Chunked => write::chunk_begin(data.len(), &mut self.gathered),
+            Framing::Chunked => self.gather(|out| write::chunk_begin(data.len(), out)),
             Framing::UntilClose => {}
         }
-        let chunked = matches!(self.framing, Framing::Chunked);
         if data.len() <= COPY_BYTES_MAX {
-            self.gathered.extend_from_slice(&data);
-            if chunked {
-                write::chunk_end(&mut self.gathered);
-            }
+            self.gather(|out| out.extend_from_slice(&data));
         } else {
-            self.large = data;
-            if chunked {
-                write::chunk_end(&mut self.after);
+            if !self.gathered.is_empty() {
+                self.segments.push_back(self.gathered.split().freeze());
             }
+            self.waiting += data.len();
+            self.segments.push_back(data);
+        }
+        if matches!(self.framing, Framing::Chunked) {
+            self.gather(write::chunk_end);
         }
         Ok(())
     }
@@ -150,10 +157,7 @@ impl Writer {
                 return Err(Failed::new(Failure::Truncated, "less than its Content-Length"));
             }
             Framing::None | Framing::Length(_) => {}
-            Framing::Chunked => {
-                let out = if self.large.is_empty() { &mut self.gathered } else { &mut self.after };
-                write::last_chunk(trailers, out);
-            }
+            Framing::Chunked => self.gather(|out| write::last_chunk(trailers, out)),
             Framing::UntilClose => self.closing = true,
         }
         self.over = true;
@@ -168,30 +172,23 @@ impl Writer {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut socket = self.socket.borrow_mut();
         let mut socket = Pin::new(&mut *socket);
-        loop {
-            let first = &self.gathered[self.sent..];
-            if self.large.is_empty() && self.after.is_empty() {
-                if first.is_empty() {
-                    break;
-                }
-                let count = ready!(socket.as_mut().poll_write(cx, first))?;
-                self.wrote = true;
-                self.sent += count;
-                continue;
-            }
-            let slices = [IoSlice::new(first), IoSlice::new(&self.large), IoSlice::new(&self.after)];
-            let mut count = ready!(socket.as_mut().poll_write_vectored(cx, &slices))?;
+        while self.waiting > 0 {
+            let count = if self.segments.is_empty() {
+                let count = ready!(socket.as_mut().poll_write(cx, &self.gathered))?;
+                self.gathered.advance(count);
+                count
+            } else {
+                let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
+                let waiting = self.segments.iter().map(Bytes::as_ref).chain([self.gathered.as_ref()]);
+                let used = slices.iter_mut().zip(waiting).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count();
+                let count = ready!(socket.as_mut().poll_write_vectored(cx, &slices[..used]))?;
+                take(&mut self.segments, &mut self.gathered, count);
+                count
+            };
+            self.waiting -= count;
             self.wrote = true;
-            let of_first = count.min(first.len());
-            self.sent += of_first;
-            count -= of_first;
-            let of_large = count.min(self.large.len());
-            self.large.advance(of_large);
-            count -= of_large;
-            self.after.drain(..count);
         }
         self.gathered.clear();
-        self.sent = 0;
         if self.closing && !self.closed {
             ready!(socket.as_mut().poll_shutdown(cx))?;
             self.closed = true;
@@ -202,8 +199,21 @@ impl Writer {
     /// Gives the buffers back.
     pub(crate) fn release(&mut self) {
         if self.is_empty() {
-            self.gathered = Vec::new();
-            self.after = Vec::new();
+            self.gathered = BytesMut::new();
+            self.segments = VecDeque::new();
         }
     }
+}
+
+/// Takes what was sent off what waits.
+fn take(segments: &mut VecDeque<Bytes>, gathered: &mut BytesMut, mut count: usize) {
+    while let Some(first) = segments.front_mut() {
+        if count < first.len() {
+            first.advance(count);
+            return;
+        }
+        count -= first.len();
+        segments.pop_front();
+    }
+    gathered.advance(count);
 }
