@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -267,21 +268,24 @@ impl Desk {
 
     fn take(&self, stream: tokio::net::TcpStream, place: Place) {
         let http = self.http.clone();
-        // A task for each purpose: one for all would make every connection as large as the largest.
+        // A box for each purpose: one for all would make every connection as large as the largest.
         match &self.purpose {
-            Purpose::Outbound => self.spawn(place, async move { outbound::named(&http, stream).await }),
+            Purpose::Outbound => {
+                self.spawn(place, Box::pin(async move { outbound::named(&http, stream).await }))
+            }
             Purpose::Inbound => {
                 let acceptor = self.acceptor.clone();
-                self.spawn(place, async move { inbound::serve(&http, &acceptor, stream).await });
+                self.spawn(place, Box::pin(async move { inbound::serve(&http, &acceptor, stream).await }));
             }
             Purpose::Upstream(service) => {
                 let service = service.clone();
-                self.spawn(place, async move { outbound::to_service(&http, service, stream).await });
+                let serving = async move { outbound::to_service(&http, service, stream).await };
+                self.spawn(place, Box::pin(serving));
             }
         }
     }
 
-    fn spawn(&self, place: Place, serving: impl Future<Output = ()> + 'static) {
+    fn spawn(&self, place: Place, serving: Pin<Box<dyn Future<Output = ()>>>) {
         let served = self.connections.track_future(async move {
             serving.await;
             drop(place);

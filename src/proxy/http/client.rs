@@ -113,7 +113,6 @@ impl Http {
         app.reused = true;
         app.writer.take_wrote();
         app.reader.release();
-        app.writer.release();
         self.idle.put(addr, clock::now(), app);
     }
 

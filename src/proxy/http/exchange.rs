@@ -371,7 +371,7 @@ impl<'c> Exchange<'c> {
     /// # Errors
     /// When either side broke off, or the time is over; `down` is broken off then.
     pub(crate) async fn body(
-        mut self,
+        &mut self,
         framing: Framing,
         sides: &mut Sides<'_, '_>,
         down: &mut Sink<'_>,

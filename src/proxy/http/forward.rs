@@ -1,6 +1,7 @@
 //! Sending a request: to an endpoint of a service, trying others where that is safe, or to the local service itself.
 
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -151,7 +152,8 @@ async fn attempt(
     let began = clock::now();
     let in_flight = target.live.begin(now_ns());
     let deadline = deadline::attempt(&call.timeouts, call.deadline, began);
-    let link = within(deadline, http.context.links.find(call.source, &call.upstream.name, target)).await??;
+    let find = pin!(http.context.links.find(call.source, &call.upstream.name, target));
+    let link = within(deadline, find).await??;
     let withheld = call.head.protocol.is_some();
     let end = sides.payload.is_empty() && !withheld;
     let opened = open(&link, call.head, end);
@@ -159,7 +161,7 @@ async fn attempt(
     let up = if end { Sink::Ended } else { Sink::Link(leaving) };
     let mut exchange = Exchange::new(up, Callee::Link(arriving), withheld);
     let head = exchange.head(sides, responder, &call.head.method);
-    let answer = within(deadline, head)
+    let answer = within(deadline, pin!(head))
         .await?
         .map_err(|failed| Missed { unsent: failed.failure == Failure::Unseen, failed })?;
     target.live.answered(nanos_since(began), now_ns());
@@ -167,10 +169,11 @@ async fn attempt(
     Ok(Answered { answer, exchange, hold, deadline })
 }
 
-/// Waits for something until a deadline.
+/// Waits for something until a deadline. It is pinned by whoever asks: a future that is passed on by value is copied, and
+/// kept twice.
 pub(crate) async fn within<T>(
     deadline: Option<Deadline>,
-    future: impl Future<Output = T>,
+    future: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Failed> {
     let Some(deadline) = deadline else { return Ok(future.await) };
     timeout_at(deadline.at.into(), future).await.map_err(|_| {

@@ -2,6 +2,7 @@
 //! the local service. Each stage is a line, in view of the others.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -
             observation.service(service);
             if head.method == Method::CONNECT {
                 let wish = Wish { service: service.clone(), source, began: observation.began, certain: true };
-                return tunnel::connect(http, wish, (responder, payload), &watch).await;
+                return Box::pin(tunnel::connect(http, wish, (responder, payload), &watch)).await;
             }
             let turn = http.turn(At::Outbound, observation, observation.began);
             let mut sides = Sides { payload: &mut payload, observation, turn: turn.as_ref() };
@@ -154,7 +155,7 @@ async fn finish(
     if http.context.rest.is_draining() {
         responder.close();
     }
-    let Answered { mut answer, exchange, hold: _hold, deadline } = match answered {
+    let Answered { mut answer, mut exchange, hold: _hold, deadline } = match answered {
         Ok(answered) => answered,
         Err(failed) => {
             observation.failed(failed.failure);
@@ -162,14 +163,15 @@ async fn finish(
                 responder.close();
             }
             if failed.failure != Failure::CallerGone {
-                reply::failure(&failed, at.side(), (responder, head_only), observation).await;
+                Box::pin(reply::failure(&failed, at.side(), (responder, head_only), observation)).await;
             }
             return if failed.failure == Failure::CallerGone { Ended::Broken } else { Ended::Answered };
         }
     };
     observation.answered(answer.head.status, &answer.head.fields);
     if answer.head.status == 101 {
-        return tunnel::switch(http, (at, head, &answer.head), exchange, (payload, responder), watch).await;
+        let ends = (payload, responder);
+        return Box::pin(tunnel::switch(http, (at, head, &answer.head), exchange, ends, watch)).await;
     }
     // A caller that is refused need not send the rest, and nobody waits for it: nothing else can follow.
     if answer.head.status >= 300 && !payload.is_ended() {
@@ -185,7 +187,7 @@ async fn finish(
     };
     let turn = http.turn(at, observation, clock::now());
     let mut sides = Sides { payload: &mut payload, observation, turn: turn.as_ref() };
-    let passed = within(deadline, exchange.body(framing, &mut sides, &mut down)).await;
+    let passed = within(deadline, pin!(exchange.body(framing, &mut sides, &mut down))).await;
     match passed.and_then(|passed| passed) {
         Ok(()) => {
             observation.complete();
@@ -193,7 +195,7 @@ async fn finish(
         }
         Err(failed) => {
             observation.failed(failed.failure);
-            break_off(&mut down, failed.failure).await;
+            Box::pin(break_off(&mut down, failed.failure)).await;
             Ended::Broken
         }
     }

@@ -84,7 +84,6 @@ pub(crate) async fn h1(http: &Rc<Http>, entry: Entry, stream: TcpStream, first: 
 impl Caller {
     /// Waits for the next request.
     async fn next(&mut self, http: &Http) -> Next {
-        self.writer.release();
         {
             let place = http.context.rest.enter();
             let begun = poll_fn(|cx| match self.reader.poll_begun(cx) {
@@ -202,7 +201,8 @@ where
         };
         quiet = false;
         let (http, entry) = (http.clone(), entry.clone());
-        task::spawn_local("request", async move {
+        // Boxed where it is made: on its way into a task it would be copied several times.
+        let served = Box::pin(async move {
             let mut responder = responder;
             match message::request_from_http2(request) {
                 Ok((head, framing, body)) => {
@@ -215,6 +215,7 @@ where
                 }
             }
         });
+        task::spawn_local("request", served);
     }
 }
 
@@ -256,11 +257,11 @@ pub(crate) async fn link(http: &Rc<Http>, accepted: Accepted) {
             Opening::Http(head, end) => (head, end),
             Opening::Tcp => {
                 let serving = async move { tcp::serve(&http.context, &peer, (leaving, arriving)).await };
-                task::spawn_local("tcp", tasks.track_future(serving));
+                task::spawn_local("tcp", tasks.track_future(Box::pin(serving)));
                 continue;
             }
         };
-        let served = tasks.track_future(async move {
+        let served = Box::pin(async move {
             let framing = match message::take_framing(&mut head, end) {
                 // What comes after the head is for whoever agrees to another protocol.
                 Ok(_) if head.protocol.is_some() => Framing::None,
@@ -275,7 +276,7 @@ pub(crate) async fn link(http: &Rc<Http>, accepted: Accepted) {
             let responder = Responder::Link(leaving);
             inbound(&http, &peer, Asked { head, framing, body, responder }).await;
         });
-        task::spawn_local("request", served);
+        task::spawn_local("request", tasks.track_future(served));
     }
     if let Ok(Some(Err(error))) = driven.await {
         tracing::debug!(%error, "link ended");

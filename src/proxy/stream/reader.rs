@@ -116,7 +116,11 @@ impl Reader {
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let read = {
             let mut socket = self.socket.borrow_mut();
-            ready!(socket.poll_read_ready(cx))?;
+            if socket.poll_read_ready(cx)?.is_pending() {
+                drop(socket);
+                self.release();
+                return Poll::Pending;
+            }
             self.buffer.reserve(self.room);
             poll_read_buf(Pin::new(&mut *socket), cx, &mut self.buffer)
         };

@@ -180,7 +180,8 @@ impl Writer {
             } else {
                 let mut slices = [IoSlice::new(&[]); SEGMENTS_MAX];
                 let waiting = self.segments.iter().map(Bytes::as_ref).chain([self.gathered.as_ref()]);
-                let used = slices.iter_mut().zip(waiting).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count();
+                let used =
+                    slices.iter_mut().zip(waiting).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count();
                 let count = ready!(socket.as_mut().poll_write_vectored(cx, &slices[..used]))?;
                 take(&mut self.segments, &mut self.gathered, count);
                 count
@@ -188,20 +189,13 @@ impl Writer {
             self.waiting -= count;
             self.wrote = true;
         }
-        self.gathered.clear();
+        // Given back at once: a connection that has nothing to say may have nothing to say for hours.
+        self.gathered = BytesMut::new();
         if self.closing && !self.closed {
             ready!(socket.as_mut().poll_shutdown(cx))?;
             self.closed = true;
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Gives the buffers back.
-    pub(crate) fn release(&mut self) {
-        if self.is_empty() {
-            self.gathered = BytesMut::new();
-            self.segments = VecDeque::new();
-        }
     }
 }
 
