@@ -53,7 +53,7 @@ enum Turn {
 /// Serves a connection to the outbound listener, where each request names its service.
 pub(crate) async fn named(http: &Rc<Http>, mut stream: TcpStream) {
     let mut first = First::new();
-    if let Ok(Ok(())) = timeout(http.context.patience.head, first.read_on(&mut stream)).await
+    if let Ok(Ok(())) = Box::pin(timeout(http.context.patience.head, first.read_on(&mut stream))).await
         && !first.bytes.is_empty()
     {
         // What is no HTTP is told so by the parser.

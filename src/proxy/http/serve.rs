@@ -67,18 +67,18 @@ pub(crate) async fn h1(http: &Rc<Http>, entry: Entry, stream: TcpStream, first: 
         let request = match caller.next(http).await {
             Next::Request(request) => request,
             Next::Refused(refusal) => {
-                reply::refusal(&refusal, &mut caller.writer).await;
+                Box::pin(reply::refusal(&refusal, &mut caller.writer)).await;
                 break;
             }
             Next::Nothing => return,
         };
-        // In a box of its own, so that a connection that waits for its next request is small.
+        // In boxes of their own, this and all that is seldom: a connection that waits for its next request is small.
         let goes_on = Box::pin(caller.exchange(http, &entry, *request)).await;
         if !goes_on {
             break;
         }
     }
-    caller.linger().await;
+    Box::pin(caller.linger()).await;
 }
 
 impl Caller {
@@ -101,7 +101,7 @@ impl Caller {
         let at_once = futures_util::FutureExt::now_or_never(&mut head);
         let found = match at_once {
             Some(found) => Ok(found),
-            None => timeout(http.context.patience.head, head).await,
+            None => Box::pin(timeout(http.context.patience.head, head)).await,
         };
         match found {
             Ok(Ok(request)) => Next::Request(Box::new(request)),
