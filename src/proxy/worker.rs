@@ -271,7 +271,7 @@ impl Desk {
         // A box for each purpose: one for all would make every connection as large as the largest.
         match &self.purpose {
             Purpose::Outbound => {
-                self.spawn(place, Box::pin(async move { outbound::named(&http, stream).await }))
+                self.spawn(place, Box::pin(async move { outbound::named(&http, stream).await }));
             }
             Purpose::Inbound => {
                 let acceptor = self.acceptor.clone();
