@@ -1,7 +1,6 @@
 //! The edge of the process: the only clock, the only spawn, sockets. Who else needs one asks here.
 
 pub mod clock;
-pub mod memory;
 pub mod task;
 pub mod disk;
 pub mod resolve;

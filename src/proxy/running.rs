@@ -28,7 +28,7 @@ use crate::model::snapshot::{GossipPass, Snapshot};
 use crate::model::token::Token;
 use crate::model::view::IdentityStatus;
 use crate::net::patience::Patience;
-use crate::net::{clock, disk, interface, memory, resolve, task};
+use crate::net::{clock, disk, interface, resolve, task};
 use crate::proxy::admin::{self, AdminHandles, Unready};
 use crate::proxy::announcer::{Announcer, FAREWELL};
 use crate::proxy::bootstrap::{AccessLogTarget, Options};
@@ -53,8 +53,6 @@ const JOIN_RETRY: Duration = Duration::from_secs(1);
 const GOSSIP_MAX: Duration = Duration::from_secs(10);
 /// How soon a new member is on disk, so that a start without control plane finds it.
 const PEERS_KEPT_EVERY: Duration = Duration::from_secs(1);
-/// After so long, what only the start needed is given back.
-const SETTLED: Duration = Duration::from_secs(2);
 
 /// Why a proxy did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -151,12 +149,6 @@ pub async fn run(
         .map_err(|source| Error::Addresses { path: path.clone(), source })?;
     tracing::info!(outbound = %running.addresses.outbound, inbound = %running.addresses.inbound, "serving");
     started(&running.addresses);
-    task::spawn("memory", async {
-        sleep(SETTLED).await;
-        if let Err(error) = memory::forget_the_start() {
-            tracing::debug!(%error, "the pages of the start stay");
-        }
-    });
 
     let failed = running.node.agent.failed();
     let outcome = tokio::select! {
