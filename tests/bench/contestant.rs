@@ -67,7 +67,8 @@ impl Contestant {
         let output = Command::new(self.program()?).arg(flag).output().ok()?;
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
-        text.lines().find(|line| !line.trim().is_empty()).map(|line| line.trim().to_owned())
+        let line = text.lines().find(|line| !line.trim().is_empty())?;
+        line.rsplit("version: ").next().map(|version| version.trim().to_owned())
     }
 
     fn program(self) -> Option<PathBuf> {

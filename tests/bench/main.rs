@@ -99,7 +99,7 @@ fn main() {
 /// more than a proxy does; ahead of other programs where that is allowed; enough open files. Returns the CPU.
 fn prepare() -> usize {
     let allowed = sched_getaffinity(None).unwrap();
-    let cpu = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu)).unwrap();
+    let cpu = accounts::idlest(|cpu| allowed.is_set(cpu));
     let mut one = CpuSet::new();
     one.set(cpu);
     sched_setaffinity(None, &one).unwrap();

@@ -1,5 +1,5 @@
 //! How other proxies are set up: plain HTTP/1.1 in, mutual TLS 1.3 between the two, plain HTTP/1.1 out, one worker, no
-//! logs, connections kept; as lean as each goes. TLS is AES-128-GCM for all, which is what `mesh` takes.
+//! logs, connections kept; as lean as each goes. AES-128-GCM, which is mesh's first choice, wherever it can be set.
 
 use std::net::SocketAddr;
 

@@ -65,6 +65,10 @@ fn p99_us(figures: &Figures) -> Option<f64> {
     if let Figures::Cost { p99_us, .. } = figures { Some(*p99_us) } else { None }
 }
 
+fn done(figures: &Figures) -> Option<u64> {
+    if let Figures::Cost { done, .. } = figures { Some(*done) } else { None }
+}
+
 fn idle_mib(figures: &Figures) -> Option<f64> {
     if let Figures::Memory { idle_mib, .. } = figures { Some(*idle_mib) } else { None }
 }
@@ -104,6 +108,17 @@ impl Report {
         text.push_str("\n(×: multiple of mesh's figure, the median of the rounds' multiples)\n");
         for Version { contestant, version } in &self.versions {
             let _ = writeln!(text, "{contestant}: {}", version.as_deref().unwrap_or("not installed"));
+        }
+        let alone = self.measurements.iter().filter(|one| one.contestant == Contestant::Direct);
+        let alone = alone.filter(|one| one.workload == Workload::Saturated);
+        let rounds: Vec<String> =
+            alone.filter_map(|one| done(&one.figures)).map(|done| done.to_string()).collect();
+        if !rounds.is_empty() {
+            let rounds = rounds.join(", ");
+            let _ = writeln!(
+                text,
+                "noise: W1 without proxies, requests in each round, the closer the calmer: {rounds}"
+            );
         }
         for Measurement { round, contestant, workload, figures } in &self.measurements {
             let (Figures::Cost { failed, .. } | Figures::Memory { failed, .. }) = figures;
