@@ -10,6 +10,7 @@ mod route;
 mod split;
 mod filter;
 mod balance;
+mod balancer;
 mod resilience;
 mod authorize;
 mod compile;
