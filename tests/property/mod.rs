@@ -12,6 +12,7 @@ mod filter;
 mod balance;
 mod balancer;
 mod resilience;
+mod limits;
 mod authorize;
 mod compile;
 mod validate;

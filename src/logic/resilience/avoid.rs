@@ -25,6 +25,8 @@ pub enum Avoidance {
         failures: u32,
         /// When it may be probed.
         until_ns: u64,
+        /// Whether it was for its answers: then calls that were under way already do not end it.
+        ejected: bool,
     },
     /// One call is under way to find out.
     HalfOpen {
@@ -68,9 +70,11 @@ impl Avoidance {
         }
     }
 
-    /// Records that a call to the endpoint came to an answer.
+    /// Records that a call to the endpoint came to an answer: it works, unless its answers are what it is avoided for.
     pub fn succeeded(&mut self) {
-        *self = Self::Closed;
+        if !matches!(self, Self::Open { ejected: true, .. }) {
+            *self = Self::Closed;
+        }
     }
 
     /// Records that the endpoint refused, reset or did not answer; `draw` spreads the back-off.
@@ -82,7 +86,18 @@ impl Avoidance {
             Self::Open { until_ns, .. } if now_ns < until_ns => return,
             Self::Open { failures, .. } | Self::HalfOpen { failures, .. } => failures.saturating_add(1),
         };
-        *self = Self::Open { failures, until_ns: after(now_ns, PENALTY.delay(failures, draw)) };
+        let until_ns = after(now_ns, PENALTY.delay(failures, draw));
+        *self = Self::Open { failures, until_ns, ejected: false };
+    }
+
+    /// Ejects the endpoint for its answers (`outlier`), the `count`-th time lately. One that is
+    /// avoided already stays so for as long as it was.
+    pub fn eject(&mut self, now_ns: u64, count: u32, penalty: Backoff, draw: u64) {
+        if matches!(self, Self::Open { .. }) && self.avoided(now_ns) {
+            return;
+        }
+        let until_ns = after(now_ns, penalty.delay(count, draw));
+        *self = Self::Open { failures: count, until_ns, ejected: true };
     }
 }
 
