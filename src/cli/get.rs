@@ -76,7 +76,7 @@ pub(crate) async fn run(args: GetArgs, client: &Client) -> anyhow::Result<Exit> 
 fn elsewhere(kind: Kind) -> &'static str {
     match kind {
         Kind::Service => "; the services that run in the mesh are shown by 'mesh stat'",
-        Kind::HttpRoute | Kind::Intention => "",
+        Kind::HttpRoute | Kind::Intention | Kind::TrafficPolicy => "",
     }
 }
 
@@ -141,6 +141,23 @@ fn subject(resource: &Resource) -> String {
                 format!("{kind} health check")
             });
             [protocol, check].into_iter().flatten().collect::<Vec<_>>().join(", ")
+        }
+        Resource::TrafficPolicy(policy) => {
+            let spec = &policy.spec;
+            let parts = [
+                ("load balancing", spec.load_balancing.is_some()),
+                ("session affinity", spec.session_affinity.is_some()),
+                ("slow start", spec.slow_start.is_some()),
+                ("timeouts", spec.timeouts.is_some()),
+                ("retry", spec.retry.is_some()),
+                ("circuit breaking", spec.circuit_breaking.is_some()),
+                ("outlier detection", spec.outlier_detection.is_some()),
+                ("concurrency", spec.concurrency.is_some()),
+                ("rate limit", spec.rate_limit.is_some()),
+                ("fault injection", spec.fault_injection.is_some()),
+            ];
+            let said: Vec<_> = parts.into_iter().filter(|(_, said)| *said).map(|(part, _)| part).collect();
+            format!("{} ({})", spec.target_ref.name, said.join(", "))
         }
     }
 }

@@ -8,8 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::logic::authorize::Intentions;
+use crate::logic::balance::balancer::Balancer;
+use crate::logic::balance::locality::Vicinity;
 use crate::logic::balance::pick::Weights;
-use crate::logic::route::table::RouteTable;
+use crate::logic::route::table::{RouteTable, precedence};
+use crate::logic::traffic::TrafficRules;
 use crate::model::endpoint::{Catalog, Endpoint};
 use crate::model::name::{NodeName, ServiceName, ZoneName};
 use crate::model::resource::{Object, Resource, Revision};
@@ -17,6 +20,7 @@ use crate::model::route::HttpRouteSpec;
 use crate::model::service::Protocol;
 use crate::model::service_spec::{HealthCheck, ServiceSpec};
 use crate::model::snapshot::Snapshot;
+use crate::model::traffic_policy::TrafficPolicySpec;
 
 /// The resources of one revision, made ready for one node.
 #[derive(Debug, Clone)]
@@ -27,6 +31,9 @@ pub struct Rulebook {
     intentions: Arc<Intentions>,
     routes: BTreeMap<ServiceName, Arc<RouteTable>>,
     services: BTreeMap<ServiceName, ServiceSpec>,
+    traffic: BTreeMap<ServiceName, Arc<TrafficRules>>,
+    /// Of services that no traffic policy speaks of.
+    default_traffic: Arc<TrafficRules>,
 }
 
 /// Everything that the data path reads, complete, at one revision and one state of the catalogue.
@@ -55,6 +62,10 @@ pub struct ServicePolicy {
     pub routes: Option<Arc<RouteTable>>,
     /// How its instances are probed.
     pub health_check: Option<HealthCheck>,
+    /// How calls to it are balanced, limited, retried and given up: its `TrafficPolicy` with all defaults.
+    pub traffic: Arc<TrafficRules>,
+    /// Its endpoints, made ready to be picked from by `traffic.balance`.
+    pub balancer: Balancer,
 }
 
 /// Makes the policy of node `me`. Equal arguments make equal policies.
@@ -68,6 +79,7 @@ impl Rulebook {
         let mut attached: BTreeMap<ServiceName, Vec<&Object<HttpRouteSpec>>> = BTreeMap::new();
         let mut intentions = Vec::new();
         let mut services = BTreeMap::new();
+        let mut policies = Vec::new();
         for resource in &snapshot.resources {
             match resource {
                 Resource::HttpRoute(route) => {
@@ -76,12 +88,16 @@ impl Rulebook {
                     }
                 }
                 Resource::Intention(intention) => intentions.push(intention),
+                Resource::TrafficPolicy(policy) => policies.push(policy),
                 Resource::Service(service) => {
                     let name = ServiceName::new(&service.metadata.name, &service.metadata.namespace);
                     services.extend(name.ok().map(|name| (name, service.spec.clone())));
                 }
             }
         }
+        let rules = |(service, policy): (_, &Object<TrafficPolicySpec>)| {
+            (service, Arc::new(TrafficRules::new(&policy.spec)))
+        };
         let table = |(service, routes)| (service, Arc::new(RouteTable::new(routes)));
         Self {
             revision: snapshot.revision,
@@ -90,6 +106,8 @@ impl Rulebook {
             intentions: Arc::new(Intentions::new(intentions, snapshot.default_action)),
             routes: attached.into_iter().map(table).collect(),
             services,
+            traffic: in_force(policies).into_iter().map(rules).collect(),
+            default_traffic: Arc::default(),
         }
     }
 
@@ -106,11 +124,14 @@ impl Rulebook {
             endpoints.sort_by(|a, b| (&a.node, a.port).cmp(&(&b.node, b.port)));
             services.entry(name).or_default().endpoints = endpoints;
         }
-        for name in self.services.keys().chain(self.routes.keys()) {
+        for name in self.services.keys().chain(self.routes.keys()).chain(self.traffic.keys()) {
             services.entry(name.clone()).or_default();
         }
+        let vicinity = Vicinity::new(catalog, &self.node);
         for (name, service) in &mut services {
             service.complete(self.services.get(name), self.routes.get(name));
+            service.traffic = Arc::clone(self.traffic.get(name).unwrap_or(&self.default_traffic));
+            service.balancer = Balancer::new(&service.traffic.balance, &service.endpoints, &vicinity);
         }
         let zone = catalog.members.get(&self.node).and_then(|member| member.record.as_ref()?.zone.clone());
         Policy {
@@ -191,4 +212,25 @@ pub fn parents(route: &Object<HttpRouteSpec>) -> impl Iterator<Item = ServiceNam
         .filter_map(|parent| ServiceName::new(&parent.name, own).ok())
         .collect();
     names.into_iter()
+}
+
+/// Returns the service that a traffic policy is about; `None` for one that names none.
+pub fn target(policy: &Object<TrafficPolicySpec>) -> Option<ServiceName> {
+    ServiceName::new(&policy.spec.target_ref.name, &policy.metadata.namespace).ok()
+}
+
+/// Returns the one policy that counts for each service: the oldest, as GEP-713 settles conflicts, then the first by
+/// `namespace/name`. Policies are not merged, so that what holds can be read in one place.
+pub fn in_force<'a>(
+    policies: impl IntoIterator<Item = &'a Object<TrafficPolicySpec>>,
+) -> BTreeMap<ServiceName, &'a Object<TrafficPolicySpec>> {
+    let mut policies: Vec<_> = policies.into_iter().collect();
+    policies.sort_by_cached_key(|policy| precedence(&policy.metadata));
+    let mut first = BTreeMap::new();
+    for policy in policies {
+        if let Some(service) = target(policy) {
+            first.entry(service).or_insert(policy);
+        }
+    }
+    first
 }

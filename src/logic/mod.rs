@@ -12,6 +12,7 @@ pub mod detect;
 pub mod route;
 pub mod balance;
 pub mod resilience;
+pub mod traffic;
 pub mod authorize;
 pub mod compile;
 pub mod validate;

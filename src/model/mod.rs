@@ -4,8 +4,9 @@
 //! ([`identity`]). A **node** announces its services; the **catalogue** ([`endpoint`]) is the sum of what nodes say, and
 //! an **endpoint** is one reachable address in it. A **route** ([`route`]) says where requests to a service go; an
 //! **intention** ([`intention`]) says who may call it, a **service object** ([`service_spec`]) what it speaks and how it is
-//! probed. All three are **resources** ([`resource`]) that users write, each write making a **revision**. A **snapshot** ([`snapshot`]) is all that a proxy needs of them at one revision; a **view** ([`view`]) is
-//! what people see of the whole.
+//! probed, a **traffic policy** ([`traffic_policy`]) how calls to it are balanced, limited and retried. All four are
+//! **resources** ([`resource`]) that users write, each write making a **revision**. A **snapshot** ([`snapshot`]) is all
+//! that a proxy needs of them at one revision; a **view** ([`view`]) is what people see of the whole.
 
 pub mod name;
 pub mod identity;
@@ -15,6 +16,7 @@ pub mod endpoint;
 pub mod route;
 pub mod intention;
 pub mod service_spec;
+pub mod traffic_policy;
 pub mod resource;
 pub mod snapshot;
 pub mod view;

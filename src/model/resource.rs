@@ -10,6 +10,7 @@ use crate::model::intention::IntentionSpec;
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::route::HttpRouteSpec;
 use crate::model::service_spec::ServiceSpec;
+use crate::model::traffic_policy::TrafficPolicySpec;
 
 /// A number of the control store: every write makes the next one.
 pub type Revision = u64;
@@ -180,6 +181,8 @@ kinds! {
     Intention(IntentionSpec) = "Intention", "mesh/v1", "intentions", ["int"];
     /// Says what a service speaks and how its instances are probed.
     Service(ServiceSpec) = "Service", "mesh/v1", "services", ["svc"];
+    /// Says how calls to a service are balanced, limited and retried.
+    TrafficPolicy(TrafficPolicySpec) = "TrafficPolicy", "mesh/v1", "trafficpolicies", ["tp"];
 }
 
 impl fmt::Display for Kind {

@@ -1,9 +1,15 @@
 //! Compiling: deterministic, and every service stands for itself.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use mesh::logic::balance::balancer::{Algorithm, HashKey};
+use mesh::logic::balance::hash;
 use mesh::logic::compile::{Policy, compile};
 use mesh::logic::request::Head;
+use mesh::logic::resilience::rate::Rate;
+use mesh::logic::resilience::retry::Codes;
+use mesh::logic::traffic::TrafficRules;
 use mesh::model::endpoint::{Announcement, Catalog, Member, MemberState, NodeRecord, Role, Standing};
 use mesh::model::intention::Action;
 use mesh::model::name::{NodeName, ServiceName, ZoneName};
@@ -239,4 +245,60 @@ proptest! {
             prop_assert!(service.endpoints.is_sorted_by_key(|at| (at.node.clone(), at.port)));
         }
     }
+}
+
+fn traffic(policy: &str, created: Option<u8>, spec: &str) -> Resource {
+    let spec = serde_json::from_str(spec).unwrap();
+    Resource::TrafficPolicy(Object { metadata: metadata(policy, created), spec })
+}
+
+#[test]
+fn a_service_without_a_policy_has_the_defaults_and_one_with_it_what_it_says() {
+    let spec = r#"{"targetRef": {"name": "web"}, "retry": {"attempts": 1, "codes": [503, 500]},
+        "timeouts": {"request": "0s", "backendRequest": "2s", "idle": "0s"},
+        "rateLimit": {"perSource": {"requests": 60, "interval": "1m", "burst": 5}},
+        "loadBalancing": {"policy": "ConsistentHash", "consistentHash": {"header": "X-User"}}}"#;
+    let policy =
+        compile(&snapshot(vec![traffic("p", None, spec), service("api", None, None)]), &catalog([]), &me());
+
+    assert_eq!(*policy.service(&name("api")).unwrap().traffic, TrafficRules::default());
+    let web = &policy.service(&name("web")).unwrap().traffic;
+    assert_eq!((web.retry.attempts, &web.retry.codes), (1, &Codes::Listed([500, 503].into())));
+    assert_eq!(web.retry.backoff, TrafficRules::default().retry.backoff);
+    let times = (web.timeouts.request, web.timeouts.attempt, web.timeouts.idle, web.timeouts.idle_stream);
+    assert_eq!(times, (None, Some(Duration::from_secs(2)), None, None));
+    assert_eq!(web.rate.and_then(|rate| rate.per_source), Some(Rate { every_ns: 1_000_000_000, burst: 5 }));
+    let key = HashKey::Header("x-user".into());
+    assert_eq!(web.balance.algorithm, Algorithm::ConsistentHash { key, max_load_percent: None });
+    assert!(!web.balance.zones, "a key has one endpoint for callers of all zones");
+}
+
+#[test]
+fn of_two_policies_the_oldest_counts_whole() {
+    let spec =
+        |attempts| format!(r#"{{"targetRef": {{"name": "web"}}, "retry": {{"attempts": {attempts}}}}}"#);
+    let attempts = |resources| {
+        let policy = compile(&snapshot(resources), &catalog([]), &me());
+        policy.service(&name("web")).unwrap().traffic.retry.attempts
+    };
+    let old = traffic("z", Some(1), &spec(1));
+    let new = traffic("a", Some(2), &spec(3));
+    let none = traffic("b", None, &spec(4));
+
+    assert_eq!(attempts(vec![new.clone(), old, none.clone()]), 1);
+    assert_eq!(attempts(vec![new, none.clone()]), 3);
+    assert_eq!(attempts(vec![none]), 4);
+}
+
+#[test]
+fn endpoints_are_ready_to_be_picked_from() {
+    let nodes = ["host-2", "host-3"];
+    let said = || vec![announcement("web", 8, Protocol::Http)];
+    let catalog = catalog(nodes.map(|node| member(node, MemberState::Alive, said())));
+    let policy = compile(&snapshot(vec![]), &catalog, &me());
+
+    let web = policy.service(&name("web")).unwrap();
+    let places: Vec<_> =
+        web.endpoints.iter().map(|endpoint| web.balancer.find(hash::endpoint(endpoint))).collect();
+    assert_eq!(places, [Some(0), Some(1)]);
 }

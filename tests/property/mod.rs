@@ -13,6 +13,7 @@ mod balance;
 mod balancer;
 mod resilience;
 mod limits;
+mod traffic;
 mod authorize;
 mod compile;
 mod validate;

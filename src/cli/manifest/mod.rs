@@ -164,6 +164,7 @@ fn resource(document: &Document<'_>) -> Result<Resource, Misplaced> {
         Kind::HttpRoute => object(document).map(Resource::HttpRoute),
         Kind::Intention => object(document).map(Resource::Intention),
         Kind::Service => object(document).map(Resource::Service),
+        Kind::TrafficPolicy => object(document).map(Resource::TrafficPolicy),
     }
 }
 

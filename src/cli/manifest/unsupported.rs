@@ -6,13 +6,12 @@ const NOT_YET: &str = "known in the Gateway API, not supported yet";
 pub fn kind(api_version: &str, kind: &str) -> Option<String> {
     let say = |text: &str| Some(format!("{kind}: {text}"));
     match kind {
-        "GRPCRoute"
-        | "TCPRoute"
-        | "TLSRoute"
-        | "UDPRoute"
-        | "TrafficPolicy"
-        | "DestinationRule"
-        | "BackendTrafficPolicy" => say("not supported yet"),
+        "GRPCRoute" | "TCPRoute" | "TLSRoute" | "UDPRoute" => say("not supported yet"),
+        "DestinationRule" | "BackendTrafficPolicy" | "XBackendTrafficPolicy" | "HTTPLocalRateLimitPolicy" => {
+            say(
+                "how calls to a service are balanced, limited and retried is said by a TrafficPolicy ('apiVersion: mesh/v1')",
+            )
+        }
         "ReferenceGrant" => say(
             "not needed: routes may name services of any namespace; who may call a service is said by an Intention",
         ),

@@ -115,7 +115,7 @@ impl Rollup {
         for resource in input.resources {
             match resource {
                 Resource::HttpRoute(route) => groups.declare(route),
-                Resource::Intention(_) | Resource::Service(_) => {}
+                Resource::Intention(_) | Resource::Service(_) | Resource::TrafficPolicy(_) => {}
             }
         }
         groups

@@ -7,6 +7,7 @@ pub mod problem;
 pub mod route;
 pub mod intention;
 pub mod service;
+pub mod traffic_policy;
 pub mod set;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ pub fn object(resource: &Resource) -> Vec<Problem> {
         Resource::HttpRoute(route) => route::check(route, &mut problems),
         Resource::Intention(intention) => intention::check(intention, &mut problems),
         Resource::Service(service) => service::check(&service.spec, &mut problems),
+        Resource::TrafficPolicy(policy) => traffic_policy::check(&policy.spec, &mut problems),
     }
     problems.into_vec()
 }
@@ -48,12 +50,12 @@ pub fn snapshot(snapshot: &Snapshot) -> Result<(), String> {
 fn metadata(metadata: &Metadata, kind: Kind, problems: &mut Problems) {
     let name = &metadata.name;
     let valid = match kind {
-        Kind::HttpRoute | Kind::Intention => is_subdomain(name),
+        Kind::HttpRoute | Kind::Intention | Kind::TrafficPolicy => is_subdomain(name),
         Kind::Service => is_label(name),
     };
     if !valid {
         let expected = match kind {
-            Kind::HttpRoute | Kind::Intention => {
+            Kind::HttpRoute | Kind::Intention | Kind::TrafficPolicy => {
                 "labels of a-z, 0-9 and '-' joined by dots, 253 bytes at most"
             }
             Kind::Service => "the name of a service: 1 to 63 of a-z, 0-9 and '-'",

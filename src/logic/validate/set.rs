@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::logic::authorize::{self, Source};
-use crate::logic::compile::parents;
+use crate::logic::compile::{in_force, parents, target};
 use crate::logic::route::table::precedence;
 use crate::logic::validate::problem::{Problem, Problems};
 use crate::model::intention::{Action, IntentionSpec, ServicePattern};
 use crate::model::name::ServiceName;
 use crate::model::resource::{Key, Kind, Metadata, Object, Resource};
 use crate::model::route::{HttpRouteMatch, HttpRouteSpec, PathMatchKind};
+use crate::model::traffic_policy::TrafficPolicySpec;
 
 /// Returns what is wrong or doubtful between objects, each of which is valid by itself; `known` are the services that
 /// some node announces.
@@ -25,12 +26,14 @@ pub fn check(resources: &[Resource], known: &BTreeSet<ServiceName>) -> Vec<Probl
         match resource {
             Resource::HttpRoute(route) => dangling_route(route, &known, &mut found),
             Resource::Intention(intention) => dangling_intention(intention, &known, &mut found),
+            Resource::TrafficPolicy(policy) => dangling_policy(policy, &known, &mut found),
             Resource::Service(_) => {}
         }
         problems.extend(found.into_vec());
     }
     problems.extend(shadowed(resources));
     problems.extend(contradictions(resources));
+    problems.extend(outranked(resources));
     problems
 }
 
@@ -42,7 +45,7 @@ fn known_services(resources: &[Resource], announced: &BTreeSet<ServiceName>) -> 
                 let Metadata { name, namespace, .. } = &service.metadata;
                 known.extend(ServiceName::new(name, namespace));
             }
-            Resource::HttpRoute(_) | Resource::Intention(_) => {}
+            Resource::HttpRoute(_) | Resource::Intention(_) | Resource::TrafficPolicy(_) => {}
         }
     }
     known
@@ -95,6 +98,45 @@ fn dangling_intention(
     }
 }
 
+fn dangling_policy(
+    policy: &Object<TrafficPolicySpec>,
+    known: &BTreeSet<ServiceName>,
+    problems: &mut Problems,
+) {
+    if let Some(name) = target(policy).filter(|name| !known.contains(name)) {
+        problems.warning("spec.targetRef.name", format!("no node announces service {name} yet"));
+    }
+}
+
+/// Finds traffic policies that never apply, because an older one is about the same service.
+fn outranked(resources: &[Resource]) -> Vec<Problem> {
+    let policies: Vec<_> = resources
+        .iter()
+        .filter_map(|resource| match resource {
+            Resource::TrafficPolicy(policy) => Some((policy, resource.key())),
+            Resource::HttpRoute(_) | Resource::Intention(_) | Resource::Service(_) => None,
+        })
+        .collect();
+    let winners = in_force(policies.iter().map(|(policy, _)| *policy));
+    let mut problems = Vec::new();
+    for (policy, key) in policies {
+        let Some(service) = target(policy) else { continue };
+        let Some(winner) = winners.get(&service).filter(|winner| winner.metadata != policy.metadata) else {
+            continue;
+        };
+        let mut found = Problems::new(key);
+        let name = &winner.metadata.name;
+        found.warning(
+            "spec.targetRef.name",
+            format!(
+                "TrafficPolicy/{name} is older and about service {service} too: this one is not in force"
+            ),
+        );
+        problems.extend(found.into_vec());
+    }
+    problems
+}
+
 /// Finds rules that never apply, because others with the very same conditions go before.
 ///
 /// Only equal matches can shadow: of two different ones, the one that takes less goes first by precedence. (A regular
@@ -108,7 +150,7 @@ fn shadowed(resources: &[Resource]) -> Vec<Problem> {
                     attached.entry(parent).or_default().push(route);
                 }
             }
-            Resource::Intention(_) | Resource::Service(_) => {}
+            Resource::Intention(_) | Resource::Service(_) | Resource::TrafficPolicy(_) => {}
         }
     }
     let mut problems = Vec::new();
