@@ -65,7 +65,7 @@ pub struct ServicePolicy {
     /// How calls to it are balanced, limited, retried and given up: its `TrafficPolicy` with all defaults.
     pub traffic: Arc<TrafficRules>,
     /// Its endpoints, made ready to be picked from by `traffic.balance`.
-    pub balancer: Balancer,
+    pub balancer: Arc<Balancer>,
 }
 
 /// Makes the policy of node `me`. Equal arguments make equal policies.
@@ -131,7 +131,8 @@ impl Rulebook {
         for (name, service) in &mut services {
             service.complete(self.services.get(name), self.routes.get(name));
             service.traffic = Arc::clone(self.traffic.get(name).unwrap_or(&self.default_traffic));
-            service.balancer = Balancer::new(&service.traffic.balance, &service.endpoints, &vicinity);
+            let balancer = Balancer::new(&service.traffic.balance, &service.endpoints, &vicinity);
+            service.balancer = Arc::new(balancer);
         }
         let zone = catalog.members.get(&self.node).and_then(|member| member.record.as_ref()?.zone.clone());
         Policy {

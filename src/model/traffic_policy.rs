@@ -182,10 +182,11 @@ pub struct TrafficTimeouts {
     /// Of one attempt at one endpoint; none by default, at most `request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_request: Option<String>,
-    /// Without a byte either way; `5m` by default, but none for gRPC, WebSocket and TCP.
+    /// Without a byte either way, a duration of 1s to 8760h, to the second; `5m` by default, but none for gRPC, WebSocket and
+    /// TCP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<String>,
-    /// Of opening a TCP connection, 1ms to 1m; `1s` by default.
+    /// Of opening a TCP connection to an endpoint's proxy, 1ms to 1m; `1s` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect: Option<String>,
 }
@@ -314,7 +315,7 @@ pub struct SuccessRate {
     pub minimum_hosts: Option<u32>,
 }
 
-/// How much one instance serves at a time: exactly one of `limit` and `adaptive`.
+/// How much one instance serves at a time, of HTTP and gRPC: exactly one of `limit` and `adaptive`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Concurrency {
@@ -338,7 +339,8 @@ pub struct AdaptiveConcurrency {
     pub max: Option<u32>,
 }
 
-/// How often one instance is called: at least one of `total` and `perSource`. What is above is answered 429.
+/// How often one instance is called, a TCP connection being one call: at least one of `total` and `perSource`. What is above
+/// is answered 429, of TCP refused.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RateLimit {
@@ -364,7 +366,8 @@ pub struct Rate {
     pub burst: Option<u32>,
 }
 
-/// Faults on purpose, made by the caller's proxy: at least one of `delay` and `abort`. Each is drawn by itself.
+/// Faults on purpose, made by the caller's proxy, in calls of HTTP and gRPC: at least one of `delay` and `abort`. Each is
+/// drawn by itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FaultInjection {

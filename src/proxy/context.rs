@@ -11,10 +11,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::net::drain::Drain;
 use crate::net::patience::Patience;
+use crate::proxy::budgets::Budgets;
 use crate::proxy::ledger::Ledger;
 use crate::proxy::links::Links;
 use crate::proxy::rest::Rest;
 use crate::proxy::shared::Shared;
+use crate::proxy::silence::Silences;
+use crate::proxy::upstream::endpoint::ns_of;
 
 /// Endpoints tried for one call at most.
 pub(crate) const ATTEMPTS_MAX: usize = 5;
@@ -32,6 +35,10 @@ pub(crate) struct Context {
     pub(crate) links: Links,
     /// The connections of local callers that wait for their next request.
     pub(crate) rest: Rest,
+    /// What may not be silent for too long.
+    pub(crate) silences: Rc<Silences>,
+    /// What is counted for each service.
+    pub(crate) budgets: Budgets,
     draws: RefCell<SmallRng>,
 }
 
@@ -49,6 +56,8 @@ impl Context {
             tasks: TaskTracker::new(),
             links,
             rest: Rest::default(),
+            silences: Rc::default(),
+            budgets: Budgets::default(),
             draws,
         }
     }
@@ -63,5 +72,8 @@ impl Context {
         self.links.sweep(now);
         self.ledger.sweep();
         self.rest.sweep(now, self.patience.idle);
+        self.silences.sweep(now);
+        self.budgets.sweep();
+        self.shared.tend(ns_of(now), || self.draw());
     }
 }

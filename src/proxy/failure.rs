@@ -4,9 +4,13 @@
 
 use http::StatusCode;
 
+use crate::logic::resilience::outcome::Outcome;
+
 const NOT_FOUND: StatusCode = StatusCode::NOT_FOUND;
 const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 const GATEWAY: StatusCode = StatusCode::BAD_GATEWAY;
+const INTERNAL: StatusCode = StatusCode::INTERNAL_SERVER_ERROR;
+const LOOP: StatusCode = StatusCode::LOOP_DETECTED;
 const TOO_LATE: StatusCode = StatusCode::GATEWAY_TIMEOUT;
 
 /// The header field in which a proxy says why it made an answer: the token of a [`Failure`].
@@ -57,6 +61,16 @@ pub enum Failure {
     CallerStalled,
     /// The caller went away before the end.
     CallerGone,
+    /// The service is called more often than its policy lets it be.
+    RateLimited,
+    /// The service's failure is what the caller gets: everything that was worth trying was tried.
+    Exhausted,
+    /// A policy makes calls fail, to see who can bear it.
+    Faulted,
+    /// A policy makes calls slow, to see who can bear it. The call itself need not have failed.
+    Delayed,
+    /// The time of one attempt is over; that of the request is not.
+    Late,
 }
 
 /// Whether another endpoint may be tried.
@@ -114,7 +128,7 @@ const fn row(
 
 impl Failure {
     /// Every failure there is.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::BadRequest,
         Self::Unsupported,
         Self::UnknownService,
@@ -136,6 +150,11 @@ impl Failure {
         Self::Stalled,
         Self::CallerStalled,
         Self::CallerGone,
+        Self::RateLimited,
+        Self::Exhausted,
+        Self::Faulted,
+        Self::Delayed,
+        Self::Late,
     ];
 
     /// Returns what follows from it: the table.
@@ -153,13 +172,9 @@ impl Failure {
                 row(3, (NOT_FOUND, 5), "NR", (Never, Caller), "no such service in the mesh")
             }
             Self::NoRoute => row(4, (NOT_FOUND, 12), "NR", (Never, Policy), "no route takes this request"),
-            Self::NoBackend => row(
-                5,
-                (StatusCode::INTERNAL_SERVER_ERROR, 14),
-                "NC",
-                (Never, Policy),
-                "the route has no backend for this request",
-            ),
+            Self::NoBackend => {
+                row(5, (INTERNAL, 14), "NC", (Never, Policy), "the route has no backend for this request")
+            }
             Self::NoEndpoint => {
                 row(6, (UNAVAILABLE, 14), "UH", (Never, Callee), "the service has no endpoint")
             }
@@ -190,19 +205,26 @@ impl Failure {
             Self::Overloaded => {
                 row(16, (UNAVAILABLE, 14), "UO", (Never, Proxy), "too much is under way already")
             }
-            Self::Loop => row(
-                19,
-                (StatusCode::LOOP_DETECTED, 10),
-                "LOOP",
-                (Never, Policy),
-                "the service is its own proxy",
-            ),
+            Self::Loop => row(19, (LOOP, 10), "LOOP", (Never, Policy), "the service is its own proxy"),
             Self::Stalled => row(20, (TOO_LATE, 4), "SI", (Never, Callee), "nothing has moved for too long"),
             Self::CallerStalled => {
                 row(21, (StatusCode::REQUEST_TIMEOUT, 4), "SI", (Never, Caller), "the body takes too long")
             }
             Self::CallerGone => {
                 row(17, (StatusCode::BAD_REQUEST, 1), "DC", (Never, Caller), "the caller went away")
+            }
+            Self::RateLimited => {
+                row(22, (StatusCode::TOO_MANY_REQUESTS, 8), "RL", (Never, Policy), "it is called too often")
+            }
+            Self::Exhausted => {
+                row(23, (UNAVAILABLE, 14), "URX", (Never, Callee), "what was worth a retry was retried")
+            }
+            Self::Faulted => row(24, (UNAVAILABLE, 14), "FI", (Never, Policy), "this call fails on purpose"),
+            Self::Delayed => {
+                row(25, (StatusCode::OK, 0), "DI", (Never, Policy), "this call is slow on purpose")
+            }
+            Self::Late => {
+                row(26, (TOO_LATE, 4), "UT", (Idempotent, Callee), "the time of an attempt is over")
             }
         }
     }
@@ -218,7 +240,19 @@ impl Failure {
             b"UF" => Some(Self::Unreachable),
             b"UH" => Some(Self::NotHere),
             b"UC" => Some(Self::Reset),
+            b"UO" => Some(Self::Overloaded),
             _ => None,
+        }
+    }
+
+    /// Returns how an attempt ended that failed so; `None` when no other attempt would help.
+    pub const fn outcome(self) -> Option<Outcome> {
+        match self.consequence().retry {
+            Retry::Safe if matches!(self, Self::Unseen) => Some(Outcome::Unsent),
+            Retry::Safe => Some(Outcome::Unseen),
+            Retry::Idempotent if matches!(self, Self::Late) => Some(Outcome::Late),
+            Retry::Idempotent => Some(Outcome::Broken),
+            Retry::Never => None,
         }
     }
 
@@ -250,18 +284,31 @@ pub struct Failed {
     pub failure: Failure,
     /// What exactly, for people: one line, without secrets.
     pub cause: std::sync::Arc<str>,
+    /// What else the answer says.
+    pub notes: Notes,
+}
+
+/// What an answer of our own says besides its failure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Statuses of HTTP and of gRPC instead of the failure's own.
+    pub statuses: Option<(u16, u8)>,
+    /// When to come back, seconds (`Retry-After`).
+    pub retry_after_s: Option<u32>,
+    /// Whether callers should not retry (`mesh-no-retry`).
+    pub no_retry: bool,
 }
 
 impl Failed {
     /// Makes one with its cause.
     pub fn new(failure: Failure, cause: impl std::fmt::Display) -> Self {
-        Self { failure, cause: cause.to_string().into() }
+        Self { failure, cause: cause.to_string().into(), notes: Notes::default() }
     }
 }
 
 impl From<Failure> for Failed {
     fn from(failure: Failure) -> Self {
-        Self { failure, cause: "".into() }
+        Self { failure, cause: "".into(), notes: Notes::default() }
     }
 }
 

@@ -233,6 +233,11 @@ impl Account {
         self.received.set(self.received.get() + received);
     }
 
+    /// Returns how many bytes have passed.
+    pub(crate) fn carried(&self) -> u64 {
+        self.sent.get() + self.received.get()
+    }
+
     /// Says that the connection did not end as it should.
     pub(crate) fn fail(&self, failure: Failure) {
         self.failure.set(Some(failure));

@@ -18,8 +18,10 @@ use crate::proxy::link::{Limits, Link};
 use crate::proxy::upstream::endpoint::{Live, Target};
 use crate::proxy::upstream::mux::{Carrier, Mux};
 
-/// To open a TCP connection, to another host or to a local service.
+/// To open a TCP connection to a local service; to another host, where no policy says how long.
 pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(1);
+/// To finish the TLS handshake on an open TCP connection.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(4);
 /// To open a TCP connection and finish the TLS handshake on it.
 pub(crate) const LINK_TIME: Duration = Duration::from_secs(5);
 /// A link on which nothing is acknowledged for so long is given up: its host is gone.
@@ -74,7 +76,8 @@ impl Links {
         Self { connector: Rc::new(connector), open: Mux::new(), reuse }
     }
 
-    /// Finds a link to an endpoint with room for a stream, which must be opened at once.
+    /// Finds a link to an endpoint with room for a stream, which must be opened at once. `connect` is how long a new TCP
+    /// connection may take.
     ///
     /// # Errors
     /// When there is no connection, or no agreement on identities.
@@ -83,12 +86,13 @@ impl Links {
         source: &Arc<Subject>,
         service: &ServiceName,
         target: &Target,
+        connect: Duration,
     ) -> Result<Link, Failed> {
         let key = Key { live: target.live.clone(), source: source.clone(), addr: target.endpoint.addr };
         let dial = || {
             let (connector, source) = (self.connector.clone(), source.clone());
             let (service, endpoint) = (service.clone(), target.endpoint.clone());
-            async move { dial(&connector, &source, &service, &endpoint).await }
+            async move { dial(&connector, &source, &service, (&endpoint, connect)).await }
         };
         self.open.connection(&key, dial).await
     }
@@ -102,11 +106,12 @@ impl Links {
         source: &Arc<Subject>,
         service: &ServiceName,
         target: &Target,
+        connect: Duration,
     ) -> Result<Link, Failed> {
         if self.reuse {
-            return self.find(source, service, target).await;
+            return self.find(source, service, target, connect).await;
         }
-        dial(&self.connector, source, service, &target.endpoint).await
+        dial(&self.connector, source, service, (&target.endpoint, connect)).await
     }
 
     /// Closes links that nobody used for a while.
@@ -120,11 +125,12 @@ async fn dial(
     connector: &Connector,
     source: &Subject,
     service: &ServiceName,
-    endpoint: &Endpoint,
+    (endpoint, connect): (&Endpoint, Duration),
 ) -> Result<Link, Failed> {
     let at = || format!("{service} on {} ({})", endpoint.node, endpoint.addr);
-    let linked = timeout(LINK_TIME, async {
-        let stream = dial::connect(endpoint.addr, CONNECT_TIME)
+    let most = connect + HANDSHAKE_TIME;
+    let linked = timeout(most, async {
+        let stream = dial::connect(endpoint.addr, connect)
             .await
             .map_err(|error| Failed::new(Failure::Unreachable, format!("{}: {error}", at())))?;
         listen::fail_unacknowledged(&stream, SILENCE);
@@ -134,7 +140,7 @@ async fn dial(
             .map_err(|error| Failed::new(Failure::Untrusted, format!("{}: {error}", at())))
     });
     let connected = linked.await.unwrap_or_else(|_| {
-        let cause = format!("{}: no mutual TLS within {} s", at(), LINK_TIME.as_secs());
+        let cause = format!("{}: no mutual TLS within {:.1?}", at(), most);
         Err(Failed::new(Failure::Untrusted, cause))
     })?;
     let (link, driver) = Link::dial(connected.stream, Limits::DIALLED);

@@ -22,6 +22,8 @@ pub(crate) mod ledger;
 pub(crate) mod stream;
 pub(crate) mod links;
 pub(crate) mod rest;
+pub(crate) mod silence;
+pub(crate) mod budgets;
 pub(crate) mod context;
 pub(crate) mod peer;
 pub(crate) mod tcp;

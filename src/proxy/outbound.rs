@@ -6,6 +6,7 @@
 //! carried nothing.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
@@ -51,22 +52,23 @@ enum Turn {
 }
 
 /// Serves a connection to the outbound listener, where each request names its service.
-pub(crate) async fn named(http: &Rc<Http>, mut stream: TcpStream) {
+pub(crate) async fn named(http: &Rc<Http>, mut stream: TcpStream, from: IpAddr) {
     let mut first = First::new();
     if let Ok(Ok(())) = Box::pin(timeout(http.context.patience.head, first.read_on(&mut stream))).await
         && !first.bytes.is_empty()
     {
         // What is no HTTP is told so by the parser.
-        serve(http, Entry::Named, first, stream).await;
+        serve(http, Entry { service: None, from }, first, stream).await;
     }
 }
 
 /// Serves a connection to a port that leads to one service.
-pub(crate) async fn to_service(http: &Rc<Http>, service: ServiceName, mut stream: TcpStream) {
+pub(crate) async fn to_service(http: &Rc<Http>, service: ServiceName, mut stream: TcpStream, from: IpAddr) {
     let declared = http.context.shared.tables().upstream(&service).map(|upstream| upstream.protocol);
     let wish = Wish {
         service: service.clone(),
         source: http.context.shared.locals().source.clone(),
+        from,
         began: clock::now(),
         certain: true,
     };
@@ -88,7 +90,7 @@ pub(crate) async fn to_service(http: &Rc<Http>, service: ServiceName, mut stream
         },
     };
     match turn {
-        Turn::Http => Box::pin(serve(http, Entry::Service(service), first, stream)).await,
+        Turn::Http => Box::pin(serve(http, Entry { service: Some(service), from }, first, stream)).await,
         Turn::Opaque(opened) => opaque(http, wish, opened, (first, stream)).await,
         Turn::Lost(failed) => {
             tracing::debug!(%service, %failed, "connection refused");

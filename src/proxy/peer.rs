@@ -1,14 +1,19 @@
 //! The other end of a link: who calls, what it calls, and whether it may.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::logic::authorize::{Verdict, authorize};
+use crate::logic::resilience::concurrency::ConcurrencyRules;
+use crate::logic::resilience::rate::{self, RateRules};
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::view::{EdgeProtocol, Side};
 use crate::proxy::context::Context;
-use crate::proxy::failure::{Failed, Failure};
+use crate::proxy::failure::{Failed, Failure, Notes};
+use crate::proxy::upstream::endpoint::ns_of;
+use crate::proxy::upstream::quota::{Quota, Serving};
 use crate::telemetry::metric::EdgeCell;
 
 /// The other end of a link, as its handshake has proven.
@@ -22,7 +27,17 @@ pub(crate) struct Peer {
     /// Which instance of it.
     pub(crate) port: u16,
     /// Where its calls are counted: HTTP, gRPC, TCP.
-    pub(crate) cells: RefCell<[Option<Arc<EdgeCell>>; 3]>,
+    cells: RefCell<[Option<Arc<EdgeCell>>; 3]>,
+    /// What the instance lets in; looked up by the first request to which it matters.
+    quota: OnceCell<Arc<Quota>>,
+    rules: RefCell<Option<(u64, Admission)>>,
+}
+
+/// What the policy in force says about letting calls in.
+#[derive(Clone, Copy, Default)]
+struct Admission {
+    rate: Option<RateRules>,
+    concurrency: Option<ConcurrencyRules>,
 }
 
 /// Which side of a call this proxy is on.
@@ -35,6 +50,71 @@ pub(crate) enum At<'p> {
 }
 
 impl Peer {
+    /// Makes the other end of a link.
+    pub(crate) fn new(subject: Subject, node: NodeName, (service, port): (ServiceName, u16)) -> Self {
+        Self {
+            subject: Arc::new(subject),
+            node,
+            service,
+            port,
+            cells: RefCell::default(),
+            quota: OnceCell::new(),
+            rules: RefCell::default(),
+        }
+    }
+
+    /// Returns what the policy in force says about letting calls in: looked up once for each policy.
+    fn admission(&self, context: &Context) -> Admission {
+        let tables = context.shared.look();
+        let mut rules = self.rules.borrow_mut();
+        match *rules {
+            Some((generation, admission)) if generation == tables.generation => admission,
+            Some(_) | None => {
+                let traffic = tables.upstream(&self.service).map(|upstream| &upstream.traffic);
+                let admission = traffic.map_or_else(Admission::default, |traffic| Admission {
+                    rate: traffic.rate,
+                    concurrency: traffic.concurrency,
+                });
+                *rules = Some((tables.generation, admission));
+                admission
+            }
+        }
+    }
+
+    fn quota(&self, context: &Context) -> &Arc<Quota> {
+        self.quota.get_or_init(|| context.shared.quota(&self.service, self.port))
+    }
+
+    /// Asks whether the instance that is called lets one more call in at `now`, as far as its rate limit goes.
+    ///
+    /// # Errors
+    /// When it is called too often.
+    pub(crate) fn not_too_often(&self, context: &Context, now: Instant) -> Result<(), Failed> {
+        let Some(rules) = self.admission(context).rate else { return Ok(()) };
+        self.quota(context).admit(&rules, &self.subject, ns_of(now)).map_err(|wait| {
+            let node = &context.ledger.node;
+            let cause = format!("{} on {node}; the next call may come in {wait:.1?}", self.service);
+            let retry_after_s = u32::try_from(rate::retry_after_s(wait)).unwrap_or(u32::MAX);
+            let notes = Notes { retry_after_s: Some(retry_after_s), ..Notes::default() };
+            Failed { notes, ..Failed::new(Failure::RateLimited, cause) }
+        })
+    }
+
+    /// Asks the same for one more request, which has to be one of those that are served at a time besides; `None` when
+    /// nobody counts those.
+    ///
+    /// # Errors
+    /// When it is called too often, or serves as many as it can already.
+    pub(crate) fn admit(&self, context: &Context, now: Instant) -> Result<Option<Serving>, Failed> {
+        self.not_too_often(context, now)?;
+        let Some(rules) = self.admission(context).concurrency else { return Ok(None) };
+        self.quota(context).serve(rules).map(Some).map_err(|serving| {
+            let node = &context.ledger.node;
+            let cause = format!("{} on {node} serves {serving} requests and takes no more", self.service);
+            Failed::new(Failure::Overloaded, cause)
+        })
+    }
+
     /// Returns where its calls are counted.
     pub(crate) fn cell(&self, context: &Context, protocol: EdgeProtocol) -> Arc<EdgeCell> {
         let mut cells = self.cells.borrow_mut();
@@ -51,7 +131,7 @@ impl Peer {
     /// # Errors
     /// When it does not let this peer call.
     pub(crate) fn allowed(&self, context: &Context) -> Result<(), Failed> {
-        let tables = context.shared.tables();
+        let tables = context.shared.look();
         if tables.policy.banned.contains(&self.node) {
             return Err(Failed::new(Failure::Denied, format!("node {} is banned", self.node)));
         }

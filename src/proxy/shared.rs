@@ -1,10 +1,12 @@
 //! What all workers of the data path share, and how the rest of the proxy changes it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use crate::identity::wallet::Wallet;
@@ -13,6 +15,7 @@ use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::service::LocalService;
 use crate::proxy::tables::Tables;
+use crate::proxy::upstream::quota::Quota;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metric::Registry;
 
@@ -30,7 +33,15 @@ pub struct Shared {
     generation: watch::Sender<u64>,
     locals: ArcSwap<Locals>,
     own: ArcSwap<Vec<SocketAddr>>,
+    /// What each instance of this host lets in, by service and port.
+    quotas: Mutex<BTreeMap<(ServiceName, u16), Arc<Quota>>>,
+    workers: AtomicU32,
+    /// When somebody last did what is to be done each second.
+    tended_ns: AtomicU64,
 }
+
+/// What one worker leaves to the others for this second.
+const TEND_EVERY_NS: u64 = 900_000_000;
 
 /// The services of this host.
 #[derive(Debug)]
@@ -60,12 +71,46 @@ impl Shared {
             generation: watch::Sender::new(0),
             locals: ArcSwap::from_pointee(Locals { services: Vec::new(), source }),
             own: ArcSwap::default(),
+            quotas: Mutex::default(),
+            workers: AtomicU32::new(1),
+            tended_ns: AtomicU64::new(0),
         })
     }
 
     /// Returns the tables in force.
     pub fn tables(&self) -> Arc<Tables> {
         self.tables.load_full()
+    }
+
+    /// Returns the tables in force, for a look that does not wait for anything.
+    pub fn look(&self) -> Guard<Arc<Tables>> {
+        self.tables.load()
+    }
+
+    /// Says how many workers share this.
+    pub fn set_workers(&self, count: u32) {
+        self.workers.store(count, Ordering::Relaxed);
+    }
+
+    /// Returns how many workers share this.
+    pub fn workers(&self) -> u32 {
+        self.workers.load(Ordering::Relaxed)
+    }
+
+    /// Does what is to be done each second, unless another worker has.
+    pub fn tend(&self, now_ns: u64, draw: impl FnMut() -> u64) {
+        let last = self.tended_ns.load(Ordering::Relaxed);
+        let due = now_ns.saturating_sub(last) >= TEND_EVERY_NS;
+        if due && self.tended_ns.compare_exchange(last, now_ns, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            self.look().tend(now_ns, draw);
+        }
+    }
+
+    /// Returns what an instance of this host lets in, one that [`Locals::find`] finds. To be asked once for each link.
+    pub fn quota(&self, service: &ServiceName, port: u16) -> Arc<Quota> {
+        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        quotas.entry((service.clone(), port)).or_default().clone()
     }
 
     /// Puts a policy in force: requests that begin after this follow it, and long-lived connections are judged again.
@@ -110,7 +155,10 @@ impl Shared {
         // The same value as before stays the same pointer: connections are kept by it.
         let before = self.locals.load().source.clone();
         let source = if *before == source { before } else { Arc::new(source) };
-        self.locals.store(Arc::new(Locals { services, source }));
+        let locals = Locals { services, source };
+        let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
+        quotas.retain(|(service, port), _| locals.find(service, *port).is_some());
+        self.locals.store(Arc::new(locals));
     }
 }
 

@@ -7,7 +7,11 @@ use crate::logic::compile::Policy;
 use crate::logic::metric::report::EjectedEndpoint;
 use crate::model::name::{NodeName, ServiceName};
 use crate::proxy::upstream::Upstream;
-use crate::proxy::upstream::endpoint::Live;
+use crate::proxy::upstream::endpoint::{Live, now_ns};
+
+/// Why endpoints are avoided.
+const UNREACHABLE: &str = "refuses or resets connections";
+const FAILING: &str = "answers with errors";
 
 type Address = (ServiceName, NodeName, u16);
 
@@ -25,29 +29,37 @@ pub struct Tables {
 impl Tables {
     /// Makes the first tables, knowing nothing of any endpoint.
     pub fn new(policy: Policy) -> Self {
-        Self::build(policy, 0, &BTreeMap::new())
+        Self::build(policy, None)
     }
 
     /// Makes the tables that follow these: what is known of endpoints that are still there is kept.
     #[must_use]
     pub fn next(&self, policy: Policy) -> Self {
-        Self::build(policy, self.generation + 1, &self.live)
+        Self::build(policy, Some(self))
     }
 
-    fn build(policy: Policy, generation: u64, known: &BTreeMap<Address, Arc<Live>>) -> Self {
+    fn build(policy: Policy, before: Option<&Self>) -> Self {
+        let now_ns = now_ns().max(1);
         let mut live = BTreeMap::new();
         let upstreams = policy
             .services()
             .map(|(name, service)| {
-                let upstream = Upstream::new(name, service, |endpoint| {
+                let known = before.and_then(|before| before.upstream(name));
+                let load = known.map(|known| known.load.clone()).unwrap_or_default();
+                // One that comes to others is new; where there was none, nobody is there to take its share meanwhile.
+                let since_ns = if known.is_some_and(|known| !known.targets.is_empty()) { now_ns } else { 0 };
+                let upstream = Upstream::new(name, service, load, |endpoint| {
                     let address = (name.clone(), endpoint.node.clone(), endpoint.port);
-                    let found = known.get(&address).cloned().unwrap_or_default();
+                    let found = before.and_then(|before| before.live.get(&address).cloned());
+                    let found = found.unwrap_or_else(|| Arc::new(Live::new(since_ns)));
                     live.insert(address, found.clone());
                     found
                 });
+                upstream.survey(now_ns);
                 (name.clone(), Arc::new(upstream))
             })
             .collect();
+        let generation = before.map_or(0, |before| before.generation + 1);
         Self { policy, generation, upstreams, live }
     }
 
@@ -56,15 +68,22 @@ impl Tables {
         self.upstreams.get(name)
     }
 
+    /// Does what is to be done for each service each second.
+    pub fn tend(&self, now_ns: u64, mut draw: impl FnMut() -> u64) {
+        for upstream in self.upstreams.values() {
+            upstream.tend(now_ns, &mut draw);
+        }
+    }
+
     /// Returns the endpoints that are avoided at `now_ns` ([`crate::proxy::upstream::endpoint::now_ns`]), sorted.
     pub fn ejected(&self, now_ns: u64) -> Vec<EjectedEndpoint> {
         self.live
             .iter()
             .filter(|(_, live)| live.is_avoided(now_ns))
-            .map(|((service, node, _), _)| EjectedEndpoint {
+            .map(|((service, node, _), live)| EjectedEndpoint {
                 service: service.clone(),
                 node: node.clone(),
-                reason: "refuses or resets connections".to_owned(),
+                reason: if live.is_ejected() { FAILING } else { UNREACHABLE }.to_owned(),
             })
             .collect()
     }

@@ -4,24 +4,29 @@
 //! began can go to another endpoint, and both sides know why it failed.
 
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::logic::balance::balancer::{Algorithm, HashKey};
+use crate::logic::balance::hash;
+use crate::logic::resilience::limits::Limit;
 use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
 use crate::model::view::{EdgeProtocol, Side};
-use crate::net::{dial, listen};
+use crate::net::{clock, dial, listen};
 use crate::proxy::context::{ATTEMPTS_MAX, Context};
 use crate::proxy::failure::{Failed, Failure, Retry};
 use crate::proxy::ledger::{Account, Called, Parties};
 use crate::proxy::links::{CONNECT_TIME, LINK_TIME};
 use crate::proxy::peer::Peer;
+use crate::proxy::silence::over;
 use crate::proxy::stream::duplex::{End, duplex};
 use crate::proxy::stream::link::{Arriving, Leaving, open_tcp};
 use crate::proxy::stream::reader::{Reader, Socket};
@@ -29,13 +34,18 @@ use crate::proxy::stream::sink::Sink;
 use crate::proxy::stream::source::Source;
 use crate::proxy::stream::writer::Writer;
 use crate::proxy::upstream::endpoint::{InFlight, Target, now_ns};
+use crate::proxy::upstream::load::Place;
+use crate::proxy::upstream::{Occasion, Upstream};
 
 /// A connection to a service, through the proxy of its node.
 pub(crate) struct Opened {
     leaving: Leaving,
     arriving: Arriving,
     account: Account,
+    /// For how long it may be silent.
+    idle: Option<Duration>,
     _in_flight: InFlight,
+    _place: Place,
 }
 
 /// A wish for a connection to a service.
@@ -45,6 +55,8 @@ pub(crate) struct Wish {
     pub(crate) service: ServiceName,
     /// Who wishes.
     pub(crate) source: Arc<Subject>,
+    /// From which address.
+    pub(crate) from: IpAddr,
     /// When the caller came.
     pub(crate) began: Instant,
     /// Whether it is sure that the caller does not speak HTTP.
@@ -60,23 +72,35 @@ pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Opened, Fa
     let Some(upstream) = tables.upstream(&wish.service) else {
         return Err(Failed::new(Failure::UnknownService, &wish.service));
     };
+    let rules = &upstream.traffic;
+    let place = match upstream.load.enter(&rules.limits, Limit::Connections, &wish.service) {
+        Ok(place) => place,
+        Err(failed) => {
+            if wish.certain {
+                wish.account(context, None, 0).fail(failed.failure);
+            }
+            return Err(failed);
+        }
+    };
+    let most = if rules.retry.attempts > 0 { ATTEMPTS_MAX } else { 1 };
     let mut tried = Vec::new();
     let mut last = Failed::new(Failure::NoEndpoint, &wish.service);
     let mut called = None;
-    while tried.len() < ATTEMPTS_MAX {
-        let picked = upstream.pick(context.draw(), now_ns(), &tried);
+    while tried.len() < most {
+        let picked = wish.pick(context, upstream, &tried);
         let Some((index, target)) = picked.filter(|(index, _)| !tried.contains(index)) else { break };
         let in_flight = target.live.begin(now_ns());
-        match attempt(context, &wish, target).await {
+        match attempt(context, &wish, target, rules.timeouts.connect).await {
             Ok((leaving, arriving)) => {
                 target.live.connected();
                 let account = wish.account(context, Some(target), tried.len());
-                return Ok(Opened { leaving, arriving, account, _in_flight: in_flight });
+                let idle = rules.timeouts.idle_stream;
+                return Ok(Opened { leaving, arriving, account, idle, _in_flight: in_flight, _place: place });
             }
             Err(failed) => last = failed,
         }
         if last.failure.blames_endpoint() {
-            target.live.failed(now_ns(), context.draw());
+            upstream.blame(target, now_ns(), context.draw());
         }
         called = Some(target);
         tried.push(index);
@@ -91,6 +115,27 @@ pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Opened, Fa
 }
 
 impl Wish {
+    /// Picks the endpoint that is tried next. Of what makes two calls the same, a connection has only its source.
+    fn pick<'u>(
+        &self,
+        context: &Context,
+        upstream: &'u Upstream,
+        tried: &[usize],
+    ) -> Option<(usize, &'u Target)> {
+        let by_source = matches!(
+            upstream.traffic.balance.algorithm,
+            Algorithm::ConsistentHash { key: HashKey::Source, .. }
+        );
+        upstream.pick(&Occasion {
+            draw: context.draw(),
+            now_ns: now_ns(),
+            ticket: if upstream.takes_turns() { context.budgets.ticket(&upstream.load) } else { 0 },
+            key: by_source.then(|| hash::address(self.from)),
+            session: None,
+            tried,
+        })
+    }
+
     fn account(&self, context: &Rc<Context>, target: Option<&Target>, retries: usize) -> Account {
         let (source, service, protocol) = (&self.source, &self.service, EdgeProtocol::Tcp);
         let cell = match target {
@@ -109,11 +154,16 @@ impl Wish {
 }
 
 /// Asks one endpoint. An idle link that turns out to be gone is replaced once.
-async fn attempt(context: &Context, wish: &Wish, target: &Target) -> Result<(Leaving, Arriving), Failed> {
+async fn attempt(
+    context: &Context,
+    wish: &Wish,
+    target: &Target,
+    connect: Duration,
+) -> Result<(Leaving, Arriving), Failed> {
     let at = || format!("{} on {}", wish.service, target.endpoint.node);
     let mut again = true;
     loop {
-        let link = context.links.find_for_tcp(&wish.source, &wish.service, target).await?;
+        let link = context.links.find_for_tcp(&wish.source, &wish.service, target, connect).await?;
         let asked = async {
             let (leaving, mut arriving) = open_tcp(&link)?;
             poll_fn(|cx| arriving.poll_accepted(cx)).await?;
@@ -157,18 +207,23 @@ impl Opened {
     /// # Errors
     /// When the connection broke, or the drain is over; the caller's side should be reset.
     pub(crate) async fn carry(self, context: &Context, caller: End<'_>) -> Result<(), Failed> {
-        let Self { leaving, arriving, account, _in_flight } = self;
+        let Self { leaving, arriving, account, idle, _in_flight, _place } = self;
+        let silence = idle.map(|limit| context.silences.enter(limit, clock::now()));
         let callee = End::new(Source::Link(arriving), Sink::Link(leaving));
         let mut drain = context.drain.clone();
         let carried = {
             let carrying = pin!(duplex(caller, callee, |sent, received| account.moved(sent, received)));
             tokio::select! {
+                // What moves is known before it is asked whether anything does.
+                biased;
                 carried = carrying => carried,
+                () = over(silence.as_ref(), || account.carried()) => Err(Failure::Stalled.into()),
                 () = drain.closing() => Err(Failure::Truncated.into()),
             }
         };
-        if carried.is_err() {
-            account.fail(Failure::Truncated);
+        if let Err(failed) = &carried {
+            let silent = failed.failure == Failure::Stalled;
+            account.fail(if silent { Failure::Stalled } else { Failure::Truncated });
         }
         carried
     }
@@ -254,7 +309,8 @@ async fn converse(
 async fn connect(context: &Context, peer: &Peer) -> Result<TcpStream, Failure> {
     let locals = context.shared.locals();
     let local = locals.find(&peer.service, peer.port).ok_or(Failure::NotHere)?;
-    peer.allowed(context).map_err(|failed| failed.failure)?;
+    let admitted = peer.allowed(context).and_then(|()| peer.not_too_often(context, clock::now()));
+    admitted.map_err(|failed| failed.failure)?;
     if context.shared.is_own(local.addr) {
         return Err(Failure::Loop);
     }

@@ -107,6 +107,7 @@ impl Workers {
     /// When an address cannot be bound or a thread not started: nothing runs then.
     pub fn start(config: WorkerConfig) -> Result<Self, Error> {
         let count = config.workers.max(1);
+        config.shared.set_workers(u32::try_from(count).unwrap_or(u32::MAX));
         let mut shares: Vec<Vec<(Purpose, TcpListener)>> = (0..count).map(|_| Vec::new()).collect();
         let mut bind = |purpose: Purpose, addr: SocketAddr| {
             let failed = |source| Error::Listen { addr, purpose: purpose.to_string(), source };
@@ -257,21 +258,21 @@ impl Desk {
     async fn receive(self, listener: Listener, mut drain: Drain) {
         loop {
             tokio::select! {
-                (stream, _, place) = listener.accept() => self.take(stream, place),
+                (stream, from, place) = listener.accept() => self.take(stream, from, place),
                 () = drain.draining() => break,
             }
         }
-        while let Some((stream, _, place)) = listener.accept().now_or_never() {
-            self.take(stream, place);
+        while let Some((stream, from, place)) = listener.accept().now_or_never() {
+            self.take(stream, from, place);
         }
     }
 
-    fn take(&self, stream: tokio::net::TcpStream, place: Place) {
+    fn take(&self, stream: tokio::net::TcpStream, from: SocketAddr, place: Place) {
         let http = self.http.clone();
         // A box for each purpose: one for all would make every connection as large as the largest.
         match &self.purpose {
             Purpose::Outbound => {
-                self.spawn(place, Box::pin(async move { outbound::named(&http, stream).await }));
+                self.spawn(place, Box::pin(async move { outbound::named(&http, stream, from.ip()).await }));
             }
             Purpose::Inbound => {
                 let acceptor = self.acceptor.clone();
@@ -279,7 +280,7 @@ impl Desk {
             }
             Purpose::Upstream(service) => {
                 let service = service.clone();
-                let serving = async move { outbound::to_service(&http, service, stream).await };
+                let serving = async move { outbound::to_service(&http, service, stream, from.ip()).await };
                 self.spawn(place, Box::pin(serving));
             }
         }

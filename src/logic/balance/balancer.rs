@@ -174,7 +174,24 @@ impl Balancer {
         })
     }
 
-    fn is_keyed(&self) -> bool {
+    /// Returns whether each pick needs a ticket of its own.
+    pub fn takes_turns(&self) -> bool {
+        matches!(self.levels.first().map(|level| &level.order), Some(Order::RoundRobin(_)))
+    }
+
+    /// Returns whether all endpoints are one level, picked from by expected latency and load: the common case, in which
+    /// [`pick_two_choices`] from the whole pool comes to the same.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.levels.as_slice(), [Level { order: Order::PeakEwma, .. }])
+    }
+
+    /// Returns whether calls are shared among several levels ([`Self::spread`]).
+    pub fn is_layered(&self) -> bool {
+        self.levels.len() > 1
+    }
+
+    /// Returns whether picks go by a key.
+    pub fn is_keyed(&self) -> bool {
         matches!(self.levels.first().map(|level| &level.order), Some(Order::Ring(..)))
     }
 }

@@ -1,6 +1,8 @@
 //! The hash that all proxies of a mesh agree on: FNV-1a (Fowler, Noll, Vo 1991), its bits mixed by the finaliser of
 //! `SplitMix64` because FNV alone leaves keys that differ in their last byte close together.
 
+use std::net::IpAddr;
+
 use crate::logic::balance::pick::Draw;
 use crate::model::endpoint::Endpoint;
 
@@ -16,6 +18,14 @@ pub fn hash(bytes: &[u8]) -> u64 {
 pub fn endpoint(endpoint: &Endpoint) -> u64 {
     let node = fnv(OFFSET, endpoint.node.as_str().as_bytes());
     mix(fnv(fnv(node, b"\0"), &endpoint.port.to_be_bytes()))
+}
+
+/// Returns the hash of an address, the same for both ways to write one of IPv4.
+pub fn address(addr: IpAddr) -> u64 {
+    match addr.to_canonical() {
+        IpAddr::V4(addr) => hash(&addr.octets()),
+        IpAddr::V6(addr) => hash(&addr.octets()),
+    }
 }
 
 /// Returns a number in which every bit depends on every bit of `number`.

@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::logic::route::table::Timeouts;
-
 /// Which limit a deadline comes from, so that an answer can name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
@@ -24,19 +22,20 @@ pub struct Deadline {
 
 /// Returns when a request that began at `began` must be over; `None` when nothing limits it.
 ///
-/// `caller` is what the caller said it will wait for (`grpc-timeout`), from `began`; the shorter limit wins.
-pub fn request(timeouts: &Timeouts, caller: Option<Duration>, began: Instant) -> Option<Deadline> {
-    let limit = match (timeouts.request, caller) {
-        (Some(rule), Some(caller)) => Some(rule.min(caller)),
-        (rule, caller) => rule.or(caller),
+/// `own` is what people configured, `caller` what the caller said it will wait for (`grpc-timeout`), both from `began`; the
+/// shorter limit wins.
+pub fn request(own: Option<Duration>, caller: Option<Duration>, began: Instant) -> Option<Deadline> {
+    let limit = match (own, caller) {
+        (Some(own), Some(caller)) => Some(own.min(caller)),
+        (own, caller) => own.or(caller),
     };
     let at = began.checked_add(limit?)?;
     Some(Deadline { at, limit: Limit::Request })
 }
 
 /// Returns when an attempt that begins at `now` must be over: by its own limit or by the request's, whichever is sooner.
-pub fn attempt(timeouts: &Timeouts, request: Option<Deadline>, now: Instant) -> Option<Deadline> {
-    let own = timeouts.backend_request.and_then(|limit| now.checked_add(limit));
+pub fn attempt(own: Option<Duration>, request: Option<Deadline>, now: Instant) -> Option<Deadline> {
+    let own = own.and_then(|limit| now.checked_add(limit));
     match (own, request) {
         (Some(at), Some(request)) if request.at <= at => Some(request),
         (Some(at), _) => Some(Deadline { at, limit: Limit::Attempt }),

@@ -194,7 +194,7 @@ impl Codes {
 
 impl Outcome {
     /// Returns whether a retry after it makes work for the service a second time.
-    fn is_charged(self) -> bool {
+    pub fn is_charged(self) -> bool {
         !matches!(self, Self::Unsent | Self::Unseen)
     }
 }

@@ -19,12 +19,15 @@ pub struct TimeoutRules {
     pub connect: Duration,
 }
 
+/// The default of [`TimeoutRules::idle`].
+pub const IDLE: Duration = Duration::from_mins(5);
+
 impl Default for TimeoutRules {
     fn default() -> Self {
         Self {
             request: None,
             attempt: None,
-            idle: Some(Duration::from_mins(5)),
+            idle: Some(IDLE),
             idle_stream: None,
             connect: Duration::from_secs(1),
         }

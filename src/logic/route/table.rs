@@ -46,7 +46,7 @@ pub struct Backend {
     pub filters: Vec<Filter>,
 }
 
-/// Limits of time; `None` where there is no limit.
+/// What a rule says of limits of time; `None` where it says nothing, zero where it switches a limit off.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Timeouts {
     /// Of the whole exchange with the caller.
@@ -117,9 +117,7 @@ impl Backend {
 
 impl Timeouts {
     fn new(wanted: &HttpRouteTimeouts) -> Self {
-        let limit = |text: &Option<String>| {
-            text.as_deref().and_then(duration::parse).filter(|limit| !limit.is_zero())
-        };
+        let limit = |text: &Option<String>| text.as_deref().and_then(duration::parse);
         Self { request: limit(&wanted.request), backend_request: limit(&wanted.backend_request) }
     }
 }

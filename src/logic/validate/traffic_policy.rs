@@ -161,7 +161,7 @@ impl Fields<'_> {
         let expected = "up to 8760h, 0s for no limit";
         let request = self.time(&format!("{at}.request"), spec.request.as_ref(), any.clone(), expected);
         let attempt =
-            self.time(&format!("{at}.backendRequest"), spec.backend_request.as_ref(), any.clone(), expected);
+            self.time(&format!("{at}.backendRequest"), spec.backend_request.as_ref(), any, expected);
         if let (Some(request), Some(attempt)) = (request, attempt)
             && request > Duration::ZERO
             && attempt > request
@@ -171,7 +171,9 @@ impl Fields<'_> {
                 "one attempt cannot take longer than the whole request: at most 'request'",
             );
         }
-        self.time(&format!("{at}.idle"), spec.idle.as_ref(), any, expected);
+        // Who is silent is looked for each second.
+        let idle = spec.idle.as_ref().filter(|idle| duration::parse(idle) != Some(Duration::ZERO));
+        self.time(&format!("{at}.idle"), idle, SECOND..=YEAR, "1s to 8760h, or 0s for no limit");
         self.time(&format!("{at}.connect"), spec.connect.as_ref(), MILLISECOND..=MINUTE, "1ms to 1m");
     }
 

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use h2::Ping;
@@ -138,10 +138,19 @@ impl Http {
         }
     }
 
-    /// Enters a call of a local caller among those that are given up when nothing moves; gRPC's are not.
-    pub(crate) fn turn(&self, at: At<'_>, observation: &Rc<Observation>, since: Instant) -> Option<Turn<'_>> {
-        let is_meant = matches!(at, At::Outbound) && observation.protocol != EdgeProtocol::Grpc;
-        is_meant.then(|| self.stalls.enter(observation, since))
+    /// Enters a call of a local caller among those that are given up when nothing moves for `limit`.
+    pub(crate) fn turn(
+        &self,
+        at: At<'_>,
+        observation: &Rc<Observation>,
+        (since, limit): (Instant, Option<Duration>),
+    ) -> Option<Turn<'_>> {
+        matches!(at, At::Outbound).then(|| self.stalls.enter(observation, since, limit))
+    }
+
+    /// Returns how long is too long for a call of which no policy says so; gRPC's may be silent for ever.
+    pub(crate) fn patience(&self, protocol: EdgeProtocol) -> Option<Duration> {
+        (protocol != EdgeProtocol::Grpc).then_some(self.context.patience.stall)
     }
 
     /// Closes connections that nobody used for a while, and gives up calls in which nothing moves.

@@ -2,6 +2,7 @@
 //! between them.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use http::Method;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::logic::http::framing::Framing;
 use crate::logic::http::h1;
@@ -300,6 +301,57 @@ pub(crate) struct Sides<'s, 'a> {
     pub(crate) turn: Option<&'s Turn<'s>>,
 }
 
+impl Sides<'_, '_> {
+    /// Says that something moves that is no part of a body.
+    fn stir(&self) {
+        if let Some(turn) = self.turn {
+            turn.stir();
+        }
+    }
+
+    /// Ends in an error when nothing moves any more.
+    fn poll_over<T>(&self, cx: &mut Context<'_>, awaits_caller: bool) -> Poll<Result<T, Failed>> {
+        match self.turn {
+            Some(turn) => turn.poll_over(cx, awaits_caller).map(Err),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Sends what was passed on already, and looks whether the caller is still there.
+    ///
+    /// # Errors
+    /// When it is not.
+    fn check(&mut self, cx: &mut Context<'_>, responder: &mut Responder<'_>) -> Result<(), Failed> {
+        if responder.poll_flush(cx)?.is_ready()
+            && (responder.poll_gone(cx).is_ready() || self.payload.poll_gone(cx, false).is_ready())
+        {
+            return Err(Failure::CallerGone.into());
+        }
+        Ok(())
+    }
+
+    /// Waits.
+    ///
+    /// # Errors
+    /// When the caller does not.
+    pub(crate) async fn pause(
+        &mut self,
+        time: Duration,
+        responder: &mut Responder<'_>,
+    ) -> Result<(), Failed> {
+        let mut over = pin!(sleep(time));
+        poll_fn(|cx| {
+            if over.as_mut().poll(cx).is_ready() {
+                self.stir();
+                return Poll::Ready(Ok(()));
+            }
+            self.check(cx, responder)?;
+            Poll::Pending
+        })
+        .await
+    }
+}
+
 impl<'c> Exchange<'c> {
     /// Begins an attempt; the head of the request was sent. With `withheld` its body is not: what comes after the head is
     /// not for this exchange.
@@ -355,11 +407,7 @@ impl<'c> Exchange<'c> {
                     Poll::Pending => break,
                 }
             }
-            if responder.poll_flush(cx)?.is_ready()
-                && (responder.poll_gone(cx).is_ready() || sides.payload.poll_gone(cx, false).is_ready())
-            {
-                return Poll::Ready(Err(Failure::CallerGone.into()));
-            }
+            sides.check(cx, responder)?;
             let awaits_caller = self.progress == Progress::Pumping && self.pump.is_starving();
             sides.poll_over(cx, awaits_caller)
         })
@@ -407,23 +455,6 @@ impl<'c> Exchange<'c> {
             sides.poll_over(cx, false)
         })
         .await
-    }
-}
-
-impl Sides<'_, '_> {
-    /// Says that something moves that is no part of a body.
-    fn stir(&self) {
-        if let Some(turn) = self.turn {
-            turn.stir();
-        }
-    }
-
-    /// Ends in an error when nothing moves any more.
-    fn poll_over<T>(&self, cx: &mut Context<'_>, awaits_caller: bool) -> Poll<Result<T, Failed>> {
-        match self.turn {
-            Some(turn) => turn.poll_over(cx, awaits_caller).map(Err),
-            None => Poll::Pending,
-        }
     }
 }
 

@@ -3,48 +3,36 @@
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http::Method;
+use futures_util::FutureExt as _;
 use tokio::time::timeout_at;
 
 use crate::logic::http::framing::Framing;
 use crate::logic::http::h1;
 use crate::logic::http::head::{RequestHead, Version};
-use crate::logic::resilience::deadline::{self, Deadline, Limit};
-use crate::logic::route::table::Timeouts;
-use crate::model::identity::Subject;
+use crate::logic::resilience::deadline::{self, Deadline};
+use crate::logic::resilience::fault::{Abort, Fault};
+use crate::logic::resilience::limits::Limit;
+use crate::logic::resilience::retry::{NO_RETRY, Stop, Verdict};
+use crate::logic::resilience::timeouts::{IDLE, TimeoutRules};
+use crate::model::view::EdgeProtocol;
 use crate::net::clock;
-use crate::proxy::context::ATTEMPTS_MAX;
-use crate::proxy::failure::{Failed, Failure, Retry};
+use crate::proxy::failure::{Failed, Failure, Notes};
 use crate::proxy::http::client::{App, Http, Streaming};
+use crate::proxy::http::course::{Call, Course, Ended};
 use crate::proxy::http::exchange::{Callee, Exchange, Responder, Sides};
 use crate::proxy::http::message::{self, Answer};
 use crate::proxy::http::payload::Payload;
 use crate::proxy::http::websocket::Handshake;
 use crate::proxy::ledger::Called;
+use crate::proxy::link::Link;
 use crate::proxy::stream::http2::{Outgoing, broken};
 use crate::proxy::stream::link::open;
 use crate::proxy::stream::sink::Sink;
 use crate::proxy::upstream::Upstream;
-use crate::proxy::upstream::endpoint::{InFlight, Target, now_ns};
-
-/// A call to a service, as every attempt sees it.
-pub(crate) struct Call<'a> {
-    /// Who calls.
-    pub(crate) source: &'a Arc<Subject>,
-    /// Which service.
-    pub(crate) upstream: &'a Upstream,
-    /// By which rule.
-    pub(crate) rule: Option<&'a Arc<str>>,
-    /// What is asked, as links carry it.
-    pub(crate) head: &'a RequestHead,
-    /// The limits of the rule.
-    pub(crate) timeouts: Timeouts,
-    /// When the caller's time is over.
-    pub(crate) deadline: Option<Deadline>,
-}
+use crate::proxy::upstream::endpoint::{InFlight, Target, ns_of};
+use crate::proxy::upstream::load::Place;
 
 /// A response that has begun.
 pub(crate) struct Answered<'c> {
@@ -56,6 +44,8 @@ pub(crate) struct Answered<'c> {
     pub(crate) hold: Hold,
     /// When it is cut.
     pub(crate) deadline: Option<Deadline>,
+    /// For how long nothing need move in what goes on.
+    pub(crate) idle: Option<Duration>,
 }
 
 /// What a call occupies until its response has ended.
@@ -64,24 +54,14 @@ pub(crate) struct Answered<'c> {
 pub(crate) struct Hold {
     /// Its place in the count of calls to an endpoint.
     in_flight: Option<InFlight>,
+    /// Its places in the counts of calls to the service.
+    places: [Option<Place>; 2],
     /// Its place on a connection to a local service.
     streaming: Option<Streaming>,
 }
 
-/// An attempt that came to nothing.
-struct Missed {
-    failed: Failed,
-    /// The connection was gone before anything was sent: the endpoint is not to blame, and may be tried again.
-    unsent: bool,
-}
-
-impl From<Failed> for Missed {
-    fn from(failed: Failed) -> Self {
-        Self { failed, unsent: false }
-    }
-}
-
-/// Sends a request to one endpoint after the other until one answers, or trying again would not be safe.
+/// Sends a request to one endpoint after the other until one gives an answer that is worth passing on, or trying again
+/// would not be safe, or is enough.
 ///
 /// # Errors
 /// When none answered: the reason of the last.
@@ -93,80 +73,169 @@ pub(crate) async fn to_service(
 ) -> Result<Answered<'static>, Failed> {
     let Call { upstream, source, .. } = *call;
     let observation = sides.observation;
-    let mut tried: Vec<usize> = Vec::new();
-    for count in 1.. {
-        let picked = upstream.pick(http.context.draw(), now_ns(), &tried);
-        let Some((index, target)) = picked else {
+    if let Some(rules) = &upstream.traffic.fault {
+        Box::pin(fault(rules.decide(http.context.draw()), call, sides, responder)).await?;
+    }
+    let idle = idle(http, call, observation.protocol == EdgeProtocol::Grpc);
+    if let Some(turn) = sides.turn {
+        turn.limit(idle);
+    }
+    let places = places(upstream, call.head)?;
+    let budget = &upstream.traffic.retry.budget;
+    http.context.budgets.deposit(&upstream.load, budget, ns_of(observation.began));
+    let mut course = Course::new(call);
+    let mut again = None;
+    loop {
+        let now = clock::now();
+        let Some((index, target)) = course.next(http, upstream, ns_of(now)) else {
             return Err(Failed::new(Failure::NoEndpoint, &upstream.name));
         };
         let (service, rule, protocol) = (&upstream.name, call.rule, observation.protocol);
         let cell = http.context.ledger.outbound(Called { source, service, target, rule, protocol });
         observation.counted(cell, Some(&target.endpoint.node));
-        let (missed, answered) = match attempt(http, call, target, sides, responder).await {
-            Ok(answered) => match message::told_failure(&answered.answer.head.fields) {
-                None => {
-                    sides.payload.commit();
-                    return Ok(answered);
+        let head = again.as_deref().unwrap_or(call.head);
+        let in_flight = target.live.begin(ns_of(now));
+        let mut began = now;
+        let answered = attempt(http, (call, head, target), &mut began, sides, responder).await;
+        let answer = answered.as_ref().map(|answered| &answered.answer);
+        let ended = Ended::of(answer, protocol);
+        ended.learn(http, (upstream, target), nanos_since(began), in_flight.probe);
+        match course.decide(http, call, (ended, answer.ok(), index), sides.payload.is_whole()) {
+            Verdict::Again(wait) => {
+                let node = &target.endpoint.node;
+                tracing::debug!(%service, %node, ?ended, ?wait, "trying again");
+                drop((answered, in_flight));
+                sides.payload.rewind();
+                observation.retried();
+                pause(wait, call, sides, responder).await?;
+                again = course.is_numbered().then(|| Box::new(course.numbered(call.head)));
+            }
+            Verdict::Stop(stop) => {
+                if stop.is_exhausted() {
+                    observation.failed(Failure::Exhausted);
                 }
-                Some(told) => (Missed::from(Failed::from(told)), Some(answered)),
-            },
-            Err(missed) => (missed, None),
-        };
-        let Missed { failed, unsent } = missed;
-        if failed.failure.blames_endpoint() && !unsent {
-            target.live.failed(now_ns(), http.context.draw());
+                let mut answered = course.conclude(upstream, target, stop, answered)?;
+                sides.payload.commit();
+                answered.hold = Hold { in_flight: Some(in_flight), places, streaming: None };
+                return Ok(answered);
+            }
         }
-        let others = upstream.targets.len() > tried.len() + 1;
-        let elsewhere = unsent || (others && may_repeat(failed.failure, &call.head.method));
-        if count >= ATTEMPTS_MAX || !elsewhere || !sides.payload.is_whole() {
-            return answered.ok_or_else(|| {
-                let at = format!("{service} on {}: {}", target.endpoint.node, failed.cause);
-                Failed::new(failed.failure, at)
-            });
-        }
-        if !unsent {
-            tried.push(index);
-        }
-        tracing::debug!(%service, node = %target.endpoint.node, %failed, "trying another endpoint");
-        sides.payload.rewind();
-        observation.retried();
-    }
-    Err(Failure::NoEndpoint.into())
-}
-
-fn may_repeat(failure: Failure, method: &Method) -> bool {
-    match failure.consequence().retry {
-        Retry::Safe => true,
-        Retry::Idempotent => method.is_idempotent(),
-        Retry::Never => false,
     }
 }
 
-async fn attempt(
-    http: &Http,
+impl Course {
+    /// Makes the last attempt's answer, or failure, what the caller gets.
+    fn conclude(
+        &self,
+        upstream: &Upstream,
+        target: &Target,
+        stop: Stop,
+        answered: Result<Answered<'static>, Failed>,
+    ) -> Result<Answered<'static>, Failed> {
+        match answered {
+            Ok(mut answered) => {
+                if stop.is_exhausted() {
+                    let token = Failure::Exhausted.token();
+                    answered.answer.head.fields.set(NO_RETRY, token.as_bytes());
+                }
+                if let Some(rules) = &upstream.traffic.session {
+                    self.remember(rules, target, &mut answered.answer);
+                }
+                Ok(answered)
+            }
+            Err(failed) => {
+                let at = format!("{} on {}, attempt {}", upstream.name, target.endpoint.node, self.attempts);
+                let cause = if failed.cause.is_empty() { at } else { format!("{at}: {}", failed.cause) };
+                let notes = Notes { no_retry: stop.is_exhausted(), ..failed.notes };
+                Err(Failed { notes, ..Failed::new(failed.failure, cause) })
+            }
+        }
+    }
+}
+
+/// Does what a policy wants to happen to the call besides.
+async fn fault(
+    Fault { delay, abort }: Fault,
     call: &Call<'_>,
-    target: &Target,
     sides: &mut Sides<'_, '_>,
     responder: &mut Responder<'_>,
-) -> Result<Answered<'static>, Missed> {
-    let began = clock::now();
-    let in_flight = target.live.begin(now_ns());
-    let deadline = deadline::attempt(&call.timeouts, call.deadline, began);
-    let find = pin!(http.context.links.find(call.source, &call.upstream.name, target));
-    let link = within(deadline, find).await??;
-    let withheld = call.head.protocol.is_some();
+) -> Result<(), Failed> {
+    if let Some(delay) = delay {
+        sides.observation.failed(Failure::Delayed);
+        pause(delay, call, sides, responder).await?;
+    }
+    let Some(Abort { status, grpc_status }) = abort else { return Ok(()) };
+    let notes = Notes { statuses: Some((status, grpc_status)), ..Notes::default() };
+    Err(Failed { notes, ..Failed::new(Failure::Faulted, &call.upstream.name) })
+}
+
+/// Waits before the next attempt, as long as there is somebody and time to wait.
+async fn pause(
+    time: Duration,
+    call: &Call<'_>,
+    sides: &mut Sides<'_, '_>,
+    responder: &mut Responder<'_>,
+) -> Result<(), Failed> {
+    if time.is_zero() {
+        return Ok(());
+    }
+    let mut paused = Box::pin(sides.pause(time, responder));
+    within(call.deadline, paused.as_mut()).await?
+}
+
+/// Returns for how long nothing need move in a call, or in one that `streams`.
+fn idle(http: &Http, call: &Call<'_>, streams: bool) -> Option<Duration> {
+    match (streams, call.timeouts) {
+        (true, TimeoutRules { idle_stream, .. }) => idle_stream,
+        (false, TimeoutRules { idle: Some(IDLE), .. }) => Some(http.context.patience.stall),
+        (false, TimeoutRules { idle, .. }) => idle,
+    }
+}
+
+/// Takes the call's places among what may be under way to the service.
+fn places(upstream: &Upstream, head: &RequestHead) -> Result<[Option<Place>; 2], Failed> {
+    let enter = |limit| upstream.load.enter(&upstream.traffic.limits, limit, &upstream.name);
+    let connection = head.protocol.is_some().then(|| enter(Limit::Connections)).transpose()?;
+    Ok([Some(enter(Limit::Requests)?), connection])
+}
+
+/// Sends the request to one endpoint and waits for its answer; `began` becomes when it was sent.
+async fn attempt(
+    http: &Http,
+    (call, head, target): (&Call<'_>, &RequestHead, &Target),
+    began: &mut Instant,
+    sides: &mut Sides<'_, '_>,
+    responder: &mut Responder<'_>,
+) -> Result<Answered<'static>, Failed> {
+    let deadline = deadline::attempt(call.timeouts.attempt, call.deadline, *began);
+    let link = link(http, (call, target), deadline, began).await?;
+    let withheld = head.protocol.is_some();
     let end = sides.payload.is_empty() && !withheld;
-    let opened = open(&link, call.head, end);
-    let (leaving, arriving) = opened.map_err(|failed| Missed { failed, unsent: true })?;
+    let (leaving, arriving) = open(&link, head, end)?;
     let up = if end { Sink::Ended } else { Sink::Link(leaving) };
     let mut exchange = Exchange::new(up, Callee::Link(arriving), withheld);
-    let head = exchange.head(sides, responder, &call.head.method);
-    let answer = within(deadline, pin!(head))
-        .await?
-        .map_err(|failed| Missed { unsent: failed.failure == Failure::Unseen, failed })?;
-    target.live.answered(nanos_since(began), now_ns());
-    let hold = Hold { in_flight: Some(in_flight), streaming: None };
-    Ok(Answered { answer, exchange, hold, deadline })
+    let answer = within(deadline, pin!(exchange.head(sides, responder, &head.method))).await??;
+    let streams = answer.head.status == 101 || sides.observation.protocol == EdgeProtocol::Grpc;
+    let idle = idle(http, call, streams);
+    Ok(Answered { answer, exchange, hold: Hold::default(), deadline, idle })
+}
+
+/// Finds a link to an endpoint. Who has to wait for one takes a place among those who do, and then begins anew.
+async fn link(
+    http: &Http,
+    (call, target): (&Call<'_>, &Target),
+    deadline: Option<Deadline>,
+    began: &mut Instant,
+) -> Result<Link, Failed> {
+    let Upstream { name, load, traffic, .. } = call.upstream;
+    let mut finding = pin!(http.context.links.find(call.source, name, target, traffic.timeouts.connect));
+    if let Some(found) = finding.as_mut().now_or_never() {
+        return found;
+    }
+    let _place = load.enter(&traffic.limits, Limit::Pending, name)?;
+    let found = within(deadline, finding).await?;
+    *began = clock::now();
+    found
 }
 
 /// Waits for something until a deadline. It is pinned by whoever asks: a future that is passed on by value is copied, and
@@ -177,11 +246,10 @@ pub(crate) async fn within<T>(
 ) -> Result<T, Failed> {
     let Some(deadline) = deadline else { return Ok(future.await) };
     timeout_at(deadline.at.into(), future).await.map_err(|_| {
-        let limit = match deadline.limit {
-            Limit::Request => "of the request",
-            Limit::Attempt => "of this attempt",
-        };
-        Failed::new(Failure::Timeout, format!("the time {limit}"))
+        Failed::from(match deadline.limit {
+            deadline::Limit::Request => Failure::Timeout,
+            deadline::Limit::Attempt => Failure::Late,
+        })
     })
 }
 
@@ -244,8 +312,8 @@ impl Delivery<'_> {
             answer.head.status = 101;
             self.handshake.end(&mut answer.head)?;
         }
-        let hold = Hold { in_flight: None, streaming: Some(streaming) };
-        Ok(Answered { answer, exchange, hold, deadline: None })
+        let hold = Hold { streaming: Some(streaming), ..Hold::default() };
+        Ok(Answered { answer, exchange, hold, deadline: None, idle: None })
     }
 
     /// Sends the request over an HTTP/1 connection.
@@ -269,7 +337,7 @@ impl Delivery<'_> {
         let mut exchange = Exchange::new(up, callee, withheld);
         let mut answer = exchange.head(sides, responder, &self.head.method).await?;
         self.handshake.end(&mut answer.head)?;
-        Ok(Answered { answer, exchange, hold: Hold::default(), deadline: None })
+        Ok(Answered { answer, exchange, hold: Hold::default(), deadline: None, idle: None })
     }
 
     /// Takes a connection to the service, an idle one if that is allowed.

@@ -1,6 +1,7 @@
 //! Heads, from one form to another, and the fields that only proxies may say.
 //!
-//! `mesh-*` fields from applications are taken away, on the way there and on the way back, so nobody can make them up.
+//! `mesh-*` fields from applications are taken away, on the way there and on the way back, so nobody can make them up; but
+//! for the few that they hand on.
 
 use h2::RecvStream;
 use h2::ext::Protocol;
@@ -217,12 +218,13 @@ fn response_head(parts: &http::response::Parts) -> ResponseHead {
     ResponseHead { status: parts.status.as_u16(), reason: None, version: Version::Http2, fields }
 }
 
-/// Takes away what only proxies may say.
-pub(crate) fn strip_internal(fields: &mut Fields) {
+/// Takes away what only proxies may say, but for what applications hand on.
+pub(crate) fn strip_internal(fields: &mut Fields, handed_on: &[&str]) {
     let internal =
         |name: &[u8]| name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX));
     if fields.iter().any(|(name, _)| internal(name)) {
-        fields.retain(|name, _| !internal(name));
+        let kept = |name: &[u8]| handed_on.iter().any(|kept| name.eq_ignore_ascii_case(kept.as_bytes()));
+        fields.retain(|name, _| !internal(name) || kept(name));
     }
 }
 

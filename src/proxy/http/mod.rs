@@ -2,8 +2,8 @@
 //!
 //! [`observe`] knows what became of it, [`stall`] whether anything still does, [`guard`] who floods, [`payload`] keeps what may be sent again, [`message`] turns heads from one form into
 //! another, [`exchange`] moves what goes up and what comes down, [`reply`] is what we answer ourselves, [`client`] the
-//! connections, [`websocket`] what HTTP/1 and HTTP/2
-//! do not share of it, [`forward`] one way over them, [`tunnel`] what is no request any more, [`pipeline`] the order of it all,
+//! connections, [`websocket`] what HTTP/1 and HTTP/2 do not share of it, [`course`] which endpoint is tried next,
+//! [`forward`] one way over them, [`tunnel`] what is no request any more, [`pipeline`] the order of it all,
 //! [`serve`] the connections it comes on.
 
 pub(crate) mod limits;
@@ -16,6 +16,7 @@ pub(crate) mod exchange;
 pub(crate) mod reply;
 pub(crate) mod client;
 pub(crate) mod websocket;
+pub(crate) mod course;
 pub(crate) mod forward;
 pub(crate) mod tunnel;
 pub(crate) mod pipeline;

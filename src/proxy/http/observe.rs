@@ -157,7 +157,11 @@ impl Observation {
 
     /// Notes that the call did not end as it should.
     pub(crate) fn failed(&self, failure: Failure) {
-        self.known.borrow_mut().failure.get_or_insert(failure);
+        let failure_before = &mut self.known.borrow_mut().failure;
+        // That it was slow on purpose is not why it failed.
+        if matches!(failure_before, None | Some(Failure::Delayed)) {
+            *failure_before = Some(failure);
+        }
     }
 
     /// Notes that everything was passed on.
@@ -191,7 +195,10 @@ impl Observation {
     fn close(&self) {
         let mut known = self.known.borrow_mut();
         if !known.complete {
-            known.failure.get_or_insert(Failure::CallerGone);
+            match known.failure {
+                None | Some(Failure::Delayed) => known.failure = Some(Failure::CallerGone),
+                Some(_) => {}
+            }
         }
         let took_us = micros_since(self.began);
         let latency_us = known.head_us.unwrap_or(took_us);

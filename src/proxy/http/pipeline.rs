@@ -1,17 +1,19 @@
 //! The path of a request, from top to bottom: [`outbound`] from a local caller to an endpoint, [`inbound`] from a link to
 //! the local service. Each stage is a line, in view of the others.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Method;
 
+use crate::logic::balance::session::SessionRules;
 use crate::logic::http::framing::Framing;
 use crate::logic::http::head::{RequestHead, ResponseHead, Version};
 use crate::logic::request::Head;
 use crate::logic::resilience::deadline;
+use crate::logic::resilience::retry::{ATTEMPT, NO_RETRY};
 use crate::logic::route::table::{Backend, Rule, Timeouts};
 use crate::logic::route::{filter, split};
 use crate::model::identity::Subject;
@@ -21,21 +23,24 @@ use crate::model::view::EdgeProtocol;
 use crate::net::clock;
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::http::client::Http;
+use crate::proxy::http::course::Call;
 use crate::proxy::http::exchange::{Asked, Ended, Responder, Sides, break_off};
-use crate::proxy::http::forward::{self, Answered, Call, Delivery, within};
-use crate::proxy::http::observe::{Origin, Watch};
+use crate::proxy::http::forward::{self, Answered, Delivery, within};
+use crate::proxy::http::message::Answer;
+use crate::proxy::http::observe::{Observation, Origin, Watch};
 use crate::proxy::http::payload::Payload;
 use crate::proxy::http::websocket::Handshake;
 use crate::proxy::http::{message, reply, tunnel};
 use crate::proxy::peer::{At, Peer};
 use crate::proxy::tcp::Wish;
+use crate::proxy::upstream::quota::Serving;
 
 /// Where a local caller's connection leads.
-pub(crate) enum Entry {
-    /// To whatever service each request names.
-    Named,
-    /// To one service.
-    Service(ServiceName),
+pub(crate) struct Entry {
+    /// To one service; `None` for whatever service each request names.
+    pub(crate) service: Option<ServiceName>,
+    /// From which address it comes.
+    pub(crate) from: IpAddr,
 }
 
 /// Carries one request of a local caller to its service, and the answer back.
@@ -54,13 +59,16 @@ pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -
         Ok(service) => {
             observation.service(service);
             if head.method == Method::CONNECT {
-                let wish = Wish { service: service.clone(), source, began: observation.began, certain: true };
+                let (service, from, began) = (service.clone(), entry.from, observation.began);
+                let wish = Wish { service, source, from, began, certain: true };
                 return Box::pin(tunnel::connect(http, wish, (responder, payload), &watch)).await;
             }
-            let turn = http.turn(At::Outbound, observation, observation.began);
+            let patience = (observation.began, http.patience(protocol));
+            let turn = http.turn(At::Outbound, observation, patience);
             let mut sides = Sides { payload: &mut payload, observation, turn: turn.as_ref() };
             let called =
-                call(http, (&mut head, framing), (service, &source), &mut sides, &mut responder).await;
+                call(http, (&mut head, framing), (service, &source, entry.from), &mut sides, &mut responder)
+                    .await;
             if let Err(failed) = &called
                 && !observation.is_counted()
                 && failed.failure != Failure::UnknownService
@@ -79,7 +87,7 @@ pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -
 async fn call(
     http: &Rc<Http>,
     (head, framing): (&mut RequestHead, Framing),
-    (service, source): (&ServiceName, &Arc<Subject>),
+    (service, source, from): (&ServiceName, &Arc<Subject>, IpAddr),
     sides: &mut Sides<'_, '_>,
     responder: &mut Responder<'_>,
 ) -> Result<Answered<'static>, Failed> {
@@ -87,7 +95,7 @@ async fn call(
     let observation = sides.observation;
     let wanted = tables.upstream(service);
     let wanted = wanted.ok_or_else(|| Failed::new(Failure::UnknownService, service))?;
-    message::strip_internal(&mut head.fields);
+    message::strip_internal(&mut head.fields, &[ATTEMPT, SessionRules::NAME]);
 
     let rule = match &wanted.routes {
         None => None,
@@ -108,7 +116,8 @@ async fn call(
             known.ok_or_else(|| Failed::new(Failure::NoBackend, &backend.service))?
         }
     };
-    let timeouts = rule.map_or(Timeouts::default(), |rule| rule.timeouts);
+    let said = rule.map_or(Timeouts::default(), |rule| rule.timeouts);
+    let timeouts = upstream.traffic.timeouts.with_route(said.request, said.backend_request);
     let patience = match observation.protocol {
         EdgeProtocol::Grpc => head.fields.get("grpc-timeout").and_then(deadline::grpc_timeout),
         EdgeProtocol::Http | EdgeProtocol::Tcp => None,
@@ -121,8 +130,9 @@ async fn call(
         upstream,
         rule: rule.map(|rule| &rule.label),
         head,
+        from,
         timeouts,
-        deadline: deadline::request(&timeouts, patience, observation.began),
+        deadline: deadline::request(timeouts.request, patience, observation.began),
     };
     let mut answered = forward::to_service(http, &call, sides, responder).await?;
     let fields = &mut answered.answer.head.fields;
@@ -155,7 +165,7 @@ async fn finish(
     if http.context.rest.is_draining() {
         responder.close();
     }
-    let Answered { mut answer, mut exchange, hold: _hold, deadline } = match answered {
+    let Answered { mut answer, mut exchange, hold: _hold, deadline, idle } = match answered {
         Ok(answered) => answered,
         Err(failed) => {
             observation.failed(failed.failure);
@@ -171,7 +181,7 @@ async fn finish(
     observation.answered(answer.head.status, &answer.head.fields);
     if answer.head.status == 101 {
         let ends = (payload, responder);
-        return Box::pin(tunnel::switch(http, (at, head, &answer.head), exchange, ends, watch)).await;
+        return Box::pin(tunnel::switch(http, (at, head, &answer.head), (exchange, idle), ends, watch)).await;
     }
     // A caller that is refused need not send the rest, and nobody waits for it: nothing else can follow.
     if answer.head.status >= 300 && !payload.is_ended() {
@@ -185,7 +195,7 @@ async fn finish(
             return Ended::Broken;
         }
     };
-    let turn = http.turn(at, observation, clock::now());
+    let turn = http.turn(at, observation, (clock::now(), idle));
     let mut sides = Sides { payload: &mut payload, observation, turn: turn.as_ref() };
     let passed = within(deadline, pin!(exchange.body(framing, &mut sides, &mut down))).await;
     match passed.and_then(|passed| passed) {
@@ -203,7 +213,7 @@ async fn finish(
 
 /// Finds the service that a request is for.
 fn destination(http: &Http, entry: &Entry, head: &RequestHead) -> Result<ServiceName, Failed> {
-    if let Entry::Service(service) = entry {
+    if let Some(service) = &entry.service {
         return Ok(service.clone());
     }
     let Some(authority) = head.authority.as_deref().filter(|authority| !authority.is_empty()) else {
@@ -239,9 +249,8 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
     observation.service(&peer.service);
     observation.counted(peer.cell(&http.context, protocol), Some(&http.context.ledger.node));
     let mut payload = Payload::new(body);
-    message::strip_internal(&mut head.fields);
-    let local = peer.allowed(&http.context).and_then(|()| local(http, peer, &mut head));
-    let (addr, http2) = match local {
+    message::strip_internal(&mut head.fields, &[ATTEMPT]);
+    let ((addr, http2), mut serving) = match admitted(http, peer, &mut head, observation) {
         Ok(found) => found,
         Err(failed) => {
             finish(http, (At::Inbound(peer), &head), Err(failed), (payload, responder), &watch).await;
@@ -258,7 +267,7 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
         let mut sides = Sides { payload: &mut payload, observation, turn: None };
         let mut answered = delivery.over_http2(http, &mut sides, &mut responder).await;
         if let Ok(answered) = &mut answered {
-            message::strip_internal(&mut answered.answer.head.fields);
+            handed_back(&mut answered.answer, &mut serving, observation);
         }
         finish(http, (At::Inbound(peer), &head), answered, (payload, responder), &watch).await;
         return;
@@ -277,7 +286,7 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
         let failed = match delivery.over_http1(&mut app, &mut sides, &mut responder).await {
             Ok(mut answered) => {
                 let keep = answered.answer.keep_alive;
-                message::strip_internal(&mut answered.answer.head.fields);
+                handed_back(&mut answered.answer, &mut serving, observation);
                 let ended =
                     finish(http, (At::Inbound(peer), &head), Ok(answered), (payload, responder), &watch)
                         .await;
@@ -296,6 +305,30 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
         reuse = false;
         payload.rewind();
     }
+}
+
+/// Lets a request in, if it may come, its service is here and has room for it.
+fn admitted(
+    http: &Http,
+    peer: &Peer,
+    head: &mut RequestHead,
+    observation: &Observation,
+) -> Result<((SocketAddr, bool), Option<Serving>), Failed> {
+    peer.allowed(&http.context)?;
+    let local = local(http, peer, head)?;
+    Ok((local, peer.admit(&http.context, observation.began)?))
+}
+
+/// Notes that the local service has begun to answer, and keeps its answer to what a service may say.
+fn handed_back(answer: &mut Answer, serving: &mut Option<Serving>, observation: &Observation) {
+    if let Some(served) = serving {
+        served.answered(clock::now().saturating_duration_since(observation.began));
+        if answer.head.status == 101 {
+            // What goes on is no request any more.
+            *serving = None;
+        }
+    }
+    message::strip_internal(&mut answer.head.fields, &[NO_RETRY]);
 }
 
 /// Finds where the service listens that a link was made for, and whether it is spoken to in HTTP/2.

@@ -11,6 +11,7 @@ use crate::logic::http::h1;
 use crate::logic::http::h1::chunk::Piece;
 use crate::logic::http::h1::request::Refusal;
 use crate::logic::http::head::{ResponseHead, Version};
+use crate::logic::resilience::retry::NO_RETRY;
 use crate::model::view::{EdgeProtocol, Side};
 use crate::net::patience::REPLY_TIME;
 use crate::proxy::failure::{FAILURE, Failed, Failure};
@@ -38,17 +39,25 @@ pub(crate) async fn failure(
     };
     let text = format!("mesh {side}: {failed}");
     observation.failed(failed.failure);
-    let mut head = ResponseHead::new(consequence.status.as_u16());
+    let own = (consequence.status.as_u16(), consequence.grpc_status as u8);
+    let (status, grpc_status) = failed.notes.statuses.unwrap_or(own);
+    let mut head = ResponseHead::new(status);
     let words = if observation.protocol == EdgeProtocol::Grpc {
         head.status = 200;
         head.fields.append(b"content-type", b"application/grpc");
-        head.fields.append(b"grpc-status", consequence.grpc_status.to_string().as_bytes());
+        head.fields.append(b"grpc-status", grpc_status.to_string().as_bytes());
         head.fields.append(b"grpc-message", percent_encoded(&text).as_bytes());
         Bytes::new()
     } else {
         head.fields.append(b"content-type", b"text/plain; charset=utf-8");
         Bytes::from(text + "\n")
     };
+    if let Some(seconds) = failed.notes.retry_after_s {
+        head.fields.append(b"retry-after", seconds.to_string().as_bytes());
+    }
+    if failed.notes.no_retry {
+        head.fields.append(NO_RETRY.as_bytes(), Failure::Exhausted.token().as_bytes());
+    }
     head.fields.append(FAILURE.as_bytes(), consequence.token.as_bytes());
     observation.answered(head.status, &head.fields);
     let announced = Framing::Length(words.len() as u64);

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -223,13 +222,8 @@ where
 /// on.
 pub(crate) async fn link(http: &Rc<Http>, accepted: Accepted) {
     let left_ms = accepted.peer.not_after_ms.saturating_sub(clock::wall_ms());
-    let peer = Rc::new(Peer {
-        subject: Arc::new(accepted.peer.id.subject),
-        node: accepted.peer.node,
-        service: accepted.target,
-        port: accepted.port,
-        cells: RefCell::default(),
-    });
+    let called = (accepted.target, accepted.port);
+    let peer = Rc::new(Peer::new(accepted.peer.id.subject, accepted.peer.node, called));
     let (mut arrivals, driver) = Arrivals::accept(accepted.stream, Limits::ACCEPTED);
     let driven = task::spawn_local("link", driver);
     let (mut drain, mut cut) = (http.context.drain.clone(), http.context.drain.clone());

@@ -4,10 +4,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
+use crate::model::view::EdgeProtocol;
 use crate::net::clock;
 use crate::net::patience::Patience;
 use crate::proxy::failure::{Failed, Failure};
@@ -26,6 +27,8 @@ struct Entry {
     since: Instant,
     /// Whether nothing can happen before the caller has sent more of its request.
     awaits_caller: bool,
+    /// How long is too long; `None` for never.
+    limit: Option<Duration>,
     over: bool,
     waker: Option<Waker>,
 }
@@ -42,13 +45,19 @@ impl Stalls {
         Self { patience, under_way: RefCell::default() }
     }
 
-    /// Enters an exchange; nothing has moved in it since then.
-    pub(crate) fn enter(&self, observation: &Rc<Observation>, since: Instant) -> Turn<'_> {
+    /// Enters an exchange; nothing has moved in it since then, and for `limit` it need not.
+    pub(crate) fn enter(
+        &self,
+        observation: &Rc<Observation>,
+        since: Instant,
+        limit: Option<Duration>,
+    ) -> Turn<'_> {
         let entry = Entry {
             observation: observation.clone(),
             moved: observation.moved(),
             since,
             awaits_caller: false,
+            limit,
             over: false,
             waker: None,
         };
@@ -63,8 +72,8 @@ impl Stalls {
                 (entry.moved, entry.since) = (moved, now);
                 continue;
             }
-            let limit = if entry.awaits_caller { self.patience.body } else { self.patience.stall };
-            if now.saturating_duration_since(entry.since) >= limit {
+            let limit = if entry.awaits_caller { Some(self.patience.body) } else { entry.limit };
+            if limit.is_some_and(|limit| now.saturating_duration_since(entry.since) >= limit) {
                 entry.over = true;
                 if let Some(waker) = entry.waker.take() {
                     waker.wake();
@@ -81,13 +90,15 @@ impl Turn<'_> {
         let mut under_way = self.stalls.under_way.borrow_mut();
         let entry = &mut under_way[self.key];
         if entry.over {
-            let Patience { body, stall, .. } = self.stalls.patience;
-            let caller = entry.awaits_caller;
-            let (failure, time) =
-                if caller { (Failure::CallerStalled, body) } else { (Failure::Stalled, stall) };
+            let (failure, time) = if entry.awaits_caller {
+                (Failure::CallerStalled, self.stalls.patience.body)
+            } else {
+                (Failure::Stalled, entry.limit.unwrap_or_default())
+            };
             return Poll::Ready(Failed::new(failure, format!("nothing in {} s", time.as_secs_f32())));
         }
-        entry.awaits_caller = awaits_caller;
+        // A stream of gRPC may wait for its caller as long as it likes.
+        entry.awaits_caller = awaits_caller && entry.observation.protocol != EdgeProtocol::Grpc;
         if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             entry.waker = Some(cx.waker().clone());
         }
@@ -96,7 +107,13 @@ impl Turn<'_> {
 
     /// Says that something has moved that is no part of a body.
     pub(crate) fn stir(&self) {
-        self.stalls.under_way.borrow_mut()[self.key].since = clock::now();
+        let entry = &mut self.stalls.under_way.borrow_mut()[self.key];
+        (entry.since, entry.over) = (clock::now(), false);
+    }
+
+    /// Makes another time the one that is too long; `None` for never.
+    pub(crate) fn limit(&self, limit: Option<Duration>) {
+        self.stalls.under_way.borrow_mut()[self.key].limit = limit;
     }
 }
 

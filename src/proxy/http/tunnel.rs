@@ -4,8 +4,10 @@
 //! service speak.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::logic::http::head::{RequestHead, ResponseHead};
+use crate::net::clock;
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::http::client::Http;
 use crate::proxy::http::exchange::{Ended, Exchange, Responder};
@@ -13,6 +15,7 @@ use crate::proxy::http::observe::Watch;
 use crate::proxy::http::payload::Payload;
 use crate::proxy::http::reply;
 use crate::proxy::peer::At;
+use crate::proxy::silence::over;
 use crate::proxy::stream::duplex::{End, duplex};
 use crate::proxy::tcp::{self, Wish};
 
@@ -21,7 +24,7 @@ use crate::proxy::tcp::{self, Wish};
 pub(crate) async fn switch(
     http: &Rc<Http>,
     (at, asked, answer): (At<'_>, &RequestHead, &ResponseHead),
-    exchange: Exchange<'_>,
+    (exchange, idle): (Exchange<'_>, Option<Duration>),
     (payload, responder): (Payload<'_>, Responder<'_>),
     watch: &Watch,
 ) -> Ended {
@@ -36,6 +39,7 @@ pub(crate) async fn switch(
         return Ended::Broken;
     };
     let caller = End::new(payload.into_source(), sink);
+    let silence = idle.map(|limit| http.context.silences.enter(limit, clock::now()));
     let callee = exchange.into_end();
     let progress = |sent: u64, received: u64| {
         observation.sent(sent as usize);
@@ -43,10 +47,13 @@ pub(crate) async fn switch(
     };
     let mut drain = http.context.drain.clone();
     tokio::select! {
+        // What moves is known before it is asked whether anything does.
+        biased;
         carried = duplex(caller, callee, progress) => match carried {
             Ok(()) => observation.complete(),
             Err(failed) => observation.failed(failed.failure),
         },
+        () = over(silence.as_ref(), || observation.moved()) => observation.failed(Failure::Stalled),
         () = at.forbidden(&http.context) => observation.failed(Failure::Denied),
         () = drain.closing() => observation.failed(Failure::Truncated),
     }

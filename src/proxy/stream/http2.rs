@@ -131,9 +131,11 @@ impl Outgoing {
 /// Returns how a stream is reset for a failure.
 pub(crate) fn reset_reason(failure: Failure) -> h2::Reason {
     match failure {
-        Failure::CallerGone | Failure::Timeout | Failure::Stalled | Failure::CallerStalled => {
-            h2::Reason::CANCEL
-        }
+        Failure::CallerGone
+        | Failure::Timeout
+        | Failure::Late
+        | Failure::Stalled
+        | Failure::CallerStalled => h2::Reason::CANCEL,
         Failure::BadRequest => h2::Reason::PROTOCOL_ERROR,
         Failure::NotHere | Failure::Unseen | Failure::Overloaded => h2::Reason::REFUSED_STREAM,
         Failure::Unsupported
@@ -148,7 +150,11 @@ pub(crate) fn reset_reason(failure: Failure) -> h2::Reason {
         | Failure::Truncated
         | Failure::BadResponse
         | Failure::Loop
-        | Failure::Denied => h2::Reason::INTERNAL_ERROR,
+        | Failure::Denied
+        | Failure::RateLimited
+        | Failure::Exhausted
+        | Failure::Faulted
+        | Failure::Delayed => h2::Reason::INTERNAL_ERROR,
     }
 }
 

@@ -1,21 +1,32 @@
 //! How a proxy reaches a service: the endpoints with what is known of them, and the connections that are kept.
 //!
-//! [`endpoint`] is shared by all workers; [`mux`] and [`idle`] are each worker's own.
+//! [`endpoint`], [`load`] and [`quota`] are shared by all workers; [`mux`] and [`idle`] are each worker's own.
 
 pub mod endpoint;
+pub mod load;
+pub mod quota;
 pub mod mux;
 pub mod idle;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use http::uri::Authority;
 
-use crate::logic::balance::pick::{Candidate, Draw, Pool, Weights, pick_two_choices};
+use crate::logic::balance::balancer::{Balancer, Turn};
+use crate::logic::balance::locality::{Health, Spread};
+use crate::logic::balance::pick::{Candidate, Draw, Pool, WHOLE, Weights, pick_two_choices};
 use crate::logic::compile::ServicePolicy;
+use crate::logic::resilience::outcome::Grade;
+use crate::logic::resilience::outlier;
 use crate::logic::route::table::RouteTable;
+use crate::logic::traffic::TrafficRules;
+use crate::model::endpoint::{Endpoint, Standing};
 use crate::model::name::ServiceName;
 use crate::model::service::Protocol;
 use crate::proxy::upstream::endpoint::{Live, Target};
+use crate::proxy::upstream::load::Load;
 
 /// One service at one state of policy and catalogue.
 #[derive(Debug)]
@@ -28,9 +39,38 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// The rules for requests to it.
     pub routes: Option<Arc<RouteTable>>,
+    /// Everything else that people say about calls to it.
+    pub traffic: Arc<TrafficRules>,
     /// Where it is, sorted by node and port.
     pub targets: Vec<Target>,
+    /// What is under way to it.
+    pub load: Arc<Load>,
+    balancer: Arc<Balancer>,
     weights: Weights,
+    /// Whether a pick from all endpoints by [`pick_two_choices`] does all that is asked for.
+    plain: bool,
+    /// Whether success rates may ever be compared.
+    compares: bool,
+    /// What of the moment picking goes by besides the endpoints: made anew by [`Upstream::survey`].
+    spread: ArcSwap<Spread>,
+    panics: AtomicBool,
+}
+
+/// What one pick goes by.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Occasion<'a> {
+    /// Randomness.
+    pub draw: u64,
+    /// Nanoseconds ([`endpoint::now_ns`]).
+    pub now_ns: u64,
+    /// Whose turn it is, where endpoints take turns.
+    pub ticket: u64,
+    /// The hash of what makes two calls the same, where that counts.
+    pub key: Option<u64>,
+    /// The hash of the endpoint that the caller's session belongs to.
+    pub session: Option<u64>,
+    /// Those that this call has tried already.
+    pub tried: &'a [usize],
 }
 
 impl Upstream {
@@ -38,27 +78,118 @@ impl Upstream {
     pub fn new(
         name: &ServiceName,
         policy: &ServicePolicy,
-        mut live: impl FnMut(&crate::model::endpoint::Endpoint) -> Arc<Live>,
+        load: Arc<Load>,
+        mut live: impl FnMut(&Endpoint) -> Arc<Live>,
     ) -> Self {
-        let targets = policy
+        let targets: Vec<_> = policy
             .endpoints
             .iter()
             .map(|endpoint| Target { endpoint: endpoint.clone(), live: live(endpoint) })
             .collect();
+        let rules = &policy.traffic;
         Self {
             name: name.clone(),
             authority: Authority::try_from(name.to_string()).ok(),
             protocol: policy.protocol,
             routes: policy.routes.clone(),
+            load,
+            plain: policy.balancer.is_plain()
+                && rules.slow_start.is_none()
+                && rules.outlier.min_health_percent == 0,
+            compares: rules.outlier.volume > 0 && targets.len() >= rules.outlier.hosts as usize,
+            traffic: policy.traffic.clone(),
             targets,
+            balancer: policy.balancer.clone(),
             weights: policy.weights,
+            spread: ArcSwap::default(),
+            panics: AtomicBool::new(false),
         }
     }
 
-    /// Picks an endpoint for a call that has tried those at `tried` already; `None` when there is none.
-    pub fn pick(&self, draw: u64, now_ns: u64, tried: &[usize]) -> Option<(usize, &Target)> {
-        let index = pick_two_choices(&Moment { upstream: self, now_ns }, Draw(draw), tried)?;
+    /// Picks an endpoint for a call; `None` when there is none.
+    pub fn pick(&self, occasion: &Occasion<'_>) -> Option<(usize, &Target)> {
+        let Occasion { draw, now_ns, ticket, key, session, tried } = *occasion;
+        let pool = self.at(now_ns);
+        let found = session.and_then(|endpoint| self.balancer.find_session(&pool, endpoint, tried));
+        let index = match found {
+            Some(index) => index,
+            None if self.plain => pick_two_choices(&pool, Draw(draw), tried)?,
+            None => {
+                let pending = u64::from(self.load.requests());
+                let turn = Turn { draw: Draw(draw), ticket, key, pending };
+                self.balancer.pick(&pool, &self.spread.load(), turn, tried)?
+            }
+        };
         self.targets.get(index).map(|target| (index, target))
+    }
+
+    /// Returns whether endpoints take turns.
+    pub fn takes_turns(&self) -> bool {
+        self.balancer.takes_turns()
+    }
+
+    fn at(&self, now_ns: u64) -> Moment<'_> {
+        Moment { upstream: self, now_ns, panics: !self.plain && self.panics.load(Ordering::Relaxed) }
+    }
+
+    /// Records what an answer says of an endpoint, and ejects it where that is enough: for errors in a row, or because it
+    /// was a `probe` that failed again.
+    pub fn judge(
+        &self,
+        target: &Target,
+        (grade, probe): (Grade, bool),
+        now_ns: u64,
+        draw: impl FnOnce() -> u64,
+    ) {
+        let rules = &self.traffic.outlier;
+        if self.compares {
+            target.live.count(grade);
+        }
+        let enough = target.live.graded(grade, rules);
+        let again = probe && grade == Grade::GatewayError && rules.max_percent > 0;
+        if again || (enough && outlier::may_eject(rules, self.targets.len(), self.avoided(now_ns))) {
+            target.live.eject(rules, now_ns, draw());
+            self.survey(now_ns);
+        }
+    }
+
+    /// Records that an endpoint could not be reached, or has broken off.
+    pub fn blame(&self, target: &Target, now_ns: u64, draw: u64) {
+        target.live.failed(now_ns, draw);
+        self.survey(now_ns);
+    }
+
+    fn avoided(&self, now_ns: u64) -> usize {
+        self.targets.iter().filter(|target| target.live.is_avoided(now_ns)).count()
+    }
+
+    /// Looks through all endpoints and notes how calls are to be shared among zones, and whether so few are well that all
+    /// are called. To be done each second, and when one begins to be avoided.
+    pub fn survey(&self, now_ns: u64) {
+        let rules = &self.traffic.outlier;
+        if rules.min_health_percent > 0 {
+            let health = Health::of(&Moment { upstream: self, now_ns, panics: false });
+            let panics = outlier::panics(rules, health.healthy, health.capacity);
+            self.panics.store(panics, Ordering::Relaxed);
+        }
+        if self.balancer.is_layered() {
+            self.spread.store(Arc::new(self.balancer.spread(&self.at(now_ns))));
+        }
+    }
+
+    /// Does what is to be done each second: looks through the endpoints, and compares their success rates when that is due.
+    pub fn tend(&self, now_ns: u64, mut draw: impl FnMut() -> u64) {
+        let rules = &self.traffic.outlier;
+        if self.load.is_due(rules.interval, now_ns) {
+            let tallies: Vec<_> = self.targets.iter().map(|target| target.live.take_tally(now_ns)).collect();
+            let below = if self.compares { outlier::compare(rules, &tallies) } else { Vec::new() };
+            for target in below.into_iter().filter_map(|index| self.targets.get(index)) {
+                target.live.eject(rules, now_ns, draw());
+            }
+            let calm = |target: &&Target| !target.live.is_avoided(now_ns);
+            self.targets.iter().filter(calm).for_each(|target| target.live.calm());
+        }
+        self.survey(now_ns);
     }
 }
 
@@ -66,6 +197,8 @@ impl Upstream {
 struct Moment<'a> {
     upstream: &'a Upstream,
     now_ns: u64,
+    /// Whether all are called that there are, ejected and unhealthy ones too.
+    panics: bool,
 }
 
 impl Pool for Moment<'_> {
@@ -74,10 +207,23 @@ impl Pool for Moment<'_> {
     }
 
     fn candidate(&self, index: usize) -> Candidate {
-        self.upstream.targets[index].candidate(self.now_ns)
+        let mut candidate = self.upstream.targets[index].candidate(self.now_ns);
+        if self.panics {
+            candidate.avoided &= !self.upstream.targets[index].live.is_ejected();
+            if candidate.standing == Standing::Unhealthy {
+                candidate.standing = Standing::Ready;
+            }
+        }
+        candidate
     }
 
     fn weights(&self) -> Weights {
         self.upstream.weights
+    }
+
+    fn share(&self, index: usize) -> u32 {
+        let Some(rules) = self.upstream.traffic.slow_start else { return WHOLE };
+        let age = self.upstream.targets[index].live.age(self.now_ns);
+        age.map_or(WHOLE, |age| rules.share(age))
     }
 }
