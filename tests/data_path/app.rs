@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use ::mesh::net::task;
@@ -55,6 +56,45 @@ pub(crate) async fn answers(text: &'static str) -> SocketAddr {
         stream.write_all(text.as_bytes()).await.unwrap();
     })
     .await
+}
+
+/// Starts an application that speaks HTTP/1.1 and answers request number `n` (from 1, over all connections) with the text
+/// that `answer` makes of `n` and the head; an empty one closes the connection instead. Returns the count of requests too.
+pub(crate) async fn scripted(
+    answer: impl Fn(usize, &str) -> String + Send + Sync + 'static,
+) -> (SocketAddr, Arc<AtomicUsize>) {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let (count, answer) = (seen.clone(), Arc::new(answer));
+    let addr = raw(move |mut stream| {
+        let (count, answer) = (count.clone(), answer.clone());
+        async move {
+            loop {
+                let head = read_head(&mut stream).await;
+                if !head.ends_with("\r\n\r\n") {
+                    return;
+                }
+                let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+                let length = head.to_ascii_lowercase().lines().find_map(|line| {
+                    line.strip_prefix("content-length:").and_then(|length| length.trim().parse().ok())
+                });
+                let mut body = vec![0; length.unwrap_or(0)];
+                if stream.read_exact(&mut body).await.is_err() {
+                    return;
+                }
+                let text = answer(number, &head);
+                if text.is_empty() || stream.write_all(text.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    (addr, seen)
+}
+
+/// Returns an answer without a body; `fields` are whole lines.
+pub(crate) fn bare(status: u16, fields: &str) -> String {
+    format!("HTTP/1.1 {status} As Scripted\r\ncontent-length: 0\r\n{fields}\r\n")
 }
 
 pub(crate) async fn read_head(stream: &mut TcpStream) -> String {

@@ -205,6 +205,17 @@ impl Mesh {
         self.change(|state| state.resources = resources);
     }
 
+    /// Puts one traffic policy for the service `web` into force, given without its target.
+    pub(crate) fn traffic(&self, mut spec: serde_json::Value) {
+        spec["targetRef"] = serde_json::json!({ "kind": "Service", "name": "web" });
+        self.apply(serde_json::json!([{
+            "apiVersion": "mesh/v1",
+            "kind": "TrafficPolicy",
+            "metadata": { "name": "web" },
+            "spec": spec
+        }]));
+    }
+
     /// Bans a node.
     pub(crate) fn ban(&self, node: &str) {
         self.change(|state| state.banned.push(node.parse().unwrap()));

@@ -12,3 +12,8 @@ mod tcp;
 mod policy;
 mod drain;
 mod cases;
+mod retries;
+mod ejection;
+mod admission;
+mod balancing;
+mod patience;

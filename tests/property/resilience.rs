@@ -6,7 +6,6 @@ use mesh::logic::resilience::avoid::{Admit, Avoidance, PENALTY, PROBE_PATIENCE};
 use mesh::logic::resilience::backoff::Backoff;
 use mesh::logic::resilience::deadline::{self, Limit};
 use mesh::logic::resilience::probe::Health;
-use mesh::logic::route::table::Timeouts;
 use mesh::model::service_spec::HealthCheck;
 use mesh::net::clock;
 use proptest::prelude::*;
@@ -84,9 +83,8 @@ proptest! {
         let began = clock::now();
         let now = began + Duration::from_millis(late);
         let millis = |limit: Option<u64>| limit.map(Duration::from_millis);
-        let timeouts = Timeouts { request: millis(request), backend_request: millis(attempt) };
-        let whole = deadline::request(&timeouts, millis(caller), began);
-        let one = deadline::attempt(&timeouts, whole, now);
+        let whole = deadline::request(millis(request), millis(caller), began);
+        let one = deadline::attempt(millis(attempt), whole, now);
 
         let limits = [request, caller];
         prop_assert_eq!(whole.map(|d| d.at - began), millis(limits.into_iter().flatten().min()));

@@ -54,12 +54,18 @@ async fn a_service_that_closes_without_a_word_is_a_bad_gateway() {
                 let mut service = Service::start().await;
                 let scene = Scene::new(layout, service.addr, "http");
                 for (asked, is_rpc) in [(get(), false), (grpc(), true)] {
+                    // What is idempotent is asked more than once.
                     let closes = async {
-                        let mut app = service.accept().await;
-                        app.request().await;
-                        if reset { app.reset() } else { drop(app) }
+                        loop {
+                            let mut app = service.accept().await;
+                            app.request().await;
+                            if reset { app.reset() } else { drop(app) }
+                        }
                     };
-                    let (told, ()) = tokio::join!(ask(caller, scene.outbound(), asked), closes);
+                    let told = tokio::select! {
+                        told = ask(caller, scene.outbound(), asked) => told,
+                        () = closes => unreachable!(),
+                    };
                     let right = if is_rpc { is_grpc(&told, "14", "UC") } else { is_told(&told, 502, "UC") };
                     assert!(right, "{caller:?}, {reset}: {told:?}");
                 }

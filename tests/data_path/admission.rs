@@ -1,0 +1,149 @@
+//! What is let in: rate limits and concurrency at the called side, limits and faults at the caller's.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde_json::json;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+use crate::data_path::app;
+use crate::data_path::caller::{Got, get, h1, h2, read, request};
+use crate::data_path::mesh::{Node, Pair, within};
+
+async fn grpc(node: &Node) -> Got {
+    let mut wanted = request("POST", "web", "http://web/grpc", "");
+    wanted.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let mut sender = h2(node.outbound()).await;
+    read(within(sender.send_request(wanted)).await.unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_limit_refuses_what_is_above_and_says_when_to_come_back() {
+    let (app, _heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "");
+    pair.mesh.traffic(json!({ "rateLimit": { "total": { "requests": 2, "interval": "1h" } } }));
+
+    for _ in 0..2 {
+        assert_eq!(get(pair.caller.outbound(), "web", "/").await.status.as_u16(), 200);
+    }
+    let plain = get(pair.caller.outbound(), "web", "/").await;
+    let called = grpc(&pair.caller).await;
+
+    assert_eq!((plain.status.as_u16(), plain.header("mesh-failure")), (429, "RL"));
+    let seconds: u64 = plain.header("retry-after").parse().unwrap();
+    assert!((1_700..=1_800).contains(&seconds), "{seconds}");
+    assert!(plain.text().starts_with("mesh inbound: ") && plain.text().contains("web.default on callee"));
+    assert_eq!((called.status.as_u16(), called.header("grpc-status")), (200, "8"));
+    assert_eq!(pair.callee.counted(|total| total.failures), 0);
+
+    pair.mesh.apply(json!([]));
+    assert_eq!(get(pair.caller.outbound(), "web", "/").await.status.as_u16(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_comes_too_often_takes_nothing_from_others() {
+    let (app, _heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "http");
+    let other = pair.mesh.node("other", &[], &[]);
+    pair.mesh.traffic(json!({ "rateLimit": {
+        "total": { "requests": 2, "interval": "1h" }, "perSource": { "requests": 1, "interval": "1h" }
+    } }));
+
+    let first = get(pair.caller.outbound(), "web", "/").await;
+    let refused: Vec<_> =
+        [get(pair.caller.outbound(), "web", "/").await, get(pair.caller.outbound(), "web", "/").await].into();
+    let others = get(other.outbound(), "web", "/").await;
+
+    assert_eq!(first.status.as_u16(), 200);
+    assert!(refused.iter().all(|got| got.status.as_u16() == 429));
+    assert_eq!(others.status.as_u16(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_serves_no_more_at_a_time_than_it_may() {
+    let (app, mut heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "http");
+    pair.mesh.traffic(json!({ "concurrency": { "limit": 1 }, "retry": { "attempts": 0 } }));
+    let mut hanging = h1(pair.caller.outbound()).await;
+    let hang =
+        tokio::spawn(async move { hanging.send_request(request("GET", "web", "/hang", Bytes::new())).await });
+    assert_eq!(within(heard.recv()).await, Some("begun"));
+
+    let refused = get(pair.caller.outbound(), "web", "/").await;
+    assert_eq!((refused.status.as_u16(), refused.header("mesh-failure")), (503, "UO"));
+    assert!(refused.text().starts_with("mesh inbound: "), "{}", refused.text());
+
+    hang.abort();
+    assert_eq!(within(heard.recv()).await, Some("given up"));
+    within(async { while get(pair.caller.outbound(), "web", "/").await.status.as_u16() != 200 {} }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_has_no_more_requests_under_way_than_it_may() {
+    let (app, mut heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "http");
+    pair.mesh.traffic(json!({ "circuitBreaking": { "maxRequests": 1 } }));
+    let mut hanging = h1(pair.caller.outbound()).await;
+    let hang =
+        tokio::spawn(async move { hanging.send_request(request("GET", "web", "/hang", Bytes::new())).await });
+    assert_eq!(within(heard.recv()).await, Some("begun"));
+
+    let refused = get(pair.caller.outbound(), "web", "/").await;
+    assert_eq!((refused.status.as_u16(), refused.header("mesh-failure")), (503, "UO"));
+    assert!(refused.text().starts_with("mesh outbound: "), "{}", refused.text());
+
+    hang.abort();
+    within(async { while get(pair.caller.outbound(), "web", "/").await.status.as_u16() != 200 {} }).await;
+}
+
+/// Opens a connection and waits for the first word on it; `None` when it is refused.
+async fn greeted(addr: SocketAddr) -> Option<TcpStream> {
+    let mut stream = TcpStream::connect(addr).await.ok()?;
+    let mut greeting = [0; 11];
+    stream.read_exact(&mut greeting).await.ok().map(|_| stream)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_has_no_more_connections_open_than_it_may() {
+    let pair = Pair::new("web", app::speaks_first().await, "tcp");
+    pair.mesh.traffic(json!({ "circuitBreaking": { "maxConnections": 1 } }));
+    let port = pair.caller.port("web");
+
+    let one = within(greeted(port)).await;
+    assert!(one.is_some());
+    assert!(within(greeted(port)).await.is_none());
+
+    drop(one);
+    within(async { while greeted(port).await.is_none() {} }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_are_made_as_often_as_a_policy_says() {
+    let (app, _heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "");
+
+    let abort = |percent: u32| {
+        json!({ "faultInjection": {
+        "abort": { "percent": percent, "httpStatus": 418, "grpcStatus": "INTERNAL" }
+    } })
+    };
+    pair.mesh.traffic(abort(0));
+    assert_eq!(get(pair.caller.outbound(), "web", "/").await.status.as_u16(), 200);
+
+    pair.mesh.traffic(abort(100));
+    let plain = get(pair.caller.outbound(), "web", "/").await;
+    assert_eq!((plain.status.as_u16(), plain.header("mesh-failure")), (418, "FI"));
+    assert_eq!(grpc(&pair.caller).await.header("grpc-status"), "13");
+
+    pair.mesh.traffic(json!({ "faultInjection": { "delay": { "percent": 100, "duration": "100ms" } } }));
+    let began = Instant::now();
+    assert_eq!(get(pair.caller.outbound(), "web", "/").await.status.as_u16(), 200);
+    assert!(began.elapsed() >= Duration::from_millis(100));
+    crate::data_path::mesh::until(|| {
+        let totals = pair.caller.shared.registry.totals();
+        totals.iter().any(|(_, total)| total.reasons.get("DI") == Some(&1)).then_some(())
+    })
+    .await;
+}
