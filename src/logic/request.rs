@@ -13,6 +13,8 @@ pub struct Head<'a> {
     pub path: &'a str,
     /// What follows the `?`, without it.
     pub query: Option<&'a str>,
-    /// The header fields.
+    /// The `host[:port]` that it names; which service is called is decided before.
+    pub authority: Option<&'a str>,
+    /// The header fields, without Host.
     pub fields: &'a Fields,
 }

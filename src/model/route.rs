@@ -70,6 +70,9 @@ pub struct HttpRouteMatch {
     /// On header fields, at most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<HttpHeaderMatch>,
+    /// On parameters of the query, at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub query_params: Vec<HttpQueryParamMatch>,
     /// On the method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<HttpMethod>,
@@ -116,7 +119,7 @@ pub struct HttpHeaderMatch {
     pub value: String,
 }
 
-/// How a header field is compared.
+/// How the value of a header field or query parameter is compared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HeaderMatchKind {
     /// Byte for byte.
@@ -124,6 +127,19 @@ pub enum HeaderMatchKind {
     Exact,
     /// A regular expression.
     RegularExpression,
+}
+
+/// A condition on a parameter of the query.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpQueryParamMatch {
+    /// How `value` is compared; `Exact` by default.
+    #[serde(default, rename = "type")]
+    pub kind: HeaderMatchKind,
+    /// The parameter, in this case.
+    pub name: String,
+    /// What the first of its values must be, 1 to 1,024 bytes.
+    pub value: String,
 }
 
 /// The methods a match can ask for.

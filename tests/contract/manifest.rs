@@ -72,7 +72,6 @@ fn an_unknown_field_is_named_at_its_line_and_column() {
 fn fields_of_the_gateway_api_that_cannot_be_obeyed_are_told_apart_from_typing_errors() {
     let known = "known in the Gateway API, not supported yet";
     assert_fault(&format!("{ROUTE}    - retry: {{attempts: 3}}\n"), 9, 7, known);
-    assert_fault(&format!("{ROUTE}    - matches:\n        - queryParams: []\n"), 10, 11, known);
     let rewrite = format!("{ROUTE}    - filters:\n        - type: URLRewrite\n          urlRewrite: {{}}\n");
     assert_fault(&rewrite, 10, 17, known);
     let body =

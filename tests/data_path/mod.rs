@@ -17,3 +17,4 @@ mod ejection;
 mod admission;
 mod balancing;
 mod patience;
+mod routes;

@@ -9,8 +9,8 @@ use mesh::logic::request::Head;
 use mesh::logic::route::table::RouteTable;
 use mesh::model::resource::{Metadata, Object};
 use mesh::model::route::{
-    HeaderMatchKind, HttpHeaderMatch, HttpMethod, HttpPathMatch, HttpRouteMatch, HttpRouteRule,
-    HttpRouteSpec, PathMatchKind,
+    HeaderMatchKind, HttpHeaderMatch, HttpMethod, HttpPathMatch, HttpQueryParamMatch, HttpRouteMatch,
+    HttpRouteRule, HttpRouteSpec, PathMatchKind,
 };
 use proptest::prelude::*;
 
@@ -46,9 +46,21 @@ fn header(name: &str, value: &str, kind: HeaderMatchKind) -> HttpHeaderMatch {
     HttpHeaderMatch { kind, name: name.to_owned(), value: value.to_owned() }
 }
 
-fn found(routes: &[Object<HttpRouteSpec>], method: &Method, path: &str, headers: &Fields) -> Option<String> {
+fn param(name: &str, value: &str, kind: HeaderMatchKind) -> HttpQueryParamMatch {
+    HttpQueryParamMatch { kind, name: name.to_owned(), value: value.to_owned() }
+}
+
+/// Finds the label of the rule for a request; `target` is its path and query.
+fn found(
+    routes: &[Object<HttpRouteSpec>],
+    method: &Method,
+    target: &str,
+    headers: &Fields,
+) -> Option<String> {
     let table = RouteTable::new(routes);
-    table.find(&Head { method, path, query: None, fields: headers }).map(|rule| rule.label.to_string())
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let head = Head { method, path, query, authority: Some("web.test"), fields: headers };
+    table.find(&head).map(|rule| rule.label.to_string())
 }
 
 fn get(routes: &[Object<HttpRouteSpec>], path: &str) -> Option<String> {
@@ -85,6 +97,10 @@ fn precedence_is_that_of_the_specification() {
     let two_headers = HttpRouteMatch { headers: two, ..path(PathPrefix, "/a/b") };
     let one_header =
         HttpRouteMatch { headers: two_headers.headers[..1].to_vec(), ..path(PathPrefix, "/a/b") };
+    let params = vec![param("p", "1", HeaderMatchKind::Exact), param("q", "2", HeaderMatchKind::Exact)];
+    let two_params = HttpRouteMatch { query_params: params, ..path(PathPrefix, "/a/b") };
+    let one_param =
+        HttpRouteMatch { query_params: two_params.query_params[..1].to_vec(), ..path(PathPrefix, "/a/b") };
     // Best first; rotated so that the order of the manifest never helps.
     let mut order = vec![
         ("exact", path(Exact, "/a/b")),
@@ -92,6 +108,8 @@ fn precedence_is_that_of_the_specification() {
         ("method", with_method),
         ("two-headers", two_headers),
         ("one-header", one_header),
+        ("two-params", two_params),
+        ("one-param", one_param),
         ("long-prefix", path(PathPrefix, "/a/b")),
         ("short-prefix", path(PathPrefix, "/a")),
         ("any", HttpRouteMatch::default()),
@@ -106,7 +124,7 @@ fn precedence_is_that_of_the_specification() {
             ..rule(vec![wanted.clone()])
         });
         let routes = [route("r", None, rules.collect())];
-        assert_eq!(found(&routes, &Method::GET, "/a/b", &headers), Some(format!("r/{best}")));
+        assert_eq!(found(&routes, &Method::GET, "/a/b?q=2&p=1", &headers), Some(format!("r/{best}")));
         order.remove(0);
     }
 }
@@ -142,6 +160,40 @@ fn header_names_have_no_case_and_repeated_fields_are_joined() {
 }
 
 #[test]
+fn query_parameters_are_compared_decoded_and_the_first_value_counts() {
+    let of = |name: &str, value: &str, kind| {
+        let wanted =
+            HttpRouteMatch { query_params: vec![param(name, value, kind)], ..HttpRouteMatch::default() };
+        [route("r", None, vec![rule(vec![wanted])])]
+    };
+    let exact = of("animal", "blue whale", HeaderMatchKind::Exact);
+
+    for hit in ["/?animal=blue+whale", "/?animal=blue%20whale&animal=x", "/?x&anim%61l=blue%20whal%65"] {
+        assert!(get(&exact, hit).is_some(), "{hit}");
+    }
+    for miss in
+        ["/", "/?", "/?animal", "/?animal=x&animal=blue+whale", "/?ANIMAL=blue+whale", "/?animal=Blue+whale"]
+    {
+        assert!(get(&exact, miss).is_none(), "{miss}");
+    }
+    let pattern = of("n", "[0-9]+", HeaderMatchKind::RegularExpression);
+    assert!(get(&pattern, "/?n=12").is_some());
+    assert!(get(&pattern, "/?n=12a").is_none());
+    assert!(get(&of("a", "100%", HeaderMatchKind::Exact), "/?a=100%").is_some());
+}
+
+#[test]
+fn a_condition_on_host_is_about_the_authority() {
+    let of = |value| {
+        let headers = vec![header("Host", value, HeaderMatchKind::Exact)];
+        [route("r", None, vec![rule(vec![HttpRouteMatch { headers, ..HttpRouteMatch::default() }])])]
+    };
+
+    assert!(get(&of("web.test"), "/").is_some());
+    assert!(get(&of("other.test"), "/").is_none());
+}
+
+#[test]
 fn durations_are_those_of_gep_2257() {
     let millis = |text| duration::parse(text).map(|parsed| parsed.as_millis());
 
@@ -171,7 +223,15 @@ fn any_match() -> impl Strategy<Value = HttpRouteMatch> {
     let headers = proptest::collection::btree_map("[xy]", "[12]", 0..3).prop_map(|headers| {
         headers.iter().map(|(name, value)| header(name, value, HeaderMatchKind::Exact)).collect()
     });
-    (paths, headers, methods).prop_map(|(path, headers, method)| HttpRouteMatch { path, headers, method })
+    let params = proptest::collection::btree_map("[pq]", "[12]", 0..3).prop_map(|params| {
+        params.iter().map(|(name, value)| param(name, value, HeaderMatchKind::Exact)).collect()
+    });
+    (paths, headers, params, methods).prop_map(|(path, headers, query_params, method)| HttpRouteMatch {
+        path,
+        headers,
+        query_params,
+        method,
+    })
 }
 
 fn any_routes() -> impl Strategy<Value = Vec<Object<HttpRouteSpec>>> {
@@ -189,24 +249,34 @@ fn any_request() -> impl Strategy<Value = (Method, String, Fields)> {
         }
         fields
     });
-    (prop_oneof![Just(Method::GET), Just(Method::POST)], any_path(), headers)
+    let params = proptest::collection::vec(("[pq]", "[12]"), 0..4).prop_map(|params| {
+        params.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&")
+    });
+    let target = (any_path(), params).prop_map(|(path, query)| format!("{path}?{query}"));
+    (prop_oneof![Just(Method::GET), Just(Method::POST)], target, headers)
 }
 
 /// The specification, word by word: every match that applies, then the best by each criterion in turn.
 fn reference(routes: &[Object<HttpRouteSpec>], request: &(Method, String, Fields)) -> Option<String> {
-    let (method, path, headers) = request;
+    let (method, target, headers) = request;
+    let (path, query) = target.split_once('?').unwrap();
     let applies = |wanted: &HttpRouteMatch| {
         let elements = |text: &str| -> Vec<String> {
             text.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect()
         };
         let path = wanted.path.as_ref().is_none_or(|wanted| match wanted.kind {
             PathMatchKind::PathPrefix => elements(path).starts_with(&elements(&wanted.value)),
-            PathMatchKind::Exact | PathMatchKind::RegularExpression => wanted.value == *path,
+            PathMatchKind::Exact | PathMatchKind::RegularExpression => wanted.value == path,
         });
         let header = |wanted: &HttpHeaderMatch| {
             headers.get(&wanted.name).is_some_and(|value| value == wanted.value.as_bytes())
         };
+        let param = |wanted: &HttpQueryParamMatch| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(name, _)| *name == wanted.name).is_some_and(|(_, value)| value == wanted.value)
+        };
         path && wanted.headers.iter().all(header)
+            && wanted.query_params.iter().all(param)
             && wanted.method.is_none_or(|wanted| format!("{wanted:?}").eq_ignore_ascii_case(method.as_str()))
     };
     let rank = |wanted: &HttpRouteMatch| {
@@ -215,7 +285,7 @@ fn reference(routes: &[Object<HttpRouteSpec>], request: &(Method, String, Fields
             PathMatchKind::RegularExpression => (1, path.value.len()),
             PathMatchKind::PathPrefix => (0, path.value.trim_end_matches('/').len()),
         });
-        (path, wanted.method.is_some(), wanted.headers.len())
+        (path, wanted.method.is_some(), wanted.headers.len(), wanted.query_params.len())
     };
     let mut hits = Vec::new();
     for route in routes {

@@ -70,6 +70,19 @@ fn each_field_of_a_rule_is_named_when_it_is_wrong() {
             with(json!({"headers": [{"name": "a", "value": "1"}, {"name": "a", "value": "2"}]})),
             "spec.rules[0].matches[0].headers[1].name",
         ),
+        (with(json!({"queryParams": long})), "spec.rules[0].matches[0].queryParams"),
+        (
+            with(json!({"queryParams": [{"name": "a", "value": "1"}, {"name": "a", "value": "2"}]})),
+            "spec.rules[0].matches[0].queryParams[1].name",
+        ),
+        (
+            with(json!({"queryParams": [{"name": "a", "value": ""}]})),
+            "spec.rules[0].matches[0].queryParams[0].value",
+        ),
+        (
+            with(json!({"queryParams": [{"name": "a", "value": "(", "type": "RegularExpression"}]})),
+            "spec.rules[0].matches[0].queryParams[0].value",
+        ),
         (json!([{"backendRefs": [{"name": "Api"}]}]), "spec.rules[0].backendRefs[0].name"),
         (json!([{"backendRefs": [{"name": "api", "kind": "Gateway"}]}]), "spec.rules[0].backendRefs[0].kind"),
         (json!([{"backendRefs": [{"name": "api", "group": "apps"}]}]), "spec.rules[0].backendRefs[0].group"),

@@ -39,9 +39,8 @@ pub fn kind(api_version: &str, kind: &str) -> Option<String> {
 /// Returns what to say about a field that a schema does not have; `None` for one never heard of.
 pub fn field(field: &str) -> Option<&'static str> {
     match field {
-        "retry" | "sessionPersistence" | "queryParams" | "urlRewrite" | "requestRedirect"
-        | "requestMirror" | "extensionRef" | "cors" | "externalAuth" | "sectionName"
-        | "useDefaultGateways" => Some(NOT_YET),
+        "retry" | "sessionPersistence" | "urlRewrite" | "requestRedirect" | "requestMirror"
+        | "extensionRef" | "cors" | "externalAuth" | "sectionName" | "useDefaultGateways" => Some(NOT_YET),
         "status" => Some("the mesh itself says how an object fares: leave this field out"),
         "uid" | "managedFields" | "selfLink" | "ownerReferences" | "finalizers" | "generateName" => {
             Some("a field of Kubernetes that has no meaning here: leave it out")

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::logic::duration;
 use crate::logic::request::Head;
 use crate::logic::route::filter::Filter;
+use crate::logic::route::index::Index;
 use crate::logic::route::matcher::Matcher;
 use crate::model::name::ServiceName;
 use crate::model::resource::{Metadata, Object};
@@ -18,8 +19,8 @@ use crate::model::route::{
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
     rules: Vec<Rule>,
-    /// Every match with the index of its rule, in the order of precedence.
-    entries: Vec<(Matcher, usize)>,
+    /// Every match with the index of its rule.
+    index: Index,
 }
 
 /// What happens to the requests that one rule takes.
@@ -63,44 +64,46 @@ impl RouteTable {
     pub fn new<'a>(routes: impl IntoIterator<Item = &'a Object<HttpRouteSpec>>) -> Self {
         let mut routes: Vec<_> = routes.into_iter().collect();
         routes.sort_by_cached_key(|route| precedence(&route.metadata));
-        let mut table = Self::default();
+        let (mut rules, mut entries) = (Vec::new(), Vec::new());
         for route in routes {
             let default_rule = [HttpRouteRule::default()];
-            let rules = if route.spec.rules.is_empty() { &default_rule } else { route.spec.rules.as_slice() };
-            for (index, rule) in rules.iter().enumerate() {
-                table.push(&route.metadata, index, rule);
+            let wanted =
+                if route.spec.rules.is_empty() { &default_rule } else { route.spec.rules.as_slice() };
+            for (index, rule) in wanted.iter().enumerate() {
+                let any = [HttpRouteMatch::default()];
+                let matches = if rule.matches.is_empty() { &any } else { rule.matches.as_slice() };
+                let at = rules.len();
+                entries.extend(matches.iter().filter_map(Matcher::new).map(|matcher| (matcher, at)));
+                rules.push(Rule::new(&route.metadata, index, rule));
             }
         }
         // Stable: what was pushed first wins ties.
-        table.entries.sort_by_cached_key(|(matcher, _)| Reverse(matcher.specificity()));
-        table
-    }
-
-    fn push(&mut self, route: &Metadata, index: usize, rule: &HttpRouteRule) {
-        let any = [HttpRouteMatch::default()];
-        let matches = if rule.matches.is_empty() { &any } else { rule.matches.as_slice() };
-        let name = rule.name.clone().unwrap_or_else(|| index.to_string());
-        let at = self.rules.len();
-        self.entries.extend(matches.iter().filter_map(Matcher::new).map(|matcher| (matcher, at)));
-        self.rules.push(Rule {
-            label: format!("{}/{name}", route.name).into(),
-            filters: filters(&rule.filters),
-            backends: rule.backend_refs.iter().filter_map(|backend| Backend::new(backend, route)).collect(),
-            timeouts: rule.timeouts.as_ref().map(Timeouts::new).unwrap_or_default(),
-        });
+        entries.sort_by_cached_key(|(matcher, _)| Reverse(matcher.specificity()));
+        Self { rules, index: Index::new(entries) }
     }
 
     /// Returns the rule that takes the request: the best of those that match.
     ///
     /// Returns `None` when no rule matches, which is answered 404: a service with routes serves only what they name.
     pub fn find(&self, head: &Head<'_>) -> Option<&Rule> {
-        let (_, rule) = self.entries.iter().find(|(matcher, _)| matcher.matches(head))?;
-        self.rules.get(*rule)
+        self.rules.get(self.index.find(head)?)
     }
 
     /// Returns every rule: oldest route first, rules of a route in their order.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
+    }
+}
+
+impl Rule {
+    fn new(route: &Metadata, index: usize, rule: &HttpRouteRule) -> Self {
+        let name = rule.name.clone().unwrap_or_else(|| index.to_string());
+        Self {
+            label: format!("{}/{name}", route.name).into(),
+            filters: filters(&rule.filters),
+            backends: rule.backend_refs.iter().filter_map(|backend| Backend::new(backend, route)).collect(),
+            timeouts: rule.timeouts.as_ref().map(Timeouts::new).unwrap_or_default(),
+        }
     }
 }
 

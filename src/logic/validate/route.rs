@@ -12,7 +12,8 @@ use crate::model::name::is_label;
 use crate::model::resource::Object;
 use crate::model::route::{
     FilterKind, HeaderField, HeaderMatchKind, HeaderModifier, HttpBackendRef, HttpHeaderMatch, HttpPathMatch,
-    HttpRouteFilter, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, ParentRef, PathMatchKind,
+    HttpQueryParamMatch, HttpRouteFilter, HttpRouteRule, HttpRouteSpec, HttpRouteTimeouts, ParentRef,
+    PathMatchKind,
 };
 
 const PARENTS_MAX: usize = 32;
@@ -21,12 +22,14 @@ const RULES_MAX: usize = 16;
 const MATCHES_MAX: usize = 64;
 const MATCHES_TOTAL_MAX: usize = 128;
 const HEADERS_MAX: usize = 16;
+const QUERY_PARAMS_MAX: usize = 16;
 const FILTERS_MAX: usize = 16;
 const BACKENDS_MAX: usize = 16;
 const WEIGHT_MAX: u32 = 1_000_000;
 const PATH_BYTES_MAX: usize = 1_024;
 const HEADER_NAME_BYTES_MAX: usize = 256;
 const HEADER_VALUE_BYTES_MAX: usize = 4_096;
+const QUERY_VALUE_BYTES_MAX: usize = 1_024;
 
 /// Fields that belong to one connection or to the framing of a message (RFC 9110 §7.6.1): changing them would desynchronise
 /// the two sides.
@@ -109,6 +112,7 @@ fn check_rule(rule: &HttpRouteRule, at: &str, problems: &mut Problems) {
             check_path(path, &format!("{at}.path.value"), problems);
         }
         check_headers(&wanted.headers, &at, problems);
+        check_query(&wanted.query_params, &at, problems);
     }
     filters(&rule.filters, at, problems);
     problems.at_most(&format!("{at}.backendRefs"), rule.backend_refs.len(), BACKENDS_MAX);
@@ -197,6 +201,29 @@ fn check_headers(headers: &[HttpHeaderMatch], at: &str, problems: &mut Problems)
             None => {
                 known.insert(header.name.to_ascii_lowercase(), &header.name);
             }
+        }
+    }
+}
+
+fn check_query(params: &[HttpQueryParamMatch], at: &str, problems: &mut Problems) {
+    problems.at_most(&format!("{at}.queryParams"), params.len(), QUERY_PARAMS_MAX);
+    let mut known = BTreeSet::new();
+    for (index, param) in params.iter().enumerate() {
+        let at = format!("{at}.queryParams[{index}]");
+        header_name(&param.name, &format!("{at}.name"), problems);
+        let value_at = format!("{at}.value");
+        let bytes = param.value.len();
+        if !(1..=QUERY_VALUE_BYTES_MAX).contains(&bytes) {
+            problems.error(
+                &value_at,
+                format!("{bytes} bytes are not allowed: expected 1 to {QUERY_VALUE_BYTES_MAX}"),
+            );
+        }
+        if param.kind == HeaderMatchKind::RegularExpression {
+            expression(&param.value, &value_at, problems);
+        }
+        if !known.insert(&param.name) {
+            problems.error(format!("{at}.name"), format!("there is already a condition on '{}'", param.name));
         }
     }
 }

@@ -205,7 +205,11 @@ fn conditions(wanted: &HttpRouteMatch) -> String {
         let name = header.name.to_ascii_lowercase();
         headers.entry(name).or_insert_with(|| (format!("{:?}", header.kind), &header.value));
     }
-    format!("{kind:?} {path:?} {:?} {headers:?}", wanted.method)
+    let mut query = BTreeMap::new();
+    for param in &wanted.query_params {
+        query.entry(&param.name).or_insert_with(|| (format!("{:?}", param.kind), &param.value));
+    }
+    format!("{kind:?} {path:?} {:?} {headers:?} {query:?}", wanted.method)
 }
 
 /// Finds callers that one intention allows and another denies.

@@ -227,7 +227,7 @@ fn destination(http: &Http, entry: &Entry, head: &RequestHead) -> Result<Service
 
 fn view(head: &RequestHead) -> Head<'_> {
     let (path, query) = head.path_and_query();
-    Head { method: &head.method, path, query, fields: &head.fields }
+    Head { method: &head.method, path, query, authority: head.authority.as_deref(), fields: &head.fields }
 }
 
 fn spoken(head: &RequestHead) -> EdgeProtocol {
