@@ -18,8 +18,9 @@ use crate::model::identity::TrustDomain;
 use crate::model::name::{NodeName, ZoneName};
 use crate::model::service::{LocalService, UpstreamPort};
 use crate::model::token::Token;
+use crate::net::dns::resolvers::{self, Upstreams};
 use crate::net::interface;
-use crate::proxy::bootstrap::{AccessLogTarget, Options, Settings};
+use crate::proxy::bootstrap::{AccessLogTarget, NamesOptions, Options, Settings};
 use crate::telemetry::log::{self, LogHandle};
 
 /// How much a long-running process logs, and how.
@@ -76,9 +77,18 @@ pub(crate) struct ProxyArgs {
     /// Where health, metrics and the admin API answer, unauthenticated
     #[arg(long, env = "MESH_ADMIN", default_value = "127.0.0.1:15000", value_name = "ADDRESS", value_parser = address)]
     admin: SocketAddr,
-    /// Where DNS for *.mesh answers; this version serves none, so only 'off' is accepted
-    #[arg(long, env = "MESH_DNS", default_value = "off", value_name = "ADDRESS|off")]
-    dns: String,
+    /// Where names below .mesh are answered, by DNS over UDP and TCP; 'off' for nowhere
+    #[arg(long, env = "MESH_DNS", default_value = "127.0.0.1:15053", value_name = "ADDRESS|off", value_parser = listener)]
+    dns: Listener,
+    /// Who is asked about other names: the servers in /etc/resolv.conf (host), nobody (off), or these; may be repeated
+    #[arg(
+        long,
+        env = "MESH_DNS_FORWARD",
+        default_value = "host",
+        value_name = "host|off|ADDRESS",
+        value_delimiter = ','
+    )]
+    dns_forward: Vec<String>,
     /// The IP address that other hosts reach this one at [default: the one facing the control plane]
     #[arg(long, env = "MESH_ADVERTISE", value_name = "IP")]
     advertise: Option<IpAddr>,
@@ -118,15 +128,7 @@ impl ProxyArgs {
 
     /// Turns what was typed into what it means.
     fn options(self, settings: watch::Receiver<Settings>) -> anyhow::Result<Options> {
-        if self.dns != "off" {
-            bail!(
-                "--dns {}: this version serves no DNS; leave it 'off' and reach services by --upstream, by the Host \
-                 header at {}, or with http_proxy=http://{}",
-                self.dns,
-                self.outbound,
-                self.outbound
-            );
-        }
+        let upstreams = upstreams(&self.dns_forward)?;
         let node = match self.node {
             Some(node) => node,
             None => this_host()?,
@@ -153,6 +155,7 @@ impl ProxyArgs {
             workers,
             tls_reuse: !self.no_tls_reuse,
             access_log,
+            names: NamesOptions { listen: self.dns.0, upstreams },
             settings,
         })
     }
@@ -163,6 +166,34 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         "expected an IP address and a port, such as 127.0.0.1:15001 or 0.0.0.0:7443; port 0 takes a free one".to_owned()
     })
+}
+
+/// An address to listen on, or none.
+#[derive(Debug, Clone, Copy)]
+struct Listener(Option<SocketAddr>);
+
+/// Parses an address to listen on, or `off`.
+fn listener(text: &str) -> Result<Listener, String> {
+    if text == "off" { Ok(Listener(None)) } else { address(text).map(|addr| Listener(Some(addr))) }
+}
+
+/// Reads whom to ask about other names.
+fn upstreams(words: &[String]) -> anyhow::Result<Upstreams> {
+    match words {
+        [word] if word == "host" => return Ok(Upstreams::default()),
+        [word] if word == "off" => return Ok(Upstreams::Nowhere),
+        _ => {}
+    }
+    let server = |word: &String| {
+        let with_port = word.parse::<SocketAddr>();
+        let addr =
+            with_port.or_else(|_| word.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, resolvers::PORT)));
+        let text = format!(
+            "--dns-forward: '{word}' is no address of a name server; expected host, off or ADDRESS[:PORT]"
+        );
+        addr.map_err(|_| refuse(Exit::Usage, text))
+    };
+    words.iter().map(server).collect::<anyhow::Result<_>>().map(Upstreams::Fixed)
 }
 
 /// Returns this host's name as a node name.

@@ -15,5 +15,6 @@ pub mod resilience;
 pub mod traffic;
 pub mod authorize;
 pub mod compile;
+pub mod naming;
 pub mod validate;
 pub mod state;

@@ -34,6 +34,11 @@ pub fn towards(target: SocketAddr) -> Option<IpAddr> {
     socket.local_addr().ok().map(|addr| addr.ip())
 }
 
+/// Returns whether an address is one of this host's.
+pub fn is_own(addr: IpAddr) -> bool {
+    addr.is_loopback() || UdpSocket::bind((addr, 0)).is_ok()
+}
+
 /// Returns the first local address that is not a loopback one in the kernel's table of routes (proc(5)): a line with an
 /// address, then a line that says `/32 host LOCAL`.
 fn local_address(trie: &str) -> Option<IpAddr> {

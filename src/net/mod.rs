@@ -10,3 +10,5 @@ pub mod dial;
 pub mod prefixed;
 pub mod drain;
 pub mod patience;
+pub mod mark;
+pub mod dns;

@@ -27,6 +27,7 @@ use crate::model::view::MeshView;
 use crate::net::{clock, task};
 use crate::proxy::reporter::{Local, Sources};
 use crate::telemetry::access::AccessLog;
+use crate::telemetry::dns::Counts;
 use crate::telemetry::log::{FILTER_BYTES_MAX, LogHandle};
 use crate::telemetry::metric::{Process, Registry};
 use crate::telemetry::process;
@@ -64,6 +65,8 @@ pub struct AdminHandles {
     pub log: Option<LogHandle>,
     /// The access log; `None` when it is off.
     pub access: Option<Arc<AccessLog>>,
+    /// What the name server was asked.
+    pub questions: Arc<Counts>,
 }
 
 impl fmt::Debug for AdminHandles {
@@ -125,6 +128,7 @@ async fn metrics(State(handles): Handles) -> Response {
             series_overflows: handles.registry.overflows(),
             access_dropped: handles.access.as_ref().map_or(0, |access| access.dropped()),
             panics: task::panics(),
+            questions: handles.questions.questions(),
         },
         proxies: &[(sources.node.clone(), status)],
     });

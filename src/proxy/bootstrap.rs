@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::model::name::{NodeName, ZoneName};
 use crate::model::service::{LocalService, UpstreamPort};
 use crate::model::token::Token;
+use crate::net::dns::resolvers::Upstreams;
 
 /// Everything a proxy can be told.
 #[derive(Debug, Clone)]
@@ -37,8 +38,19 @@ pub struct Options {
     pub tls_reuse: bool,
     /// Where access records go.
     pub access_log: AccessLogTarget,
+    /// How it names services to this host.
+    pub names: NamesOptions,
     /// What may change while it runs.
     pub settings: watch::Receiver<Settings>,
+}
+
+/// How a proxy names services to its host.
+#[derive(Debug, Clone)]
+pub struct NamesOptions {
+    /// Where its name server listens; `None` for no name server.
+    pub listen: Option<SocketAddr>,
+    /// Whom it asks about other names.
+    pub upstreams: Upstreams,
 }
 
 /// What a proxy can be told anew while it runs.

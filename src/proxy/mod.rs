@@ -11,6 +11,7 @@ pub mod membership;
 mod prober;
 mod subscriber;
 mod announcer;
+mod names;
 pub mod reporter;
 pub mod admin;
 pub mod failure;
@@ -31,6 +32,7 @@ pub(crate) mod http;
 pub(crate) mod outbound;
 pub(crate) mod inbound;
 pub mod worker;
+mod assembler;
 mod running;
 
 pub use crate::proxy::running::{Addresses, Error, run};

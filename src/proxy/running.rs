@@ -17,10 +17,11 @@ use crate::api::client::{self, Client};
 use crate::gossip::agent::{self, Agent, Said};
 use crate::identity::renewer::Renewer;
 use crate::identity::vault::{STATE_DIR, Vault};
-use crate::identity::wallet::{self, Wallet};
+use crate::identity::wallet::Wallet;
 use crate::logic::compile::{Policy, Rulebook};
 use crate::logic::metric::report::Report;
-use crate::model::endpoint::{Announcement, Catalog, Role};
+use crate::logic::naming::zone::{Lead, Zone};
+use crate::model::endpoint::{Announcement, Role};
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName, ZoneName};
 use crate::model::service::LocalService;
@@ -31,8 +32,10 @@ use crate::net::patience::Patience;
 use crate::net::{clock, disk, interface, resolve, task};
 use crate::proxy::admin::{self, AdminHandles, Unready};
 use crate::proxy::announcer::{Announcer, FAREWELL};
+use crate::proxy::assembler::Assembler;
 use crate::proxy::bootstrap::{AccessLogTarget, Options};
 use crate::proxy::membership::{self, ControlIssuer, Membership};
+use crate::proxy::names::{self, Names};
 use crate::proxy::reporter::{self, Delivery, Local, Sources};
 use crate::proxy::shared::Shared;
 use crate::proxy::subscriber;
@@ -74,6 +77,16 @@ pub enum Error {
         "cannot listen on {addr} (admin): {source}; choose another address with --admin, or port 0 for a free one"
     )]
     Admin {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The name server does not start.
+    #[error(
+        "cannot listen on {addr} (dns): {source}; choose another address with --dns, port 0 for a free one, or 'off'"
+    )]
+    Names {
         /// The address.
         addr: SocketAddr,
         /// Why.
@@ -286,17 +299,20 @@ impl Node {
             reuse: options.tls_reuse,
             shared: shared.clone(),
         })?;
+        let lead = Lead::Listener(workers.addresses().outbound);
+        let names = Names::start(&options.names, lead, self.policies.subscribe());
+        let names = names.map_err(|names::Error { addr, source }| Error::Names { addr, source })?;
         let addresses = Addresses {
             outbound: workers.addresses().outbound,
             inbound: workers.addresses().inbound,
             gossip: self.agent.local_addr(),
             admin: admin.local_addr().map_err(refused)?,
-            dns: None,
+            dns: names.addr,
             upstreams: workers.addresses().upstreams.clone(),
         };
         let local = Arc::new(Local::default());
         let sources = Arc::new(self.sources(&shared));
-        let handles = self.admin_handles(&shared, &local, &sources, (log, access));
+        let handles = self.admin_handles(&shared, &local, &sources, (log, access), &names);
         let (farewell, mut said) = (watch::Sender::new(false), Vec::new());
         let goodbye = || {
             let mut leaving = farewell.subscribe();
@@ -328,7 +344,9 @@ impl Node {
         local: &Arc<Local>,
         sources: &Arc<Sources>,
         (log, access): (LogHandle, Option<Arc<AccessLog>>),
+        names: &Names,
     ) -> AdminHandles {
+        let zone = names.zone.clone();
         let (snapshots, ready, policies) =
             (self.snapshots.subscribe(), self.ready.subscribe(), self.policies.subscribe());
         AdminHandles {
@@ -338,9 +356,10 @@ impl Node {
             catalog: self.agent.catalog(),
             snapshot: Box::new(move || Some(snapshots.borrow().clone())),
             unready: Box::new(move || unready(*ready.borrow())),
-            tables: Box::new(move || tables(&policies.borrow())),
+            tables: Box::new(move || tables(&policies.borrow(), &zone.borrow())),
             log: Some(log),
             access,
+            questions: names.counts.clone(),
         }
     }
 
@@ -441,63 +460,6 @@ impl Running {
     }
 }
 
-/// Joins what control says with what gossip knows, and puts it in force.
-struct Assembler {
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    catalog: watch::Receiver<Arc<Catalog>>,
-    shared: Arc<Shared>,
-    policies: watch::Sender<Arc<Policy>>,
-    wallets: Arc<watch::Sender<Arc<Wallet>>>,
-    controls: watch::Sender<Vec<String>>,
-    agent: Arc<Agent>,
-}
-
-impl Assembler {
-    async fn run(mut self) {
-        let mut snapshot = self.snapshots.borrow_and_update().clone();
-        let mut rulebook = Rulebook::new(&snapshot, &self.shared.node);
-        loop {
-            let policy = rulebook.policy(&self.catalog.borrow_and_update());
-            self.shared.install(policy.clone());
-            self.policies.send_replace(Arc::new(policy));
-            tokio::select! {
-                changed = self.snapshots.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    snapshot = self.snapshots.borrow_and_update().clone();
-                    rulebook = Rulebook::new(&snapshot, &self.shared.node);
-                    self.spread(&snapshot);
-                }
-                changed = self.catalog.changed() => if changed.is_err() { return },
-            }
-        }
-    }
-
-    /// Gives everyone their part of a new snapshot.
-    fn spread(&self, snapshot: &Snapshot) {
-        match membership::roots(snapshot) {
-            Ok(roots) => {
-                let bundle: Vec<_> = roots.iter().cloned().map(Into::into).collect();
-                let banned: BTreeSet<_> = snapshot.banned.iter().cloned().collect();
-                let current = self.wallets.borrow().clone();
-                if current.bundle != bundle || current.banned != banned {
-                    wallet::update(&self.wallets, |wallet| Wallet { bundle, banned, ..wallet });
-                }
-                self.agent.trust(roots);
-            }
-            Err(error) => tracing::error!(%error, "the bundle cannot be read; the one before stays in force"),
-        }
-        self.agent.rekey(snapshot.gossip.clone());
-        self.agent.ban(snapshot.banned.iter().cloned().collect());
-        self.controls.send_if_modified(|controls| {
-            let changed = *controls != snapshot.controls;
-            controls.clone_from(&snapshot.controls);
-            changed
-        });
-    }
-}
-
 /// Returns the address under which others reach this host: as told, else the one that faces the control plane.
 async fn advertise(options: &Options, snapshot: &Snapshot) -> IpAddr {
     if let Some(ip) = options.advertise {
@@ -529,7 +491,7 @@ fn unready(ready: bool) -> Vec<Unready> {
 }
 
 /// Returns the tables for people.
-fn tables(policy: &Policy) -> serde_json::Value {
+fn tables(policy: &Policy, zone: &Zone) -> serde_json::Value {
     let service = |(name, service): (&ServiceName, &crate::logic::compile::ServicePolicy)| {
         let rules = service.routes.iter().flat_map(|table| table.rules());
         let rules: Vec<_> = rules.map(|rule| rule.label.to_string()).collect();
@@ -538,6 +500,7 @@ fn tables(policy: &Policy) -> serde_json::Value {
             "endpoints": service.endpoints,
             "rules": rules,
             "healthCheck": service.health_check,
+            "addresses": zone.address(name).map(|address| (address.v4, address.v6)),
         });
         (name.to_string(), body)
     };

@@ -16,6 +16,7 @@ use foldhash::fast::RandomState;
 
 use crate::logic::metric::report::{EdgeCounts, EdgeDelta, EdgeKey, EdgeRef, ProxyStatus};
 use crate::logic::metric::total::EdgeTotal;
+use crate::telemetry::dns::{OUTCOMES, Questions};
 use crate::telemetry::process::Usage;
 
 /// Most series of one process: about 10 MB of totals.
@@ -319,6 +320,8 @@ pub struct Process<'a> {
     pub access_dropped: u64,
     /// Tasks that panicked.
     pub panics: u64,
+    /// Questions that its name server was asked.
+    pub questions: Questions,
 }
 
 const fn counter(
@@ -460,6 +463,16 @@ pub const METRICS: &[Metric] = &[
         &[],
         Source::Process(|process, emit| emit(&[], &process.panics)),
         "Tasks that ended by a bug.",
+    ),
+    counter(
+        "mesh_dns_queries_total",
+        &["result"],
+        Source::Process(|process, emit| {
+            for (outcome, count) in OUTCOMES.iter().zip(process.questions) {
+                emit(&[&outcome.label()], &count);
+            }
+        }),
+        "Questions to the name server of a proxy, by what became of them.",
     ),
     gauge(
         "process_resident_memory_bytes",

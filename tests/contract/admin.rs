@@ -56,6 +56,7 @@ async fn start(ready: Arc<AtomicBool>) -> SocketAddr {
         tables: Box::new(|| serde_json::json!({ "services": 0 })),
         log: None,
         access: None,
+        questions: Arc::default(),
     };
     task::spawn("admin", serve(listener, handles, std::future::pending()));
     address

@@ -20,3 +20,4 @@ mod api;
 mod screens;
 mod control;
 mod failures;
+mod dns;

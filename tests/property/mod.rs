@@ -27,3 +27,4 @@ mod http1;
 mod http1_wire;
 mod http1_body;
 mod flood;
+pub(crate) mod naming;

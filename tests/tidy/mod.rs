@@ -39,7 +39,7 @@ const PLANES: [&str; 3] = ["proxy", "control", "top"];
 /// Who may use a big dependency: paths below `src/` that a user's path must begin with.
 const OWNERS: [(&[&str], &[&str]); 9] = [
     (&["sled"], &["net/disk.rs"]),
-    (&["hickory_resolver", "hickory_proto"], &["net/resolve.rs"]),
+    (&["hickory_resolver", "hickory_proto"], &["net/resolve.rs", "net/dns/"]),
     (
         &["rustls", "tokio_rustls", "rustls_pki_types", "webpki", "rcgen", "x509_parser"],
         &["identity/", "control/authority", "gossip/pass"],

@@ -179,7 +179,7 @@ async fn start(dir: &Path, fleet: &mut Fleet) -> anyhow::Result<Demo> {
     for (name, service) in SHOP.iter().map(|host| (host.name, host.service)).chain([(CLIENT, "")]) {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let mut args = words(&["proxy", "--join", &token, "--node", name, "--workers", "1"]);
-        args.extend(words(&["--outbound", "127.0.0.1:0", "--inbound", "127.0.0.1:0"]));
+        args.extend(words(&["--outbound", "127.0.0.1:0", "--inbound", "127.0.0.1:0", "--dns", "off"]));
         args.extend(words(&listen));
         if !service.is_empty() {
             let protocol = if service == "ledger" { "tcp" } else { "http" };

@@ -62,6 +62,7 @@ async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
             series_overflows: 0,
             access_dropped: 0,
             panics: task::panics(),
+            ..Process::default()
         },
     });
     ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response()

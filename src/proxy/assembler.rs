@@ -1,0 +1,72 @@
+//! Joins what control says with what gossip knows, and puts it in force.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::gossip::agent::Agent;
+use crate::identity::wallet::{self, Wallet};
+use crate::logic::compile::{Policy, Rulebook};
+use crate::model::endpoint::Catalog;
+use crate::model::snapshot::Snapshot;
+use crate::proxy::membership;
+use crate::proxy::shared::Shared;
+
+/// Makes each policy.
+pub(crate) struct Assembler {
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) policies: watch::Sender<Arc<Policy>>,
+    pub(crate) wallets: Arc<watch::Sender<Arc<Wallet>>>,
+    pub(crate) controls: watch::Sender<Vec<String>>,
+    pub(crate) agent: Arc<Agent>,
+}
+
+impl Assembler {
+    /// Makes a new policy whenever control or gossip have news, until either ends.
+    pub(crate) async fn run(mut self) {
+        let mut snapshot = self.snapshots.borrow_and_update().clone();
+        let mut rulebook = Rulebook::new(&snapshot, &self.shared.node);
+        loop {
+            let policy = rulebook.policy(&self.catalog.borrow_and_update());
+            self.shared.install(policy.clone());
+            self.policies.send_replace(Arc::new(policy));
+            tokio::select! {
+                changed = self.snapshots.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    snapshot = self.snapshots.borrow_and_update().clone();
+                    rulebook = Rulebook::new(&snapshot, &self.shared.node);
+                    self.spread(&snapshot);
+                }
+                changed = self.catalog.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Gives everyone their part of a new snapshot.
+    fn spread(&self, snapshot: &Snapshot) {
+        match membership::roots(snapshot) {
+            Ok(roots) => {
+                let bundle: Vec<_> = roots.iter().cloned().map(Into::into).collect();
+                let banned: BTreeSet<_> = snapshot.banned.iter().cloned().collect();
+                let current = self.wallets.borrow().clone();
+                if current.bundle != bundle || current.banned != banned {
+                    wallet::update(&self.wallets, |wallet| Wallet { bundle, banned, ..wallet });
+                }
+                self.agent.trust(roots);
+            }
+            Err(error) => tracing::error!(%error, "the bundle cannot be read; the one before stays in force"),
+        }
+        self.agent.rekey(snapshot.gossip.clone());
+        self.agent.ban(snapshot.banned.iter().cloned().collect());
+        self.controls.send_if_modified(|controls| {
+            let changed = *controls != snapshot.controls;
+            controls.clone_from(&snapshot.controls);
+            changed
+        });
+    }
+}
