@@ -24,8 +24,8 @@ use tokio::time::timeout;
 use crate::api::problem::Problem;
 use crate::api::stream;
 use crate::api::wire::{
-    Ack, Issued, JoinRequest, RenewRequest, ResourceEvent, ResourceList, Status, TokenCreated, TokenInfo,
-    TokenRequest, WriteResult,
+    Ack, ApplyRequest, ApplyResult, History, Issued, JoinRequest, RenewRequest, ResourceEvent, ResourceList,
+    Status, TokenCreated, TokenInfo, TokenRequest, WriteResult,
 };
 use crate::identity::tls::{self, ApiConnector};
 use crate::identity::wallet::Wallet;
@@ -33,7 +33,7 @@ use crate::logic::metric::report::Report;
 use crate::model::endpoint::Catalog;
 use crate::model::identity::Subject;
 use crate::model::name::NodeName;
-use crate::model::resource::{Kind, Resource, Revision};
+use crate::model::resource::{Key, Kind, Resource, Revision};
 use crate::model::snapshot::Snapshot;
 use crate::model::token::Token;
 use crate::model::view::MeshView;
@@ -296,6 +296,29 @@ impl Client {
         name: &str,
     ) -> Result<WriteResult, Error> {
         self.call(Method::DELETE, &path_of(kind, namespace, name), None::<&()>).await
+    }
+
+    /// Writes objects together, all of them or none. `dry_run` checks and writes nothing.
+    pub async fn apply(&self, request: &ApplyRequest, dry_run: bool) -> Result<ApplyResult, Error> {
+        let query = if dry_run { "?dryRun=true" } else { "" };
+        self.call(Method::POST, &format!("/v1/apply{query}"), Some(request)).await
+    }
+
+    /// Returns the versions of an object that are kept.
+    pub async fn history(&self, key: &Key) -> Result<History, Error> {
+        self.ask(&format!("/v1/resources/{}/history", key.path())).await
+    }
+
+    /// Writes an object as revision `to` had it, or as it was the last time that it was another.
+    pub async fn rollback(
+        &self,
+        key: &Key,
+        to: Option<Revision>,
+        dry_run: bool,
+    ) -> Result<WriteResult, Error> {
+        let to = to.map_or_else(String::new, |to| format!("&to={to}"));
+        let path = format!("/v1/resources/{}/rollback?dryRun={dry_run}{to}", key.path());
+        self.call(Method::POST, &path, None::<&()>).await
     }
 
     // --- the way there and back ---

@@ -54,6 +54,9 @@ pub enum Operation {
     ReadResource,
     WriteResource,
     DeleteResource,
+    Apply,
+    ReadHistory,
+    Rollback,
     SetDefaultAction,
     FollowSnapshot,
     Acknowledge,
@@ -93,6 +96,8 @@ pub struct Endpoint {
 
 const WATCH: (&str, &str) =
     ("watch", "true: stay, and send a line of JSON for each change; an empty line is a heartbeat");
+
+const DRY_RUN: (&str, &str) = ("dryRun", "true: check everything, write nothing");
 
 const fn endpoint(operation: Operation, method: Method, path: &'static str, right: Right) -> Endpoint {
     Endpoint { operation, method, path, query: &[], right, takes: None, gives: None, summary: "" }
@@ -147,7 +152,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         .gives("Resource")
         .says("Returns an object; its revision is the ETag"),
     endpoint(Operation::WriteResource, Method::Put, "/v1/resources/{plural}/{namespace}/{name}", Right::Administrator)
-        .query(&[("dryRun", "true: check everything, write nothing")])
+        .query(&[DRY_RUN])
         .takes("Resource")
         .gives("WriteResult")
         .says(
@@ -155,9 +160,31 @@ pub const ENDPOINTS: &[Endpoint] = &[
              If-None-Match: * only a new one",
         ),
     endpoint(Operation::DeleteResource, Method::Delete, "/v1/resources/{plural}/{namespace}/{name}", Right::Administrator)
-        .query(&[("dryRun", "true: check everything, write nothing")])
+        .query(&[DRY_RUN])
         .gives("WriteResult")
         .says("Removes an object; with If-Match only at that revision"),
+    endpoint(Operation::Apply, Method::Post, "/v1/apply", Right::Administrator)
+        .query(&[DRY_RUN])
+        .takes("ApplyRequest")
+        .gives("ApplyResult")
+        .says("Writes objects, and removes those with the same labels that are no longer among them: all or nothing"),
+    endpoint(
+        Operation::ReadHistory,
+        Method::Get,
+        "/v1/resources/{plural}/{namespace}/{name}/history",
+        Right::Reader,
+    )
+    .gives("History")
+    .says("Returns the versions of an object that are kept, also of one that was deleted"),
+    endpoint(
+        Operation::Rollback,
+        Method::Post,
+        "/v1/resources/{plural}/{namespace}/{name}/rollback",
+        Right::Administrator,
+    )
+    .query(&[("to", "the revision of the version to go back to; without it, the last one that was another"), DRY_RUN])
+    .gives("WriteResult")
+    .says("Writes an object as it was"),
     endpoint(Operation::SetDefaultAction, Method::Put, "/v1/default-action", Right::Administrator)
         .takes("Action")
         .gives("Action")

@@ -23,6 +23,9 @@ pub struct Problem {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FieldProblem {
+    /// The object, as in the API's paths: `httproutes/default/web`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub object: String,
     /// The field: `spec.rules[0].matches[1].path.value`.
     pub path: String,
     /// What is wrong with it.

@@ -1,7 +1,11 @@
 //! What travels between control, proxies and consoles: one type for each body, JSON with lowerCamel keys.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::api::problem::FieldProblem;
+use crate::logic::state::history::Version;
 use crate::model::endpoint::Role;
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
@@ -163,6 +167,50 @@ pub struct WriteResult {
     pub object: Resource,
     /// Doubts that did not stop the write.
     pub warnings: Vec<String>,
+}
+
+/// `POST /v1/apply` (`?dryRun=true` writes nothing): objects to be written together, all of them or none.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApplyRequest {
+    /// The objects. One that says a `resourceVersion` is written over that version only.
+    pub objects: Vec<Resource>,
+    /// When given, not empty: every stored object with all these labels that is not among `objects` is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<BTreeMap<String, String>>,
+}
+
+/// The answer to `POST /v1/apply`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplyResult {
+    /// The revision in force now.
+    pub revision: Revision,
+    /// What became of each object, in the order of the request; then those that were removed.
+    pub changes: Vec<Applied>,
+    /// Doubts that did not stop the write.
+    pub warnings: Vec<FieldProblem>,
+}
+
+/// What became of one object.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// What was done.
+    pub change: ChangeKind,
+    /// The object as stored, or as it was before it was removed.
+    pub object: Resource,
+    /// With `dryRun`: the object as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Resource>,
+}
+
+/// `GET /v1/resources/{plural}/{namespace}/{name}/history`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct History {
+    /// The versions that are kept, the oldest first.
+    pub versions: Vec<Version>,
 }
 
 // --- proxies and control --------------------------------------------------------------------------------------------

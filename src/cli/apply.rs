@@ -1,30 +1,46 @@
-//! `mesh apply`: sends manifests to the control plane, says what became of each, and waits for the proxies if asked.
+//! `mesh apply`: sends manifests to the control plane, all of them or none, says what became of each, and waits for the
+//! proxies if asked.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::api::client::Client;
-use crate::api::wire::ChangeKind;
+use crate::api::client::{Client, Error};
+use crate::api::problem::{FieldProblem, Problem};
+use crate::api::wire::{Applied, ApplyRequest, ApplyResult, ChangeKind};
 use crate::cli::exit::Exit;
-use crate::cli::{manifest, output};
-use crate::model::endpoint::{MemberState, Role};
-use crate::model::resource::Revision;
-use crate::model::view::MeshView;
+use crate::cli::manifest::{self, Manifests};
+use crate::cli::selection::{self, Labels};
+use crate::cli::{output, rollout};
+use crate::model::name::DEFAULT_NAMESPACE;
+use crate::model::resource::{Key, Kind};
 
 /// Flags of `mesh apply`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ApplyArgs {
-    /// Manifests: files, directories, or - for standard input; may be repeated
-    #[arg(short, long = "filename", required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    wanted: Wanted,
     /// Check everything and write nothing
     #[arg(long, value_enum, value_name = "server")]
     dry_run: Option<DryRun>,
-    /// Wait until every proxy has the change in force, at most this long [default: 30s]
+    /// Wait until every proxy has the change in force, at most this long [default: 30s]; exit status 7 when that is over
     #[arg(long, num_args = 0..=1, default_missing_value = "30s", require_equals = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
+}
+
+/// What there should be.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Wanted {
+    /// Manifests: files, directories with all below them, or - for standard input; may be repeated
+    #[arg(short, long = "filename", required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Delete the objects that have the labels of --selector and are not in the manifests
+    #[arg(long, requires = "selector")]
+    prune: bool,
+    /// The labels of what --prune may delete: LABEL=VALUE, several joined by commas
+    #[arg(short = 'l', long, value_name = "LABEL=VALUE", requires = "prune", value_parser = selection::labels)]
+    selector: Option<Labels>,
 }
 
 /// How to try without writing.
@@ -34,93 +50,127 @@ enum DryRun {
     Server,
 }
 
-/// How often the proxies' progress is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+impl Wanted {
+    /// Reads the manifests.
+    ///
+    /// # Errors
+    /// When one cannot be read or is not valid.
+    pub(crate) fn read(&self) -> anyhow::Result<Manifests> {
+        let manifests = manifest::read(&self.files)?;
+        manifests.warnings.iter().for_each(|warning| output::warn(&warning.to_string()));
+        let unlabelled = manifests
+            .objects
+            .iter()
+            .filter(|(object, _)| self.selector.as_ref().is_some_and(|labels| !labels.are_on(object)));
+        for (object, origin) in unlabelled {
+            let name = object.key();
+            output::warn(&format!(
+                "{origin}: {name} has not the labels of --selector: --prune will never delete it"
+            ));
+        }
+        Ok(manifests)
+    }
 
-/// Applies the manifests in order. The first that is refused ends it; those before it are in force and said to be.
+    /// Sends the manifests.
+    ///
+    /// # Errors
+    /// When they are refused, with the places; or the control plane cannot be reached.
+    pub(crate) async fn send(
+        &self,
+        manifests: &Manifests,
+        client: &Client,
+        dry_run: bool,
+    ) -> anyhow::Result<ApplyResult> {
+        let objects = manifests.objects.iter().map(|(object, _)| object.clone()).collect();
+        let prune = self.selector.as_ref().map(|labels| labels.0.clone());
+        let sent = client.apply(&ApplyRequest { objects, prune }, dry_run).await;
+        let result = sent.map_err(|error| placed(manifests, error))?;
+        for warning in &result.warnings {
+            output::warn(&sentence(manifests, warning));
+        }
+        Ok(result)
+    }
+}
+
+/// Applies the manifests, all of them or none.
 ///
 /// # Errors
-/// When a manifest cannot be read or is refused, or the control plane cannot be reached.
+/// When a manifest cannot be read or is refused, or the control plane cannot be reached: nothing was written.
 pub(crate) async fn run(args: ApplyArgs, client: &Client) -> anyhow::Result<Exit> {
-    let manifests = manifest::read(&args.files)?;
-    manifests.warnings.iter().for_each(|warning| output::warn(&warning.to_string()));
-    let mut revision = 0;
-    for (resource, origin) in &manifests.objects {
-        let result = client.put_resource(resource, args.dry_run.is_some()).await;
-        let result = result
-            .map_err(|error| anyhow::Error::new(error).context(format!("{origin}: {}", resource.key())))?;
-        revision = revision.max(result.revision);
-        let change = match result.change {
-            ChangeKind::Created => "created",
-            ChangeKind::Updated => "configured",
-            ChangeKind::Unchanged => "unchanged",
-            ChangeKind::Deleted => "deleted",
-        };
-        let trial = if args.dry_run.is_some() { " (server dry run)" } else { "" };
-        output::line(&format!("{} {change} (r{}){trial}", name(&result.object.key()), result.revision))?;
-        result.warnings.iter().for_each(|warning| output::warn(&format!("{origin}: {warning}")));
+    let manifests = args.wanted.read()?;
+    let dry_run = args.dry_run.is_some();
+    let result = args.wanted.send(&manifests, client, dry_run).await?;
+    let trial = if dry_run { " (server dry run)" } else { "" };
+    for Applied { change, object, .. } in &result.changes {
+        let version = object.metadata().resource_version.as_deref().unwrap_or("-");
+        let revision =
+            if *change == ChangeKind::Deleted { result.revision.to_string() } else { version.to_owned() };
+        output::line(&format!("{} {} (r{revision}){trial}", name(&object.key()), word(*change)))?;
+    }
+    if result.changes.len() > 1 {
+        output::note(&plan(&result.changes));
     }
     match args.wait {
-        Some(limit) if args.dry_run.is_none() => follow(client, revision, limit).await,
+        Some(limit) if !dry_run => rollout::follow(client, result.revision, limit).await,
         Some(_) | None => Ok(Exit::Done),
     }
 }
 
+/// Returns what is said of a change, in kubectl's words.
+pub(crate) fn word(change: ChangeKind) -> &'static str {
+    match change {
+        ChangeKind::Created => "created",
+        ChangeKind::Updated => "configured",
+        ChangeKind::Unchanged => "unchanged",
+        ChangeKind::Deleted => "pruned",
+    }
+}
+
+/// Returns `2 created, 1 configured`.
+fn plan(changes: &[Applied]) -> String {
+    let kinds = [ChangeKind::Created, ChangeKind::Updated, ChangeKind::Unchanged, ChangeKind::Deleted];
+    let counted = kinds.into_iter().filter_map(|kind| {
+        let count = changes.iter().filter(|applied| applied.change == kind).count();
+        (count > 0).then(|| format!("{count} {}", word(kind)))
+    });
+    counted.collect::<Vec<_>>().join(", ")
+}
+
 /// Returns `httproute/checkout`, with the namespace where it is not the default one.
-pub(crate) fn name(key: &crate::model::resource::Key) -> String {
+pub(crate) fn name(key: &Key) -> String {
     let kind = key.kind.as_str().to_ascii_lowercase();
-    if key.namespace == crate::model::name::DEFAULT_NAMESPACE {
+    if key.namespace == DEFAULT_NAMESPACE {
         format!("{kind}/{}", key.name)
     } else {
         format!("{kind}/{}.{}", key.name, key.namespace)
     }
 }
 
-/// Where the living proxies stand with a revision.
-struct Progress {
-    there: usize,
-    behind: Vec<String>,
-    refused: Vec<String>,
+/// Puts what the control plane found wrong to its places in the manifests.
+pub(crate) fn placed(manifests: &Manifests, error: Error) -> anyhow::Error {
+    match error {
+        Error::Problem(problem) if !problem.errors.is_empty() => {
+            let lines: Vec<_> = problem.errors.iter().map(|wrong| sentence(manifests, wrong)).collect();
+            let detail = lines.join("\n");
+            anyhow::Error::new(Error::Problem(Problem { detail, errors: Vec::new(), ..problem }))
+        }
+        other => other.into(),
+    }
 }
 
-fn progress(view: &MeshView, revision: Revision) -> Progress {
-    let mut progress = Progress { there: 0, behind: Vec::new(), refused: Vec::new() };
-    let living = view.nodes.iter().filter(|node| {
-        node.role == Role::Proxy && matches!(node.state, MemberState::Alive | MemberState::Suspect)
-    });
-    for node in living {
-        match (&node.refused, node.revision) {
-            (Some(reason), _) => progress.refused.push(format!("{}: {reason}", node.name)),
-            (None, Some(has)) if has >= revision => progress.there += 1,
-            (None, Some(has)) => progress.behind.push(format!("{} at r{has}", node.name)),
-            (None, None) => progress.behind.push(node.name.to_string()),
-        }
+fn sentence(manifests: &Manifests, wrong: &FieldProblem) -> String {
+    let key = key_of(&wrong.object);
+    let fault = key.as_ref().and_then(|key| manifests.fault(key, &wrong.path, &wrong.message));
+    match (fault, key) {
+        (Some(fault), _) => fault.to_string(),
+        (None, Some(key)) => format!("{key}: {}: {}", wrong.path, wrong.message),
+        (None, None) => format!("{}: {}", wrong.path, wrong.message),
     }
-    progress
 }
 
-/// Waits until every living proxy has `revision` in force.
-async fn follow(client: &Client, revision: Revision, limit: Duration) -> anyhow::Result<Exit> {
-    let spinner = output::Spinner::start("waiting for the proxies");
-    let deadline = crate::net::clock::now() + limit;
-    loop {
-        let progress = progress(&client.view().await?, revision);
-        let all = progress.there + progress.behind.len() + progress.refused.len();
-        let standing = format!("{} of {all} proxies at r{revision}", progress.there);
-        if progress.behind.is_empty() && progress.refused.is_empty() {
-            drop(spinner);
-            output::note(&standing);
-            return Ok(Exit::Done);
-        }
-        if progress.behind.is_empty() || crate::net::clock::now() >= deadline {
-            drop(spinner);
-            output::note(&standing);
-            progress.refused.iter().for_each(|line| output::note(&format!("  refused by {line}")));
-            progress.behind.iter().for_each(|line| output::note(&format!("  behind: {line}")));
-            output::note("see 'mesh check' for what to do");
-            return Ok(if progress.behind.is_empty() { Exit::Refused } else { Exit::TimedOut });
-        }
-        spinner.say(standing);
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+/// Reads `httproutes/default/web`.
+fn key_of(path: &str) -> Option<Key> {
+    let mut parts = path.splitn(3, '/');
+    let (kind, namespace, name) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(Key { kind: Kind::find(kind)?, namespace: namespace.to_owned(), name: name.to_owned() })
 }

@@ -4,12 +4,13 @@ use clap::Args;
 use futures_util::StreamExt as _;
 
 use crate::api::client::Client;
+use crate::api::wire::{ChangeKind, ResourceEvent};
 use crate::cli::apply;
 use crate::cli::exit::{Exit, refuse};
-use crate::cli::output::{self, Cell, Format, Table};
-use crate::cli::selection::{self, Selection};
+use crate::cli::output::{self, Cell, Format, Table, Tone};
+use crate::cli::selection::{self, Labels, Selection};
 use crate::model::name::DEFAULT_NAMESPACE;
-use crate::model::resource::{Kind, Resource};
+use crate::model::resource::{Kind, Resource, Revision};
 use crate::net::clock;
 
 /// Flags of `mesh get`.
@@ -24,10 +25,13 @@ pub(crate) struct GetArgs {
     /// Objects of every namespace
     #[arg(short = 'A', long)]
     all_namespaces: bool,
+    /// Only objects with these labels: LABEL=VALUE, several joined by commas
+    #[arg(short = 'l', long, value_name = "LABEL=VALUE", value_parser = selection::labels)]
+    selector: Option<Labels>,
     /// How to print: table, wide, json, yaml or name
     #[arg(short, long, default_value = "table")]
     output: Format,
-    /// Go on and print every change
+    /// Go on and print every change; as JSON, a line for each
     #[arg(short, long)]
     watch: bool,
 }
@@ -43,6 +47,7 @@ pub(crate) async fn run(args: GetArgs, client: &Client) -> anyhow::Result<Exit> 
         let metadata = resource.metadata();
         (args.all_namespaces || metadata.namespace == *namespace)
             && (names.is_empty() || names.contains(&metadata.name))
+            && args.selector.as_ref().is_none_or(|labels| labels.are_on(resource))
     };
     let list = client.list_resources(kind).await?;
     let items: Vec<_> = list.items.into_iter().filter(|resource| wanted(resource)).collect();
@@ -52,6 +57,9 @@ pub(crate) async fn run(args: GetArgs, client: &Client) -> anyhow::Result<Exit> 
             format!("there is no {kind} '{name}' in namespace {namespace}; see 'mesh get {}'", kind.plural());
         return Err(refuse(Exit::NotFound, text));
     }
+    if args.watch {
+        return watch(args.output, client, (kind, list.revision), (items, wanted)).await;
+    }
     let single = names.len() == 1;
     if items.is_empty() && matches!(args.output, Format::Table | Format::Wide) {
         let place =
@@ -60,16 +68,65 @@ pub(crate) async fn run(args: GetArgs, client: &Client) -> anyhow::Result<Exit> 
     } else {
         print(args.output, single, &items)?;
     }
-    if args.watch {
-        let mut changes = client.watch_resources(kind, list.revision).await?;
-        while let Some(event) = changes.next().await {
-            let event = event?;
-            if wanted(&event.object) {
-                print(args.output, single, std::slice::from_ref(&event.object))?;
-            }
+    Ok(Exit::Done)
+}
+
+/// Prints what there is, then every change for as long as the control plane answers.
+async fn watch(
+    format: Format,
+    client: &Client,
+    (kind, since): (Kind, Revision),
+    (items, wanted): (Vec<Resource>, impl Fn(&Resource) -> bool),
+) -> anyhow::Result<Exit> {
+    let there = items.into_iter().map(|object| ResourceEvent {
+        revision: since,
+        change: ChangeKind::Unchanged,
+        object,
+    });
+    print_changes(format, &there.collect::<Vec<_>>(), true)?;
+    let mut changes = client.watch_resources(kind, since).await?;
+    while let Some(event) = changes.next().await {
+        let event = event?;
+        if wanted(&event.object) {
+            print_changes(format, std::slice::from_ref(&event), false)?;
         }
     }
     Ok(Exit::Done)
+}
+
+fn print_changes(format: Format, events: &[ResourceEvent], first: bool) -> anyhow::Result<()> {
+    match format {
+        Format::Json => events.iter().try_for_each(|event| {
+            output::line(&serde_json::to_string(event)?)?;
+            anyhow::Ok(())
+        }),
+        Format::Yaml => {
+            events
+                .iter()
+                .try_for_each(|event| output::write(&format!("---\n{}", output::yaml_text(event)?)))?;
+            Ok(())
+        }
+        Format::Name => {
+            events.iter().try_for_each(|event| output::line(&apply::name(&event.object.key())))?;
+            Ok(())
+        }
+        Format::Table | Format::Wide => {
+            let objects: Vec<_> = events.iter().map(|event| event.object.clone()).collect();
+            let mut table = table(&objects, true);
+            table.column(
+                "change",
+                events.iter().map(|event| match event.change {
+                    ChangeKind::Created => Cell::new("created", Tone::Good),
+                    ChangeKind::Updated => Cell::new("changed", Tone::Warning),
+                    ChangeKind::Unchanged => Cell::default(),
+                    ChangeKind::Deleted => Cell::new("deleted", Tone::Bad),
+                }),
+            );
+            let text = table.render(output::width(), output::colour(&std::io::stdout()));
+            let lines = text.split_inclusive('\n').skip(usize::from(!first));
+            Ok(output::write(&lines.collect::<String>())?)
+        }
+    }
 }
 
 /// Returns where to find what people may have meant.

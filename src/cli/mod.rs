@@ -13,9 +13,13 @@ pub(crate) mod events;
 mod operator;
 mod connect;
 mod login;
+mod rollout;
 pub(crate) mod apply;
+mod diff;
 pub(crate) mod get;
 pub(crate) mod delete;
+mod edit;
+mod history;
 pub(crate) mod token;
 pub(crate) mod node;
 pub(crate) mod check;
@@ -67,6 +71,14 @@ enum Command {
     Leave(WithControl<node::LeaveArgs>),
     /// Create or change objects from manifests
     Apply(WithControl<apply::ApplyArgs>),
+    /// Show what applying manifests would change; exit status 1 when anything would
+    Diff(WithControl<diff::DiffArgs>),
+    /// Change an object in your editor
+    Edit(WithControl<edit::EditArgs>),
+    /// Show what an object was: its versions, who wrote them, and when
+    History(WithControl<history::HistoryArgs>),
+    /// Write an object as it was
+    Rollback(WithControl<history::RollbackArgs>),
     /// Show objects
     Get(WithControl<get::GetArgs>),
     /// Show one object with all that is known of it
@@ -188,6 +200,12 @@ fn dispatch(command: Command, flags: Flags) -> anyhow::Result<Exit> {
             ask(with, |args, client| async move { node::leave(args, &client).await.map(|()| Exit::Done) })
         }
         Command::Apply(with) => ask(with, |args, client| async move { apply::run(args, &client).await }),
+        Command::Diff(with) => ask(with, |args, client| async move { diff::run(args, &client).await }),
+        Command::Edit(with) => ask(with, |args, client| async move { edit::run(args, &client).await }),
+        Command::History(with) => ask(with, |args, client| async move { history::run(args, &client).await }),
+        Command::Rollback(with) => {
+            ask(with, |args, client| async move { history::rollback(args, &client).await })
+        }
         Command::Get(with) => ask(with, |args, client| async move { get::run(args, &client).await }),
         Command::Describe(with) => {
             ask(with, |args, client| async move { get::describe(args, &client).await })

@@ -116,6 +116,17 @@ impl Table {
         self.rows.push(row);
     }
 
+    /// Adds a column at the end, a cell for each row there is.
+    pub fn column(&mut self, header: &'static str, cells: impl IntoIterator<Item = Cell>) {
+        self.headers.push(header);
+        for (row, mut cell) in self.rows.iter_mut().zip(cells) {
+            if cell.text.is_empty() {
+                "-".clone_into(&mut cell.text);
+            }
+            row.push(cell);
+        }
+    }
+
     /// Whether it has no row.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -239,11 +250,19 @@ pub fn json<T: Serialize + ?Sized>(value: &T) -> io::Result<()> {
 /// # Errors
 /// Those of standard output.
 pub fn yaml<T: Serialize>(value: &T) -> io::Result<()> {
+    write(&yaml_text(value)?)
+}
+
+/// Returns a value as YAML, with a line feed at its end.
+///
+/// # Errors
+/// When the value has none.
+pub fn yaml_text<T: Serialize>(value: &T) -> io::Result<String> {
     let mut text = serde_saphyr::to_string(value).map_err(io::Error::other)?;
     if !text.ends_with('\n') {
         text.push('\n');
     }
-    write(&text)
+    Ok(text)
 }
 
 /// Prints one line of data.

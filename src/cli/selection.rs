@@ -1,7 +1,9 @@
 //! Which objects a command line speaks of: `KIND`, `KIND NAME…` or `KIND/NAME…`, as kubectl reads them.
 
+use std::collections::BTreeMap;
+
 use crate::cli::exit::{Exit, refuse};
-use crate::model::resource::Kind;
+use crate::model::resource::{Key, Kind, Resource};
 
 /// The objects of one kind that are spoken of; all of them when no name is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,44 @@ pub(crate) fn parse_one(words: &[String]) -> anyhow::Result<Selection> {
         (Some(selection), true) => Ok(selection),
         _ => Err(refuse(Exit::Usage, "this command takes one kind at a time".to_owned())),
     }
+}
+
+/// As [`parse_one`], where one object is spoken of.
+///
+/// # Errors
+/// Those of [`parse_one`], and when there is not one name.
+pub(crate) fn parse_key(words: &[String], namespace: &str) -> anyhow::Result<Key> {
+    let Selection { kind, names } = parse_one(words)?;
+    match names.as_slice() {
+        [name] => Ok(Key { kind, namespace: namespace.to_owned(), name: name.clone() }),
+        _ => Err(refuse(Exit::Usage, "this command takes one object: KIND NAME or KIND/NAME".to_owned())),
+    }
+}
+
+/// Labels that objects are chosen by; at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Labels(pub(crate) BTreeMap<String, String>);
+
+impl Labels {
+    /// Returns whether an object has all of them.
+    pub(crate) fn are_on(&self, object: &Resource) -> bool {
+        let has = &object.metadata().labels;
+        self.0.iter().all(|(label, value)| has.get(label) == Some(value))
+    }
+}
+
+/// Reads `LABEL=VALUE`, or several joined by commas.
+///
+/// # Errors
+/// A sentence on what was expected.
+pub(crate) fn labels(text: &str) -> Result<Labels, String> {
+    let pair = |part: &str| {
+        let (label, value) = part.split_once('=')?;
+        let (label, value) = (label.trim(), value.trim_start_matches('=').trim());
+        (!label.is_empty()).then(|| (label.to_owned(), value.to_owned()))
+    };
+    let pairs: Option<BTreeMap<_, _>> = text.split(',').map(pair).collect();
+    pairs.map(Labels).ok_or_else(|| "expected LABEL=VALUE, several joined by commas".to_owned())
 }
 
 fn kind_of(text: &str) -> anyhow::Result<Kind> {

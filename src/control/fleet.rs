@@ -100,6 +100,7 @@ impl Fleet {
                 .refused
                 .as_ref()
                 .map(|(revision, reason)| format!("revision {revision}: {reason}")),
+            refused_revision: entry.refused.as_ref().map(|(revision, _)| *revision),
         };
         self.lock().iter().map(|(node, known)| (node.clone(), entry(known))).collect()
     }

@@ -55,8 +55,13 @@ impl Plane {
     /// Carries out a command and puts what it did on the timeline; it is on disk, and in the newest snapshot, when this
     /// returns.
     pub async fn submit(&self, change: Change) -> Result<Committed, SubmitError> {
-        let committed = self.store.submit(change).await?;
-        timeline::tell(&self.collector.events, &committed.events);
+        self.submit_for(String::new(), change).await
+    }
+
+    /// As [`Self::submit`], for somebody: who is named in histories and on the timeline.
+    pub async fn submit_for(&self, by: String, change: Change) -> Result<Committed, SubmitError> {
+        let committed = self.store.submit_for(by.clone(), change).await?;
+        timeline::tell(&self.collector.events, &committed.events, &by);
         self.publisher.update(&self.store.state());
         Ok(committed)
     }

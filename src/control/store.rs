@@ -20,7 +20,7 @@ use crate::net::clock;
 use crate::net::disk::{self, Batch, Db};
 
 /// The version of what is kept. A newer one is refused; an older one is read.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Commands between two snapshots: replaying so many takes a few milliseconds.
 pub const SNAPSHOT_EVERY: u64 = 1000;
 /// Commands that wait for the writer; who comes later waits to queue.
@@ -163,10 +163,15 @@ impl Store {
         &self.db
     }
 
-    /// Carries out a command; it is on disk when this returns.
+    /// Carries out a command of the control plane itself; it is on disk when this returns.
     pub async fn submit(&self, change: Change) -> Result<Committed, SubmitError> {
+        self.submit_for(String::new(), change).await
+    }
+
+    /// Carries out a command of `by`, as [`Command::by`] has it; it is on disk when this returns.
+    pub async fn submit_for(&self, by: String, change: Change) -> Result<Committed, SubmitError> {
         let (answer, answered) = oneshot::channel();
-        let command = Command { at_ms: clock::wall_ms(), change };
+        let command = Command { at_ms: clock::wall_ms(), by, change };
         let done = async {
             self.wishes.send(Wish::Submit(command, answer)).await.ok()?;
             answered.await.ok()

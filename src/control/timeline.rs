@@ -24,10 +24,14 @@ pub fn note(
     });
 }
 
-/// Puts what a command did on the timeline, and in the log. Certificates that were renewed as planned are not news.
-pub fn tell(events: &Events, happened: &[Event]) {
+/// Puts what a command of `by` did on the timeline, and in the log; `by` is empty for the control plane itself.
+/// Certificates that were renewed as planned are not news.
+pub fn tell(events: &Events, happened: &[Event], by: &str) {
     for event in happened {
-        if let Some((severity, kind, subject, message)) = words(event) {
+        if let Some((severity, kind, subject, mut message)) = words(event) {
+            if kind == "apply" && !by.is_empty() {
+                message = format!("{message} by {by}");
+            }
             tracing::info!(kind, subject, "{message}");
             note(events, severity, kind, &subject, message);
         }

@@ -41,6 +41,15 @@ pub struct Metadata {
     pub creation_timestamp: Option<String>,
 }
 
+impl Metadata {
+    /// Takes away what the control plane notes: what is left is what users write.
+    pub fn forget_history(&mut self) {
+        self.resource_version = None;
+        self.generation = None;
+        self.creation_timestamp = None;
+    }
+}
+
 fn default_namespace() -> String {
     DEFAULT_NAMESPACE.to_owned()
 }
@@ -63,6 +72,13 @@ pub struct Key {
     pub namespace: String,
     /// Its name.
     pub name: String,
+}
+
+impl Key {
+    /// Returns it as the API's paths have it: `httproutes/default/web`.
+    pub fn path(&self) -> String {
+        format!("{}/{}/{}", self.kind.plural(), self.namespace, self.name)
+    }
 }
 
 impl fmt::Display for Key {

@@ -181,6 +181,9 @@ pub struct NodeView {
     pub revision: Option<Revision>,
     /// Why it refused a newer one.
     pub refused: Option<String>,
+    /// Which it refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_revision: Option<Revision>,
     /// When its last report came, Unix milliseconds.
     pub reported_ms: Option<u64>,
     /// Resident memory, bytes.

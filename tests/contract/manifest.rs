@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use mesh::cli::manifest::files;
 use mesh::cli::manifest::{self, Manifests, fault::Fault};
 use proptest::prelude::*;
 
@@ -233,15 +234,15 @@ fn files_directories_and_their_limits() {
     assert_eq!(names, ["api", "web"]);
 
     let large = directory.path().join("large.yaml");
-    std::fs::write(&large, "#".repeat(manifest::FILE_BYTES_MAX as usize + 1)).unwrap();
-    assert!(matches!(manifest::read(&[large]), Err(manifest::Error::TooLarge { .. })));
+    std::fs::write(&large, "#".repeat(files::FILE_BYTES_MAX as usize + 1)).unwrap();
+    assert!(matches!(manifest::read(&[large]), Err(manifest::Error::Files(files::Error::TooLarge { .. }))));
     assert!(matches!(
         manifest::read(&[directory.path().join("none.yaml")]),
-        Err(manifest::Error::Read { .. })
+        Err(manifest::Error::Files(files::Error::Read { .. }))
     ));
     std::fs::write(directory.path().join("bytes.yaml"), [b'a', 0xff]).unwrap();
     let bytes = manifest::read(&[directory.path().join("bytes.yaml")]);
-    assert!(matches!(bytes, Err(manifest::Error::NotText { at: 1, .. })));
+    assert!(matches!(bytes, Err(manifest::Error::Files(files::Error::NotText { at: 1, .. }))));
     std::fs::write(directory.path().join("empty.yaml"), "# nothing\n").unwrap();
     let empty = manifest::read(&[directory.path().join("empty.yaml")]);
     assert!(matches!(empty, Err(manifest::Error::Empty(_))));

@@ -303,6 +303,7 @@ fn nodes(second: u64, services: &[ServiceView]) -> Vec<NodeView> {
                 build: if *name == "vm-22" { "0.0.9".to_owned() } else { "0.1.0".to_owned() },
                 revision: (!control).then_some(if sick { 411 } else { 412 }),
                 refused: None,
+                refused_revision: None,
                 reported_ms: (!control).then_some(at_ms - 900),
                 memory_bytes: Some((41 + index as u64 * 3) << 20),
                 cpu: Some(if sick { 0.91 } else { 0.06 + 0.01 * index as f64 }),

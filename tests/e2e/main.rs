@@ -30,4 +30,5 @@ mod joining;
 mod authority;
 mod service;
 mod policy;
+mod configuration;
 mod console;

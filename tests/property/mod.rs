@@ -1,6 +1,8 @@
 //! One file for each decider.
 
 mod state;
+mod history;
+mod difference;
 mod histogram;
 mod link;
 mod rollup;

@@ -70,7 +70,7 @@ fn view_at(rollup: &Rollup, now_ms: u64, catalog: &Catalog) -> MeshView {
         catalog,
         fleet: BTreeMap::from([(
             node("host-2"),
-            FleetEntry { acked: Some(2), refused: Some("no".to_owned()) },
+            FleetEntry { acked: Some(2), refused: Some("no".to_owned()), refused_revision: Some(3) },
         )]),
         resources: &[],
         events: Vec::new(),

@@ -51,7 +51,7 @@ fn founded() -> State {
     let mut state = State::default();
     let trust_domain = "shop.test".parse().unwrap();
     let found = Change::Found { trust_domain, default_action: Action::Allow };
-    state.apply(Command { at_ms: 0, change: found }).unwrap();
+    state.apply(Command::new(0, found)).unwrap();
     state
 }
 
@@ -102,7 +102,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 fn commands() -> impl Strategy<Value = Vec<Command>> {
-    let command = (0u64..2_000, change()).prop_map(|(at_ms, change)| Command { at_ms, change });
+    let command = (0u64..2_000, change()).prop_map(|(at_ms, change)| Command::new(at_ms, change));
     prop::collection::vec(command, 0..80)
 }
 
@@ -203,13 +203,13 @@ proptest! {
 #[test]
 fn nothing_is_accepted_before_the_mesh_is_founded_and_it_is_founded_once() {
     let mut state = State::default();
-    let early = Command { at_ms: 1, change: Change::Ban(node(1)) };
+    let early = Command::new(1, Change::Ban(node(1)));
     assert_eq!(state.apply(early), Err(Refusal::NotFounded));
 
     let mut state = founded();
     let trust_domain = "other.test".parse().unwrap();
     let again = Change::Found { trust_domain, default_action: Action::Deny };
-    assert!(matches!(state.apply(Command { at_ms: 1, change: again }), Err(Refusal::Founded(_))));
+    assert!(matches!(state.apply(Command::new(1, again)), Err(Refusal::Founded(_))));
 }
 
 #[test]
@@ -221,10 +221,10 @@ fn an_object_keeps_its_birthday_and_counts_the_changes_of_its_body() {
     };
     let key = Key { kind: Kind::Intention, namespace: "default".to_owned(), name: "one".to_owned() };
 
-    state.apply(Command { at_ms: 0, change: put("web", Expected::Absent) }).unwrap();
-    let unchanged = state.apply(Command { at_ms: 5_000, change: put("web", Expected::Any) }).unwrap();
-    let changed = state.apply(Command { at_ms: 9_000, change: put("api", Expected::Revision(2)) }).unwrap();
-    let stale = state.apply(Command { at_ms: 9_000, change: put("db", Expected::Revision(2)) });
+    state.apply(Command::new(0, put("web", Expected::Absent))).unwrap();
+    let unchanged = state.apply(Command::new(5_000, put("web", Expected::Any))).unwrap();
+    let changed = state.apply(Command::new(9_000, put("api", Expected::Revision(2)))).unwrap();
+    let stale = state.apply(Command::new(9_000, put("db", Expected::Revision(2))));
 
     assert!(unchanged.is_empty());
     assert!(matches!(&changed[..], [Event::Object { written: Written::Updated, .. }]));
@@ -238,11 +238,8 @@ fn an_object_keeps_its_birthday_and_counts_the_changes_of_its_body() {
 #[test]
 fn a_repeated_join_takes_no_second_use_and_a_stranger_does_not_get_the_name() {
     let mut state = founded();
-    let join = |key, replace| Command {
-        at_ms: 10,
-        change: Change::Admit(Admission { replace, ..admission(1, key, 0) }),
-    };
-    state.apply(Command { at_ms: 0, change: Change::CreateToken(token(0, Role::Proxy, 2, 1_000)) }).unwrap();
+    let join = |key, replace| Command::new(10, Change::Admit(Admission { replace, ..admission(1, key, 0) }));
+    state.apply(Command::new(0, Change::CreateToken(token(0, Role::Proxy, 2, 1_000)))).unwrap();
 
     state.apply(join(1, false)).unwrap();
     assert_eq!(state.apply(join(1, false)), Ok(Vec::new()));
@@ -259,11 +256,11 @@ fn a_repeated_join_takes_no_second_use_and_a_stranger_does_not_get_the_name() {
 fn a_node_holds_certificates_for_itself_and_for_the_services_of_its_token_only() {
     let mut state = founded();
     let limited = JoinToken { services: vec!["web".parse().unwrap()], ..token(0, Role::Proxy, 1, 1_000) };
-    state.apply(Command { at_ms: 0, change: Change::CreateToken(limited) }).unwrap();
+    state.apply(Command::new(0, Change::CreateToken(limited))).unwrap();
     let wants = |service: &str| Admission { services: vec![service.parse().unwrap()], ..admission(1, 1, 0) };
 
-    let refused = state.apply(Command { at_ms: 1, change: Change::Admit(wants("db")) });
-    state.apply(Command { at_ms: 1, change: Change::Admit(wants("web")) }).unwrap();
+    let refused = state.apply(Command::new(1, Change::Admit(wants("db"))));
+    state.apply(Command::new(1, Change::Admit(wants("web")))).unwrap();
 
     assert!(matches!(refused, Err(Refusal::Service { .. })));
     let may = |subject: &str| state.may_hold(&node(1), &subject.parse().unwrap()).is_ok();
@@ -281,18 +278,18 @@ fn an_operator_holds_one_certificate_and_shares_its_name_with_no_host() {
         Change::CreateToken(token(1, Role::Proxy, 9, 1_000)),
         Change::Admit(operator(1)),
     ] {
-        state.apply(Command { at_ms: 1, change }).unwrap();
+        state.apply(Command::new(1, change)).unwrap();
     }
 
     let may = |subject: &str| state.may_hold(&node(1), &subject.parse().unwrap()).is_ok();
     assert!(may("operator/host-1"));
     assert!(!may("operator/ann") && !may("node/host-1") && !may("control/host-1") && !may("web"));
-    let taken = state.apply(Command { at_ms: 2, change: Change::Admit(host.clone()) });
+    let taken = state.apply(Command::new(2, Change::Admit(host.clone())));
     assert_eq!(taken, Err(Refusal::NameTaken(node(1))));
-    state.apply(Command { at_ms: 3, change: Change::Admit(operator(2)) }).unwrap();
-    state.apply(Command { at_ms: 4, change: Change::Forget(node(1)) }).unwrap();
-    state.apply(Command { at_ms: 5, change: Change::Admit(host) }).unwrap();
-    let taken = state.apply(Command { at_ms: 6, change: Change::Admit(operator(1)) });
+    state.apply(Command::new(3, Change::Admit(operator(2)))).unwrap();
+    state.apply(Command::new(4, Change::Forget(node(1)))).unwrap();
+    state.apply(Command::new(5, Change::Admit(host))).unwrap();
+    let taken = state.apply(Command::new(6, Change::Admit(operator(1))));
     assert_eq!(taken, Err(Refusal::NameTaken(node(1))));
 }
 
@@ -305,10 +302,10 @@ fn a_ban_outlives_the_record_of_its_node() {
         Change::Ban(node(1)),
         Change::Forget(node(1)),
     ] {
-        state.apply(Command { at_ms: 1, change }).unwrap();
+        state.apply(Command::new(1, change)).unwrap();
     }
 
-    let back = state.apply(Command { at_ms: 2, change: Change::Admit(admission(1, 2, 0)) });
+    let back = state.apply(Command::new(2, Change::Admit(admission(1, 2, 0))));
 
     assert_eq!(back, Err(Refusal::Banned(node(1))));
 }
@@ -318,12 +315,12 @@ fn a_ban_outlives_the_record_of_its_node() {
 fn a_gossip_key_is_known_an_hour_before_it_seals_and_opens_a_day_after() {
     let mut state = founded();
     let install = Change::InstallGossipKey { id: 255, key: "first".to_owned() };
-    state.apply(Command { at_ms: 0, change: install }).unwrap();
+    state.apply(Command::new(0, install)).unwrap();
     let mut steps = Vec::new();
     for at_ms in (0..SEALS_MS * 2).step_by(600_000) {
         let settled = at_ms % 7 != 0;
         if let Some(change) = rotation::due(state.gossip(), settled, at_ms, || "next".to_owned()) {
-            state.apply(Command { at_ms, change }).unwrap();
+            state.apply(Command::new(at_ms, change)).unwrap();
             steps.push((at_ms, state.gossip().iter().map(|key| key.id).collect::<Vec<_>>()));
         }
     }

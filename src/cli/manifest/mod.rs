@@ -4,13 +4,13 @@
 //! type of that kind, because a type that is told apart while being read (serde's internally tagged enums) forgets where it
 //! was. What `logic::validate` finds is then put back to its line by the path of the field.
 
+pub mod files;
 pub mod fault;
 pub mod place;
 pub mod unsupported;
 
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -18,44 +18,16 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use crate::cli::manifest::fault::{Fault, Origin};
 use crate::cli::manifest::place::{Document, Place};
 use crate::logic::validate;
-use crate::model::resource::{Kind, Metadata, Object, Resource};
+use crate::model::resource::{Key, Kind, Metadata, Object, Resource};
 
-/// Most bytes of one file.
-pub const FILE_BYTES_MAX: u64 = 4 * 1_024 * 1_024;
-/// Most files of all arguments together.
-pub const FILES_MAX: usize = 10_000;
 const FAULTS_MAX: usize = 50;
-const STANDARD_INPUT: &str = "standard input";
-const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
 
 /// Why manifests could not be read. Nothing was sent anywhere.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file or directory could not be read.
-    #[error("cannot read {file}: {source}")]
-    Read {
-        /// As it was named.
-        file: String,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file is larger than any manifest.
-    #[error("{file} is larger than {} MiB: this is no manifest", FILE_BYTES_MAX >> 20)]
-    TooLarge {
-        /// As it was named.
-        file: String,
-    },
-    /// A file is not text.
-    #[error("{file} is not UTF-8 text: byte {at} is wrong")]
-    NotText {
-        /// As it was named.
-        file: String,
-        /// Offset of the first wrong byte.
-        at: usize,
-    },
-    /// More files than anybody writes.
-    #[error("{0} has too many files: {FILES_MAX} at most")]
-    TooMany(String),
+    /// A file.
+    #[error(transparent)]
+    Files(#[from] files::Error),
     /// There is nothing in it.
     #[error("{0} has no objects in it: expected YAML with apiVersion, kind, metadata and spec")]
     Empty(String),
@@ -77,9 +49,27 @@ pub struct Manifests {
     pub objects: Vec<(Resource, Origin)>,
     /// Doubts that do not stop anything.
     pub warnings: Vec<Fault>,
+    /// Every text, by the name of its file.
+    texts: BTreeMap<String, String>,
 }
 
-/// Reads files, the `*.yaml`, `*.yml` and `*.json` of directories, and standard input (`-`), in the order given.
+impl Manifests {
+    /// Returns what somebody else says about a field of an object, with the place where it is written; `None` for objects
+    /// that are none of these.
+    pub fn fault(&self, key: &Key, path: &str, message: &str) -> Option<Fault> {
+        let (_, origin) = self.objects.iter().find(|(object, _)| object.key() == *key)?;
+        let text = self.texts.get(&origin.file)?;
+        let documents = place::documents(text).ok()?;
+        let at = Place { line: origin.line, column: origin.column };
+        let place = place::find(documents.iter().find(|document| document.start == at)?, path);
+        let message = if path.is_empty() { message.to_owned() } else { format!("{path}: {message}") };
+        let origin = Origin { file: origin.file.clone(), line: place.line, column: place.column };
+        Some(Fault::new(text, origin, message))
+    }
+}
+
+/// Reads files, the `*.yaml`, `*.yml` and `*.json` in and below directories, sorted, and standard input (`-`), in the order
+/// given.
 ///
 /// # Errors
 /// When anything cannot be read or any object is not valid: all faults of all files, not only the first.
@@ -88,9 +78,10 @@ pub fn read(paths: &[PathBuf]) -> Result<Manifests, Error> {
     let mut faults = Vec::new();
     for path in paths {
         let before = all.objects.len() + faults.len();
-        for (name, text) in texts(path)? {
+        for (name, text) in files::texts(path)? {
             match parse(&text, &name) {
                 Ok(mut read) => {
+                    all.texts.insert(name, text);
                     all.objects.append(&mut read.objects);
                     all.warnings.append(&mut read.warnings);
                 }
@@ -98,7 +89,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Manifests, Error> {
             }
         }
         if all.objects.len() + faults.len() == before {
-            return Err(Error::Empty(shown(path)));
+            return Err(Error::Empty(files::shown(path)));
         }
     }
     if faults.is_empty() { Ok(all) } else { Err(Error::Faults(faults)) }
@@ -224,47 +215,4 @@ fn explain(error: &serde_saphyr::Error) -> String {
         E::Message { msg, .. } => msg.clone(),
         other => other.to_string(),
     }
-}
-
-fn shown(path: &Path) -> String {
-    if path == Path::new("-") { STANDARD_INPUT.to_owned() } else { path.display().to_string() }
-}
-
-/// Reads what an argument names: `(name, text)` of each file.
-fn texts(path: &Path) -> Result<Vec<(String, String)>, Error> {
-    let failed = |source| Error::Read { file: shown(path), source };
-    if path == Path::new("-") {
-        return Ok(vec![(shown(path), bounded(std::io::stdin().lock(), path)?)]);
-    }
-    if !path.is_dir() {
-        return Ok(vec![(shown(path), bounded(File::open(path).map_err(failed)?, path)?)]);
-    }
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(failed)? {
-        let file = entry.map_err(failed)?.path();
-        let named = file.extension().and_then(|extension| extension.to_str());
-        if named.is_some_and(|extension| EXTENSIONS.contains(&extension)) && file.is_file() {
-            files.push(file);
-        }
-        if files.len() > FILES_MAX {
-            return Err(Error::TooMany(shown(path)));
-        }
-    }
-    files.sort();
-    let open = |file: &PathBuf| {
-        let opened = File::open(file).map_err(|source| Error::Read { file: shown(file), source })?;
-        Ok((shown(file), bounded(opened, file)?))
-    };
-    files.iter().map(open).collect()
-}
-
-fn bounded(source: impl Read, path: &Path) -> Result<String, Error> {
-    let mut bytes = Vec::new();
-    let read = source.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
-    read.map_err(|source| Error::Read { file: shown(path), source })?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(Error::TooLarge { file: shown(path) });
-    }
-    String::from_utf8(bytes)
-        .map_err(|error| Error::NotText { file: shown(path), at: error.utf8_error().valid_up_to() })
 }

@@ -115,6 +115,15 @@ impl Caller {
         Ok(certificate)
     }
 
+    /// Returns who calls, for people.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Local => "local administrator".to_owned(),
+            Self::Certificate(certificate) => certificate.holder.subject.to_string(),
+            Self::Nobody => "nobody".to_owned(),
+        }
+    }
+
     /// Returns the holder of the certificate shown; refused when there is none.
     pub fn holder(&self) -> Result<&Holder, Refused> {
         self.certificate().map(|certificate| &certificate.holder)

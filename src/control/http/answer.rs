@@ -64,22 +64,26 @@ impl Refused {
     /// Refuses an object for what is wrong in it, field by field.
     pub fn invalid(problems: &[Problem]) -> Self {
         let first = problems.iter().find(|problem| problem.is_error()).map(ToString::to_string);
-        let errors = problems.iter().map(|problem| {
-            let severity = match problem.severity {
-                Severity::Error => "error",
-                Severity::Warning => "warning",
-            };
-            FieldProblem {
-                path: problem.path.clone(),
-                message: problem.message.clone(),
-                severity: severity.to_owned(),
-            }
-        });
+        let errors = problems.iter().map(field_problem);
         Self {
             status: StatusCode::UNPROCESSABLE_ENTITY,
             detail: first.unwrap_or_else(|| "the object is not valid".to_owned()),
             errors: errors.collect(),
         }
+    }
+}
+
+/// Returns a problem as it travels.
+pub fn field_problem(problem: &Problem) -> FieldProblem {
+    let severity = match problem.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    FieldProblem {
+        object: problem.object.path(),
+        path: problem.path.clone(),
+        message: problem.message.clone(),
+        severity: severity.to_owned(),
     }
 }
 
@@ -113,7 +117,9 @@ impl From<Refusal> for Refused {
             | Refusal::IsControl(_)
             | Refusal::GossipKey(_)
             | Refusal::GossipKeyExists(_) => StatusCode::CONFLICT,
-            Refusal::NoObject(_) | Refusal::UnknownNode(_) => StatusCode::NOT_FOUND,
+            Refusal::NoObject(_) | Refusal::NoVersion { .. } | Refusal::UnknownNode(_) => {
+                StatusCode::NOT_FOUND
+            }
             Refusal::UnknownToken | Refusal::TokenExpired(_) | Refusal::TokenUsedUp(_) => {
                 StatusCode::UNAUTHORIZED
             }

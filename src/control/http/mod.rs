@@ -3,7 +3,7 @@
 //! - [`answer`]: bodies in, answers and refusals out.
 //! - [`access`]: who is calling, and may they.
 //! - [`stream`]: answers that go on: the newest wins, a slow reader never grows a queue.
-//! - [`enroll`], [`resources`], [`fleet`], [`view`], [`assets`]: the handlers.
+//! - [`enroll`], [`resources`], [`writing`], [`fleet`], [`view`], [`assets`]: the handlers.
 //! - [`serve`]: the listeners; each connection bounded in number, time and size.
 
 pub mod answer;
@@ -11,6 +11,7 @@ pub mod access;
 pub mod stream;
 pub mod enroll;
 pub mod resources;
+pub mod writing;
 pub mod fleet;
 pub mod view;
 pub mod openapi;
@@ -51,8 +52,11 @@ fn handler(operation: Operation) -> MethodRouter<Arc<Plane>> {
         Operation::RevokeToken => delete(enroll::revoke_token),
         Operation::ListResources => get(resources::list),
         Operation::ReadResource => get(resources::read),
-        Operation::WriteResource => put(resources::write),
-        Operation::DeleteResource => delete(resources::remove),
+        Operation::WriteResource => put(writing::write),
+        Operation::DeleteResource => delete(writing::remove),
+        Operation::Apply => post(writing::apply),
+        Operation::ReadHistory => get(writing::history),
+        Operation::Rollback => post(writing::rollback),
         Operation::SetDefaultAction => put(resources::set_default_action),
         Operation::FollowSnapshot => get(fleet::snapshot),
         Operation::Acknowledge => post(fleet::acknowledge),

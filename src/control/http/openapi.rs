@@ -40,7 +40,7 @@ fn operation(endpoint: &Endpoint) -> Value {
         );
     let query_parameters = endpoint.query.iter().map(|(name, description)| {
         let kind = match *name {
-            "since" => "integer",
+            "since" | "to" => "integer",
             "namespace" => "string",
             _ => "boolean",
         };
@@ -198,17 +198,33 @@ fn objects() -> Vec<(&'static str, Value)> {
         ("object", reference("Resource")),
         ("warnings", list(&text("A doubt that did not stop the write"))),
     ];
+    let apply = [
+        ("objects", list(&reference("Resource"))),
+        (
+            "prune?",
+            open("Labels: stored objects that have all of them and are not among the objects are removed"),
+        ),
+    ];
+    let applied = [
+        ("revision", number("The revision in force now")),
+        ("changes", list(&open("change, object, and with dryRun the object before"))),
+        ("warnings", list(&open("A doubt that did not stop the write: object, path, message, severity"))),
+    ];
+    let version = "revision, atMs, by, change, object";
     let problem = [
         ("title", text("The status in words")),
         ("status", number("The status")),
         ("detail", text("What happened, and what to do next")),
-        ("errors?", list(&open("What is wrong with an object: path, message, severity"))),
+        ("errors?", list(&open("What is wrong with an object: object, path, message, severity"))),
     ];
     let watch = "Objects of a kind; with watch, lines of revision, change and object instead";
     vec![
         ("Resource", open("A manifest: apiVersion, kind, metadata, spec")),
         ("ResourceList", object(watch, &resources)),
         ("WriteResult", object("What a write did", &written)),
+        ("ApplyRequest", object("Objects to be written together", &apply)),
+        ("ApplyResult", object("What became of each object", &applied)),
+        ("History", object("What an object was", &[("versions", list(&open(version)))])),
         ("Action", json!({ "type": "string", "enum": ["allow", "deny"] })),
         ("Problem", object("Why a request was refused", &problem)),
     ]

@@ -1,28 +1,25 @@
-//! Objects: read, written, removed and followed, the same way for every kind.
+//! Objects: read and followed, the same way for every kind.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, Query, State};
-use axum::http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::StatusCode;
+use axum::http::header::ETAG;
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::api::endpoint::Right;
-use crate::api::wire::{ChangeKind, ResourceEvent, ResourceList, WriteResult};
+use crate::api::wire::{ChangeKind, ResourceEvent, ResourceList};
 use crate::control::http::access::Caller;
 use crate::control::http::answer::{Read, Refused};
 use crate::control::http::stream::{self, Gate, Source};
 use crate::control::plane::Plane;
-use crate::logic::state::{Change, Command, Event, Expected, State as Machine, Written};
-use crate::logic::validate;
+use crate::logic::state::{Change, State as Machine, Written};
 use crate::model::intention::Action;
 use crate::model::resource::{Key, Kind, Resource, Revision};
-use crate::net::clock;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -30,12 +27,6 @@ pub(crate) struct ListQuery {
     namespace: Option<String>,
     watch: bool,
     since: Option<Revision>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct WriteQuery {
-    dry_run: bool,
 }
 
 pub(crate) async fn list(
@@ -74,104 +65,16 @@ pub(crate) async fn read(
     Ok(([(ETAG, format!("\"{version}\""))], Json(object.as_ref().clone())).into_response())
 }
 
-pub(crate) async fn write(
-    State(plane): State<Arc<Plane>>,
-    Path((plural, namespace, name)): Path<(String, String, String)>,
-    Query(query): Query<WriteQuery>,
-    headers: HeaderMap,
-    Read(resource): Read<Resource>,
-) -> Result<Response, Refused> {
-    let key = Key { kind: kind(&plural)?, namespace, name };
-    if resource.key() != key {
-        let detail = format!("the body is {}, the path says {key}", resource.key());
-        return Err(Refused::new(StatusCode::BAD_REQUEST, detail));
-    }
-    let expected = match expected(&headers)? {
-        Expected::Any => match resource.metadata().resource_version.as_deref() {
-            None | Some("") => Expected::Any,
-            Some(version) => Expected::Revision(parse_version(version)?),
-        },
-        stated @ (Expected::Absent | Expected::Revision(_)) => stated,
-    };
-    let warnings = check(&plane, &resource)?;
-    let change = Change::Put { resource: Box::new(resource), expected };
-    carry_out(&plane, key, change, query.dry_run, warnings).await
-}
-
-pub(crate) async fn remove(
-    State(plane): State<Arc<Plane>>,
-    Path((plural, namespace, name)): Path<(String, String, String)>,
-    Query(query): Query<WriteQuery>,
-    headers: HeaderMap,
-) -> Result<Response, Refused> {
-    let key = Key { kind: kind(&plural)?, namespace, name };
-    let change = Change::Delete { key: key.clone(), expected: expected(&headers)? };
-    carry_out(&plane, key, change, query.dry_run, Vec::new()).await
-}
-
 pub(crate) async fn set_default_action(
     State(plane): State<Arc<Plane>>,
+    Extension(caller): Extension<Caller>,
     Read(action): Read<Action>,
 ) -> Result<Json<Action>, Refused> {
-    plane.submit(Change::SetDefaultAction(action)).await?;
+    plane.submit_for(caller.name(), Change::SetDefaultAction(action)).await?;
     Ok(Json(action))
 }
 
-async fn carry_out(
-    plane: &Plane,
-    key: Key,
-    change: Change,
-    dry_run: bool,
-    warnings: Vec<String>,
-) -> Result<Response, Refused> {
-    let (events, state) = if dry_run {
-        let mut state = plane.store.state().as_ref().clone();
-        let events = state.apply(Command { at_ms: clock::wall_ms(), change })?;
-        (events, Arc::new(state))
-    } else {
-        let committed = plane.submit(change).await?;
-        (committed.events, committed.state)
-    };
-    let mut change = ChangeKind::Unchanged;
-    let mut object = None;
-    for event in events {
-        if let Event::Object { written, object: written_object } = event {
-            change = change_kind(written);
-            object = Some(written_object);
-        }
-    }
-    let stored = object.or_else(|| state.resources().get(&key).cloned()).ok_or_else(|| no_object(&key))?;
-    let revision = match change {
-        ChangeKind::Created | ChangeKind::Updated => version(&stored),
-        ChangeKind::Unchanged | ChangeKind::Deleted => state.policy_revision(),
-    };
-    let status = if change == ChangeKind::Created { StatusCode::CREATED } else { StatusCode::OK };
-    let result = WriteResult { revision, change, object: stored.as_ref().clone(), warnings };
-    Ok((status, Json(result)).into_response())
-}
-
-/// Returns the doubts about an object, by itself and among all others.
-///
-/// # Errors
-/// What is wrong with it, field by field.
-fn check(plane: &Plane, resource: &Resource) -> Result<Vec<String>, Refused> {
-    let mut problems = validate::object(resource);
-    if !problems.iter().any(validate::problem::Problem::is_error) {
-        let key = resource.key();
-        let state = plane.store.state();
-        let others = state.resources().iter().filter(|(other, _)| **other != key);
-        let mut all: Vec<_> = others.map(|(_, other)| other.as_ref().clone()).collect();
-        all.push(resource.clone());
-        let known: BTreeSet<_> = plane.catalog.borrow().by_service().into_keys().collect();
-        problems.extend(validate::set(&all, &known).into_iter().filter(|problem| problem.object == key));
-    }
-    if problems.iter().any(validate::problem::Problem::is_error) {
-        return Err(Refused::invalid(&problems));
-    }
-    Ok(problems.iter().map(ToString::to_string).collect())
-}
-
-fn kind(plural: &str) -> Result<Kind, Refused> {
+pub(crate) fn kind(plural: &str) -> Result<Kind, Refused> {
     let known = Kind::ALL.iter().copied().find(|kind| kind.plural() == plural);
     known.ok_or_else(|| {
         let kinds: Vec<_> = Kind::ALL.iter().map(|kind| kind.plural()).collect();
@@ -180,40 +83,20 @@ fn kind(plural: &str) -> Result<Kind, Refused> {
     })
 }
 
-fn no_object(key: &Key) -> Refused {
+pub(crate) fn no_object(key: &Key) -> Refused {
     Refused::new(StatusCode::NOT_FOUND, format!("there is no {key}"))
 }
 
-fn version(object: &Resource) -> Revision {
+pub(crate) fn version(object: &Resource) -> Revision {
     object.metadata().resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
-fn change_kind(written: Written) -> ChangeKind {
+pub(crate) fn change_kind(written: Written) -> ChangeKind {
     match written {
         Written::Created => ChangeKind::Created,
         Written::Updated => ChangeKind::Updated,
         Written::Deleted => ChangeKind::Deleted,
     }
-}
-
-/// Reads the preconditions of RFC 9110 §13.1.
-fn expected(headers: &HeaderMap) -> Result<Expected, Refused> {
-    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim());
-    match (text(IF_MATCH), text(IF_NONE_MATCH)) {
-        (None, None) => Ok(Expected::Any),
-        (Some(tag), None) => parse_version(tag.trim_matches('"')).map(Expected::Revision),
-        (None, Some("*")) => Ok(Expected::Absent),
-        (_, Some(_)) => {
-            let detail = "If-None-Match may only be '*', and not beside If-Match";
-            Err(Refused::new(StatusCode::BAD_REQUEST, detail))
-        }
-    }
-}
-
-fn parse_version(text: &str) -> Result<Revision, Refused> {
-    let wrong =
-        || Refused::new(StatusCode::BAD_REQUEST, format!("'{text}' is not a revision: expected a number"));
-    text.parse().map_err(|_| wrong())
 }
 
 /// The changes of objects of one kind.

@@ -50,6 +50,8 @@ pub struct FleetEntry {
     pub acked: Option<Revision>,
     /// Why it refused a newer one.
     pub refused: Option<String>,
+    /// Which it refused.
+    pub refused_revision: Option<Revision>,
 }
 
 /// Traffic that belongs together, being added up.
@@ -185,6 +187,7 @@ impl Rollup {
                 build: record.build.clone(),
                 revision: fleet.and_then(|entry| entry.acked).max(reported),
                 refused: fleet.and_then(|entry| entry.refused.clone()),
+                refused_revision: fleet.and_then(|entry| entry.refused_revision),
                 reported_ms: reporter.map(|reporter| reporter.at_ms),
                 memory_bytes: reporter.map(|reporter| reporter.status.memory_bytes),
                 cpu: reporter.and_then(Reporter::cpu),

@@ -17,8 +17,48 @@ use crate::model::resource::{Key, Resource, Revision};
 pub struct Command {
     /// When it was accepted, Unix milliseconds, by the clock of the control plane that accepted it.
     pub at_ms: u64,
+    /// Who made it, for people: `operator/ann`, `local administrator`; empty for the control plane itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
     /// The wish.
     pub change: Change,
+}
+
+impl Command {
+    /// Makes a command of the control plane itself.
+    pub fn new(at_ms: u64, change: Change) -> Self {
+        Self { at_ms, by: String::new(), change }
+    }
+}
+
+/// One object written or removed among others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Write {
+    /// As [`Change::Put`].
+    Put {
+        /// The object.
+        resource: Box<Resource>,
+        /// What must be stored now.
+        expected: Expected,
+    },
+    /// As [`Change::Delete`].
+    Delete {
+        /// Which.
+        key: Key,
+        /// What must be stored now.
+        expected: Expected,
+    },
+}
+
+impl Write {
+    /// Returns which object it is about.
+    pub fn key(&self) -> Key {
+        match self {
+            Self::Put { resource, .. } => resource.key(),
+            Self::Delete { key, .. } => key.clone(),
+        }
+    }
 }
 
 /// A wish.
@@ -46,6 +86,8 @@ pub enum Change {
         /// What must be stored now.
         expected: Expected,
     },
+    /// Writes and removes objects, each at most once: all of it happens, at one revision, or nothing.
+    Apply(Vec<Write>),
     /// Says what happens to calls that no intention speaks of.
     SetDefaultAction(Action),
     /// Makes a join token; forgets those that expired a day ago.
@@ -98,6 +140,7 @@ impl fmt::Debug for Change {
             Self::Found { .. } => "Found",
             Self::Put { .. } => "Put",
             Self::Delete { .. } => "Delete",
+            Self::Apply(_) => "Apply",
             Self::SetDefaultAction(_) => "SetDefaultAction",
             Self::CreateToken(_) => "CreateToken",
             Self::RevokeToken { .. } => "RevokeToken",
@@ -155,7 +198,8 @@ pub enum Expected {
 }
 
 /// How an object changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "named for what they say")]
 pub enum Written {
     Created,
@@ -277,6 +321,14 @@ pub enum Refusal {
     /// There is nothing to delete or to replace.
     #[error("there is no {0}")]
     NoObject(Key),
+    /// A version that is not kept, or nothing to go back to.
+    #[error("{key} {what}: 'mesh history' shows the versions that are kept")]
+    NoVersion {
+        /// The object.
+        key: Key,
+        /// What is missing, as the rest of a sentence.
+        what: String,
+    },
     /// A bound of the state.
     #[error("there are {max} {what} already, which is the most")]
     TooMany {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::logic::state::command::{Admission, Change, Command, Event, Expected, Refusal, TokenUse, Written};
+use crate::logic::state::command::{
+    Admission, Change, Command, Event, Expected, Refusal, TokenUse, Write, Written,
+};
+use crate::logic::state::history::{Histories, Version};
 use crate::logic::state::record::{GossipKey, Issuance, JoinToken, Mesh, Node};
 use crate::model::endpoint::Role;
 use crate::model::identity::{Subject, TrustDomain};
@@ -33,13 +36,22 @@ pub struct State {
     revision: Revision,
     policy_revision: Revision,
     mesh: Option<Mesh>,
-    #[serde(with = "by_key")]
+    #[serde(with = "crate::logic::state::by_key")]
     resources: BTreeMap<Key, Arc<Resource>>,
     tokens: BTreeMap<String, JoinToken>,
     nodes: BTreeMap<NodeName, Node>,
     banned: BTreeMap<NodeName, u64>,
     issued: BTreeMap<String, Issuance>,
     gossip: Vec<GossipKey>,
+    #[serde(default)]
+    histories: Histories,
+}
+
+/// When a command was made, and by whom.
+#[derive(Clone, Copy)]
+struct Stamp<'a> {
+    at_ms: u64,
+    by: &'a str,
 }
 
 impl State {
@@ -50,7 +62,8 @@ impl State {
     /// # Errors
     /// When the command is refused; the state is as it was.
     pub fn apply(&mut self, command: Command) -> Result<Vec<Event>, Refusal> {
-        let Command { at_ms, change } = command;
+        let Command { at_ms, by, change } = command;
+        let stamp = Stamp { at_ms, by: &by };
         if self.mesh.is_none() && !matches!(change, Change::Found { .. }) {
             return Err(Refusal::NotFounded);
         }
@@ -58,8 +71,9 @@ impl State {
             Change::Found { trust_domain, default_action } => {
                 self.found(trust_domain, default_action, at_ms)?
             }
-            Change::Put { resource, expected } => self.put(*resource, expected, at_ms)?,
-            Change::Delete { key, expected } => self.delete(&key, expected)?,
+            Change::Put { resource, expected } => self.put(*resource, expected, stamp)?,
+            Change::Delete { key, expected } => self.delete(&key, expected, stamp)?,
+            Change::Apply(writes) => self.apply_all(writes, stamp)?,
             Change::SetDefaultAction(action) => self.set_default_action(action),
             Change::CreateToken(token) => self.create_token(token, at_ms)?,
             Change::RevokeToken { id } => {
@@ -113,7 +127,31 @@ impl State {
 
     // --- objects ------------------------------------------------------------------------------------------------
 
-    fn put(&mut self, mut resource: Resource, expected: Expected, at_ms: u64) -> Result<Vec<Event>, Refusal> {
+    fn apply_all(&mut self, writes: Vec<Write>, stamp: Stamp<'_>) -> Result<Vec<Event>, Refusal> {
+        let before = (self.resources.clone(), self.histories.clone());
+        let mut events = Vec::new();
+        for write in writes {
+            let done = match write {
+                Write::Put { resource, expected } => self.put(*resource, expected, stamp),
+                Write::Delete { key, expected } => self.delete(&key, expected, stamp),
+            };
+            match done {
+                Ok(done) => events.extend(done),
+                Err(refusal) => {
+                    (self.resources, self.histories) = before;
+                    return Err(refusal);
+                }
+            }
+        }
+        Ok(events)
+    }
+
+    fn put(
+        &mut self,
+        mut resource: Resource,
+        expected: Expected,
+        stamp: Stamp<'_>,
+    ) -> Result<Vec<Event>, Refusal> {
         let key = resource.key();
         let old = self.resources.get(&key);
         expect(&key, old, expected)?;
@@ -121,7 +159,7 @@ impl State {
             return Err(Refusal::TooMany { what: "objects", max: RESOURCES_MAX });
         }
         let (created, generation) = match old {
-            None => (timestamp(at_ms), 1),
+            None => (timestamp(stamp.at_ms), 1),
             Some(old) => {
                 let history = old.metadata();
                 let mut same = resource.clone();
@@ -144,15 +182,33 @@ impl State {
         metadata.generation = Some(generation);
         metadata.creation_timestamp = created;
         let object = Arc::new(resource);
-        self.resources.insert(key, Arc::clone(&object));
+        let old = self.resources.insert(key, Arc::clone(&object));
+        self.remember(old.as_ref(), (written, &object), stamp);
         Ok(vec![Event::Object { written, object }])
     }
 
-    fn delete(&mut self, key: &Key, expected: Expected) -> Result<Vec<Event>, Refusal> {
+    fn delete(&mut self, key: &Key, expected: Expected, stamp: Stamp<'_>) -> Result<Vec<Event>, Refusal> {
         let old = self.resources.get(key);
         expect(key, old, expected)?;
         let object = self.resources.remove(key).ok_or_else(|| Refusal::NoObject(key.clone()))?;
+        self.remember(Some(&object), (Written::Deleted, &object), stamp);
         Ok(vec![Event::Object { written: Written::Deleted, object }])
+    }
+
+    fn remember(
+        &mut self,
+        before: Option<&Arc<Resource>>,
+        (change, object): (Written, &Arc<Resource>),
+        stamp: Stamp<'_>,
+    ) {
+        let version = Version {
+            revision: self.revision + 1,
+            at_ms: stamp.at_ms,
+            by: stamp.by.to_owned(),
+            change,
+            object: Arc::clone(object),
+        };
+        self.histories.note(before, version);
     }
 
     // --- tokens and nodes ---------------------------------------------------------------------------------------
@@ -394,6 +450,42 @@ impl State {
         &self.resources
     }
 
+    /// Returns the versions of an object that are kept, the oldest first. The last one is in force, unless it deleted the
+    /// object. Of an object that was written before histories were kept, there is the stored one alone.
+    pub fn history(&self, key: &Key) -> Vec<Version> {
+        match (self.histories.of(key), self.resources.get(key)) {
+            ([], Some(stored)) => vec![Version::unknown(stored)],
+            (versions, _) => versions.to_vec(),
+        }
+    }
+
+    /// Returns the object as it was: as revision `to` wrote it, or, without one, as it was the last time that it was
+    /// another than it is now.
+    ///
+    /// # Errors
+    /// When there is no such version.
+    pub fn earlier(&self, key: &Key, to: Option<Revision>) -> Result<Arc<Resource>, Refusal> {
+        let versions = self.history(key);
+        let stored = self.resources.get(key);
+        let found = match to {
+            Some(revision) => versions.iter().find(|version| version.revision == revision),
+            None => versions.iter().rev().find(|version| match stored {
+                None => version.change == Written::Deleted,
+                Some(stored) => !is_same(stored, &version.object),
+            }),
+        };
+        let missing = |what: String| Refusal::NoVersion { key: key.clone(), what };
+        match (found, to) {
+            (None, _) if versions.is_empty() => Err(Refusal::NoObject(key.clone())),
+            (None, Some(revision)) => Err(missing(format!("has no version of revision {revision}"))),
+            (None, None) => Err(missing("was never another".to_owned())),
+            (Some(version), Some(revision)) if version.change == Written::Deleted => {
+                Err(missing(format!("was deleted by revision {revision}")))
+            }
+            (Some(version), _) => Ok(Arc::clone(&version.object)),
+        }
+    }
+
     /// Returns every token that is not forgotten, by id: used-up and recently expired ones included.
     pub fn tokens(&self) -> &BTreeMap<String, JoinToken> {
         &self.tokens
@@ -426,6 +518,16 @@ impl State {
     pub fn gossip(&self) -> &[GossipKey] {
         &self.gossip
     }
+}
+
+/// Whether two versions of an object say the same, whatever the control plane has noted about them.
+fn is_same(one: &Resource, other: &Resource) -> bool {
+    let bare = |object: &Resource| {
+        let mut object = object.clone();
+        object.metadata_mut().forget_history();
+        object
+    };
+    bare(one) == bare(other)
 }
 
 fn expect(key: &Key, stored: Option<&Arc<Resource>>, expected: Expected) -> Result<(), Refusal> {
@@ -475,28 +577,4 @@ fn role_name(role: Role) -> &'static str {
 fn timestamp(at_ms: u64) -> Option<String> {
     let seconds = i64::try_from(at_ms / 1000).ok()?;
     Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
-}
-
-/// Objects are written as a list: each knows its own key.
-mod by_key {
-    use std::collections::BTreeMap;
-    use std::sync::Arc;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use crate::model::resource::{Key, Resource};
-
-    pub(super) fn serialize<S: Serializer>(
-        resources: &BTreeMap<Key, Arc<Resource>>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(resources.values())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<BTreeMap<Key, Arc<Resource>>, D::Error> {
-        let list = Vec::<Arc<Resource>>::deserialize(deserializer)?;
-        Ok(list.into_iter().map(|resource| (resource.key(), resource)).collect())
-    }
 }

@@ -3,6 +3,7 @@
 //!
 //! - [`record`]: what the state is made of.
 //! - [`command`]: what may be asked of it, what it answers, and why it refuses.
+//! - [`history`]: what objects were before.
 //! - [`machine`]: the state and the one way to change it.
 //! - [`rotation`]: which change of the gossip keys is due.
 //!
@@ -11,8 +12,10 @@
 
 pub mod record;
 pub mod command;
+pub mod history;
+mod by_key;
 pub mod machine;
 pub mod rotation;
 
-pub use command::{Change, Command, Event, Expected, Refusal, Written};
+pub use command::{Change, Command, Event, Expected, Refusal, Write, Written};
 pub use machine::State;

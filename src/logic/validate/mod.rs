@@ -2,6 +2,7 @@
 //!
 //! [`object`] looks at one object by itself: what it refuses is never stored, and what it accepts, `logic::compile` can
 //! obey. [`set()`] looks at all of them together; it mostly doubts, because objects may be written in any order.
+//! [`change()`] tells what a write of some does to all.
 
 pub mod problem;
 pub mod route;
@@ -14,7 +15,7 @@ use std::collections::BTreeSet;
 
 use crate::logic::validate::problem::{Problem, Problems};
 use crate::model::name::{MESH_DOMAIN, ServiceName, is_label};
-use crate::model::resource::{Kind, Metadata, Resource};
+use crate::model::resource::{Key, Kind, Metadata, Resource};
 use crate::model::snapshot::Snapshot;
 
 const NAME_BYTES_MAX: usize = 253;
@@ -36,6 +37,32 @@ pub fn object(resource: &Resource) -> Vec<Problem> {
 /// some node announces.
 pub fn set(resources: &[Resource], known: &BTreeSet<ServiceName>) -> Vec<Problem> {
     set::check(resources, known)
+}
+
+/// Returns what is wrong or doubtful once `written` has been written over, and `removed` taken out of, `stored`: every
+/// problem of what is written, and those of other objects that were not there before. `known` are the services that some
+/// node announces.
+pub fn change(
+    stored: &[Resource],
+    written: &[Resource],
+    removed: &BTreeSet<Key>,
+    known: &BTreeSet<ServiceName>,
+) -> Vec<Problem> {
+    let mut problems: Vec<_> = written.iter().flat_map(object).collect();
+    if problems.iter().any(Problem::is_error) {
+        return problems;
+    }
+    let keys: BTreeSet<Key> = written.iter().map(Resource::key).collect();
+    let stays = |object: &&Resource| {
+        let key = object.key();
+        !keys.contains(&key) && !removed.contains(&key)
+    };
+    let mut after: Vec<Resource> = stored.iter().filter(stays).cloned().collect();
+    after.extend_from_slice(written);
+    let before = set(stored, known);
+    let is_news = |problem: &Problem| keys.contains(&problem.object) || !before.contains(problem);
+    problems.extend(set(&after, known).into_iter().filter(is_news));
+    problems
 }
 
 /// Decides whether a proxy can obey a snapshot, all of it.

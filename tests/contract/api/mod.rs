@@ -1,5 +1,7 @@
 //! The API of the control plane, called as its router is: who may do what, what is answered, what is refused.
 
+mod configuration;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -104,6 +106,15 @@ impl Host {
     fn caller(&self, not_after_ms: u64) -> Caller {
         let holder = Holder {
             subject: format!("node/{}", self.name).parse().unwrap(),
+            node: self.name.parse().unwrap(),
+            key: fingerprint(&self.key.subject_public_key_info()),
+        };
+        Caller::Certificate(Certificate { holder, not_after_ms })
+    }
+
+    fn operator(&self, not_after_ms: u64) -> Caller {
+        let holder = Holder {
+            subject: format!("operator/{}", self.name).parse().unwrap(),
             node: self.name.parse().unwrap(),
             key: fingerprint(&self.key.subject_public_key_info()),
         };

@@ -1,0 +1,196 @@
+//! Working with objects: many at once, pruned, tried, remembered, taken back.
+
+use axum::http::StatusCode;
+use mesh::control::http::access::Caller;
+use serde_json::{Value, json};
+
+use crate::contract::api::{Host, World, intention, line, path, tomorrow, world};
+
+fn labelled(name: &str, destination: &str) -> Value {
+    let mut object = intention(name, destination);
+    object["metadata"]["labels"] = json!({ "app": "shop" });
+    object
+}
+
+fn route(name: &str) -> Value {
+    json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": { "name": name },
+        "spec": {
+            "parentRefs": [{ "group": "", "kind": "Service", "name": "web" }],
+            "rules": [{ "name": "all", "backendRefs": [{ "name": "web", "port": 80 }] }],
+        },
+    })
+}
+
+impl World {
+    async fn apply(&self, query: &str, body: Value) -> (StatusCode, Value) {
+        self.call(Caller::Local, "POST", &format!("/v1/apply{query}"), Some(body)).await
+    }
+
+    async fn put(&self, caller: Caller, name: &str, destination: &str) -> Value {
+        let (status, body) = self.call(caller, "PUT", &path(name), Some(intention(name, destination))).await;
+        assert!(status.is_success(), "{body}");
+        body
+    }
+
+    async fn history(&self, name: &str) -> Vec<Value> {
+        let (status, body) = self.call(Caller::Local, "GET", &format!("{}/history", path(name)), None).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body["versions"].as_array().unwrap().clone()
+    }
+
+    async fn rollback(&self, name: &str, query: &str) -> (StatusCode, Value) {
+        self.call(Caller::Local, "POST", &format!("{}/rollback{query}", path(name)), None).await
+    }
+}
+
+fn changes(body: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let one = |applied: &Value| (text(&applied["object"]["metadata"]["name"]), text(&applied["change"]));
+    body["changes"].as_array().unwrap().iter().map(one).collect()
+}
+
+fn named(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, change)| ((*name).to_owned(), (*change).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn objects_are_applied_together_at_one_revision() {
+    let world = world().await;
+    let objects = json!({ "objects": [intention("one", "web"), intention("two", "api")] });
+
+    let (status, first) = world.apply("", objects.clone()).await;
+    let (_, again) = world.apply("", objects).await;
+
+    assert_eq!(status, StatusCode::OK, "{first}");
+    assert_eq!(changes(&first), named(&[("one", "created"), ("two", "created")]));
+    let version = |at: usize| first["changes"][at]["object"]["metadata"]["resourceVersion"].clone();
+    assert_eq!(version(0), version(1));
+    assert_eq!(version(0).as_str().unwrap(), first["revision"].to_string());
+    assert_eq!(changes(&again), named(&[("one", "unchanged"), ("two", "unchanged")]));
+    assert_eq!(again["revision"], first["revision"]);
+}
+
+#[tokio::test]
+async fn one_object_that_is_refused_keeps_all_others_out_and_every_fault_is_told_with_its_object() {
+    let world = world().await;
+
+    let (status, problem) = world
+        .apply("", json!({ "objects": [intention("good", "web"), intention("bad", "No Name"), intention("worse", "")] }))
+        .await;
+    let (twice, told) =
+        world.apply("", json!({ "objects": [intention("a", "web"), intention("a", "api")] })).await;
+    let mut stale = intention("good", "web");
+    stale["metadata"]["resourceVersion"] = json!("1");
+    let (conflict, _) = world.apply("", json!({ "objects": [intention("new", "web"), stale] })).await;
+
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
+    let objects: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|e| e["object"].clone()).collect();
+    assert_eq!(objects, ["intentions/default/bad", "intentions/default/worse"]);
+    assert_eq!(twice, StatusCode::UNPROCESSABLE_ENTITY);
+    assert!(told["detail"].as_str().unwrap().contains("second object"), "{told}");
+    assert_eq!(conflict, StatusCode::NOT_FOUND, "what is not there cannot be at that version");
+    assert!(world.plane.store.state().resources().is_empty());
+}
+
+#[tokio::test]
+async fn pruning_removes_what_has_the_labels_and_is_not_applied_and_nothing_else() {
+    let world = world().await;
+    world.put(Caller::Local, "bare", "web").await;
+    world.apply("", json!({ "objects": [labelled("old", "web"), labelled("kept", "api")] })).await;
+    let body =
+        json!({ "objects": [labelled("kept", "api"), labelled("new", "db")], "prune": { "app": "shop" } });
+
+    let (_, tried) = world.apply("?dryRun=true", body.clone()).await;
+    let before = world.plane.store.state().resources().len();
+    let (_, done) = world.apply("", body).await;
+    let (all, _) = world.apply("", json!({ "objects": [], "prune": {} })).await;
+
+    let expected = named(&[("kept", "unchanged"), ("new", "created"), ("old", "deleted")]);
+    assert_eq!(changes(&tried), expected);
+    assert_eq!(before, 3, "a trial writes nothing");
+    assert_eq!(tried["changes"][2]["before"]["metadata"]["name"], "old");
+    assert_eq!(changes(&done), expected);
+    let left: Vec<_> = world.plane.store.state().resources().keys().map(|key| key.name.clone()).collect();
+    assert_eq!(left, ["bare", "kept", "new"]);
+    assert_eq!(all, StatusCode::BAD_REQUEST, "no labels would mean everything");
+}
+
+#[tokio::test]
+async fn a_history_tells_what_was_written_when_and_by_whom() {
+    let world = world().await;
+    let ann = {
+        let token = world.token(json!({ "role": "operator", "uses": 1, "ttlSeconds": 600 })).await;
+        let host = Host::new("ann");
+        let mut join = host.join(&token, &[]);
+        join["role"] = json!("operator");
+        join["requests"][0]["subject"] = json!("operator/ann");
+        let (status, body) = world.call(Caller::Nobody, "POST", "/v1/join", Some(join)).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        host
+    };
+    world.put(Caller::Local, "one", "web").await;
+    world.put(ann.operator(tomorrow()), "one", "api").await;
+    world.call(ann.operator(tomorrow()), "DELETE", &path("one"), None).await;
+
+    let history = world.history("one").await;
+    let field = |name: &str| history.iter().map(|one| one[name].clone()).collect::<Vec<_>>();
+    let (none, _) = world.call(Caller::Local, "GET", &format!("{}/history", path("none")), None).await;
+
+    assert_eq!(field("change"), ["created", "updated", "deleted"]);
+    assert_eq!(field("by"), ["local administrator", "operator/ann", "operator/ann"]);
+    assert!(history.iter().all(|one| one["atMs"].as_u64().unwrap() > 1_700_000_000_000));
+    assert_eq!(history[0]["object"]["spec"]["destination"], "web");
+    assert_eq!(none, StatusCode::NOT_FOUND);
+    let events = world.plane.collector.events.all();
+    assert!(events.iter().any(|event| event.message == "changed by operator/ann"), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_rollback_writes_an_object_as_it_was_also_one_that_is_gone() {
+    let world = world().await;
+    for destination in ["web", "api", "db"] {
+        world.put(Caller::Local, "one", destination).await;
+    }
+    let first = world.history("one").await[0]["revision"].clone();
+    let destination = |body: &Value| body["object"]["spec"]["destination"].clone();
+
+    let (_, tried) = world.rollback("one", "?dryRun=true").await;
+    let (_, back) = world.rollback("one", "").await;
+    let (_, there) = world.rollback("one", "").await;
+    let (_, named) = world.rollback("one", &format!("?to={first}")).await;
+    let (missing, problem) = world.rollback("one", "?to=999").await;
+    world.call(Caller::Local, "DELETE", &path("one"), None).await;
+    let (restored, body) = world.rollback("one", "").await;
+
+    assert_eq!(destination(&tried), "api");
+    assert_eq!(destination(&back), "api");
+    assert_eq!(destination(&there), "db", "back and forth between the last two");
+    assert_eq!(destination(&named), "web");
+    assert_eq!(missing, StatusCode::NOT_FOUND);
+    assert!(problem["detail"].as_str().unwrap().contains("mesh history"), "{problem}");
+    assert_eq!((restored, destination(&body)), (StatusCode::CREATED, json!("web")));
+    let mut stream = world.follow(Caller::Local, "/v1/resources/intentions?watch=true").await;
+    assert_eq!(line(&mut stream).await.unwrap()["object"]["spec"]["destination"], "web");
+}
+
+#[tokio::test]
+async fn what_a_change_makes_of_other_objects_is_a_warning_of_that_change() {
+    let world = world().await;
+    let applied = |body: &Value| body["warnings"].as_array().unwrap().clone();
+    let (_, first) = world.apply("", json!({ "objects": [route("first")] })).await;
+
+    let (_, second) = world.apply("", json!({ "objects": [route("second")] })).await;
+    let (_, again) = world.apply("", json!({ "objects": [intention("one", "web")] })).await;
+
+    let unknown = applied(&first);
+    assert!(
+        unknown.iter().all(|one| one["message"].as_str().unwrap().contains("no node announces")),
+        "{first}"
+    );
+    let shadowed = applied(&second);
+    let shadowed =
+        shadowed.iter().find(|one| one["path"] == "spec.rules[0]").unwrap_or_else(|| panic!("{second}"));
+    assert_eq!(shadowed["object"], "httproutes/default/second");
+    assert!(applied(&again).iter().all(|one| one["object"] == "intentions/default/one"), "{again}");
+}
