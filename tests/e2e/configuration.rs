@@ -133,7 +133,7 @@ fn an_edit_is_written_unless_somebody_else_wrote_and_a_refused_text_is_kept() {
     desk.kept().iter().for_each(|file| fs::remove_file(file).unwrap());
     let control = format!("unix://{}", desk.mesh.data().join("control.sock").display());
     let meanwhile = format!(
-        "MESH_CONTROL={control} {} apply -f {}\nsed -i s/api/db/ \"$1\"",
+        "MESH_CONTROL={control} {} apply -f {}\nsed -i 's/destination: api/destination: db/' \"$1\"",
         program::mesh().display(),
         desk.files.join("a.yaml").display()
     );
