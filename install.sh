@@ -21,6 +21,7 @@ what to run (nothing: only the program is installed)
   --join TOKEN               a proxy that joins the mesh of this token ('mesh token create' makes one)
     --service NAME=PORT[/PROTO]   a service of this host (repeat)
     --upstream NAME=ADDR:PORT     a local port for a service of the mesh (repeat)
+    --intercept on|strict         applications use plain names; strict: only the mesh reaches this host's services
   --control                  a control plane
   -- ARGUMENTS               all that follows goes to 'mesh proxy' or 'mesh control' as it is
 
@@ -84,7 +85,7 @@ parse() {
                 ;;
         esac
         case $option in
-            --join | --service | --upstream | --node | --zone | --advertise | --from | --prefix)
+            --join | --service | --upstream | --intercept | --node | --zone | --advertise | --from | --prefix)
                 [ $# -gt 0 ] || misuse "$option needs a value"
                 value=$1
                 shift
@@ -99,9 +100,9 @@ parse() {
                 esac
                 take_role proxy
                 ;;
-            --service | --upstream | --node | --zone | --advertise)
+            --service | --upstream | --intercept | --node | --zone | --advertise)
                 check_value "$option" "$value"
-                case $option in --service | --upstream) services=yes ;; esac
+                case $option in --service | --upstream | --intercept) services=yes ;; esac
                 arguments="$arguments $option $value"
                 ;;
             --from) from=$value ;;
@@ -128,7 +129,7 @@ parse() {
     arguments=${arguments# }
     [ -z "$purge" ] || [ -n "$uninstall" ] || misuse "--purge goes with --uninstall"
     [ -z "$arguments" ] || [ -n "$role" ] || misuse "say what to run: --join TOKEN or --control"
-    [ -z "$services" ] || [ "$role" = proxy ] || misuse "--service and --upstream go with --join"
+    [ -z "$services" ] || [ "$role" = proxy ] || misuse "--service, --upstream and --intercept go with --join"
     # A control plane calls itself --name, a proxy --node.
     [ "$role" != control ] || arguments=$(printf '%s' "$arguments" | sed 's/^--node /--name /; s/ --node / --name /g')
 }
@@ -235,6 +236,12 @@ unit() {
         proxy) title='data plane' ;;
         control) title='control plane' ;;
     esac
+    # To install rules takes one capability; without them, none.
+    case " $arguments" in
+        *' --intercept'*) capabilities='CapabilityBoundingSet=CAP_NET_ADMIN
+AmbientCapabilities=CAP_NET_ADMIN' ;;
+        *) capabilities='CapabilityBoundingSet=' ;;
+    esac
     cat <<UNIT
 [Unit]
 Description=mesh $title
@@ -260,7 +267,7 @@ UMask=0077
 
 DynamicUser=yes
 NoNewPrivileges=yes
-CapabilityBoundingSet=
+$capabilities
 ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes

@@ -25,15 +25,16 @@ use crate::api::problem::Problem;
 use crate::api::stream;
 use crate::api::wire::{
     Ack, ApplyRequest, ApplyResult, History, Issued, JoinRequest, RenewRequest, ResourceEvent, ResourceList,
-    Status, TokenCreated, TokenInfo, TokenRequest, WriteResult,
+    ServiceRow, Status, TokenCreated, TokenInfo, TokenRequest, WriteResult,
 };
 use crate::identity::tls::{self, ApiConnector};
 use crate::identity::wallet::Wallet;
 use crate::logic::metric::report::Report;
 use crate::model::endpoint::Catalog;
 use crate::model::identity::Subject;
-use crate::model::name::NodeName;
+use crate::model::name::{NodeName, ServiceName};
 use crate::model::resource::{Key, Kind, Resource, Revision};
+use crate::model::service::LocalService;
 use crate::model::snapshot::Snapshot;
 use crate::model::token::Token;
 use crate::model::view::MeshView;
@@ -319,6 +320,24 @@ impl Client {
         let to = to.map_or_else(String::new, |to| format!("&to={to}"));
         let path = format!("/v1/resources/{}/rollback?dryRun={dry_run}{to}", key.path());
         self.call(Method::POST, &path, None::<&()>).await
+    }
+
+    // --- the services of one host; only with [`Self::admin`] ---
+
+    /// Returns the services of the proxy's host.
+    pub async fn local_services(&self) -> Result<Vec<ServiceRow>, Error> {
+        self.ask("/services").await
+    }
+
+    /// Adds a service to the proxy's host.
+    pub async fn add_service(&self, service: &LocalService) -> Result<(), Error> {
+        self.tell(Method::PUT, "/services", Some(service)).await
+    }
+
+    /// Takes back what was added: all services of a name, or the one at a port.
+    pub async fn remove_service(&self, name: &ServiceName, port: Option<u16>) -> Result<(), Error> {
+        let query = port.map(|port| format!("?port={port}")).unwrap_or_default();
+        self.tell(Method::DELETE, &format!("/services/{name}{query}"), None::<&()>).await
     }
 
     // --- the way there and back ---

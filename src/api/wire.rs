@@ -1,6 +1,7 @@
 //! What travels between control, proxies and consoles: one type for each body, JSON with lowerCamel keys.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,7 @@ use crate::model::endpoint::Role;
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::resource::{Resource, Revision};
+use crate::model::service::Protocol;
 use crate::model::snapshot::{GossipPass, Snapshot};
 
 // --- joining and certificates ---------------------------------------------------------------------------------------
@@ -243,4 +245,25 @@ pub struct Status {
     pub root_not_after_ms: u64,
     /// End of the intermediate's validity, Unix milliseconds.
     pub intermediate_not_after_ms: u64,
+}
+
+// --- a proxy's own admin API ----------------------------------------------------------------------------------------
+
+/// `GET /services` of a proxy: one service of its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceRow {
+    /// What it is called in the mesh.
+    pub name: ServiceName,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Whose calls leave with its identity; nobody's in particular when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Whether it was added while the proxy ran, and is not in its configuration.
+    pub added: bool,
+    /// Whether its certificate is there, so that it is announced.
+    pub certificate: bool,
 }

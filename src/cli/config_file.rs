@@ -37,8 +37,34 @@ fn read(path: &Path) -> anyhow::Result<Vec<(String, Vec<String>)>> {
     flags.with_context(|| format!("in the configuration file {place}"))
 }
 
+/// The key whose values may be written as mappings, and what these may hold.
+const SERVICE: &str = "service";
+const SERVICE_KEYS: [&str; 8] =
+    ["name", "namespace", "address", "port", "protocol", "user", "unit", "cgroup"];
+
+/// Writes a service that is given as a mapping as its flag has it: `NAME.NAMESPACE=ADDRESS:PORT/PROTOCOL@OWNER`.
+fn service(fields: &serde_json::Map<String, Value>) -> anyhow::Result<String> {
+    if let Some(unknown) = fields.keys().find(|key| !SERVICE_KEYS.contains(&key.as_str())) {
+        bail!("a service has no '{unknown}'; it has {}", SERVICE_KEYS.join(", "));
+    }
+    let field = |key: &str| fields.get(key).map(|value| scalar(key, value)).transpose();
+    let needed = |key: &str| field(key)?.with_context(|| format!("a service needs '{key}'"));
+    let part = |before: &str, key: &str, after: &str| -> anyhow::Result<String> {
+        Ok(field(key)?.map(|text| format!("{before}{text}{after}")).unwrap_or_default())
+    };
+    let (name, port) = (needed("name")?, needed("port")?);
+    let (namespace, protocol) = (part(".", "namespace", "")?, part("/", "protocol", "")?);
+    let address = part("", "address", ":")?;
+    let owners = [part("@user:", "user", "")?, part("@unit:", "unit", "")?, part("@cgroup:", "cgroup", "")?];
+    if owners.iter().filter(|owner| !owner.is_empty()).count() > 1 {
+        bail!("the service {name} has more than one of user, unit and cgroup");
+    }
+    Ok(format!("{name}{namespace}={address}{port}{protocol}{}", owners.concat()))
+}
+
 fn scalar(key: &str, value: &Value) -> anyhow::Result<String> {
     match value {
+        Value::Object(fields) if key == SERVICE => service(fields),
         Value::String(text) => Ok(text.clone()),
         Value::Bool(flag) => Ok(flag.to_string()),
         Value::Number(number) => Ok(number.to_string()),
@@ -73,4 +99,34 @@ pub(crate) fn apply(mut command: Command, path: &Path) -> anyhow::Result<Command
         command = command.mut_arg(id, |arg| arg.default_values(values));
     }
     Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::cli::config_file::scalar;
+    use crate::model::service::LocalService;
+
+    #[test]
+    fn a_service_may_be_a_mapping() {
+        let written = |value: Value| scalar("service", &value).map_err(|error| error.to_string());
+
+        let full = json!({ "name": "web", "namespace": "shop", "address": "[::1]", "port": 80, "protocol": "http", "user": "www-data" });
+        let text = written(full).unwrap();
+        assert_eq!(text, "web.shop=[::1]:80/http@user:www-data");
+        assert!(text.parse::<LocalService>().is_ok());
+        assert_eq!(
+            written(json!({ "name": "a", "port": 1, "unit": "a.service" })).unwrap(),
+            "a=1@unit:a.service"
+        );
+        for (wrong, word) in [
+            (json!({ "name": "a" }), "port"),
+            (json!({ "name": "a", "port": 1, "users": "x" }), "users"),
+            (json!({ "name": "a", "port": 1, "user": "x", "cgroup": "/x" }), "more than one"),
+        ] {
+            assert!(written(wrong.clone()).unwrap_err().contains(word), "{wrong}");
+        }
+        assert!(scalar("zone", &json!({ "name": "a", "port": 1 })).is_err());
+    }
 }

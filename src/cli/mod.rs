@@ -26,6 +26,8 @@ pub(crate) mod check;
 pub(crate) mod top;
 mod reload;
 mod start;
+mod intercept;
+mod service;
 mod demo;
 
 use std::ffi::OsString;
@@ -93,6 +95,10 @@ enum Command {
     Edges(WithControl<edges::EdgesArgs>),
     /// What happened lately
     Events(WithControl<events::EventsArgs>),
+    /// Add, remove and show the services of this host while its proxy runs
+    Service(service::ServiceArgs),
+    /// Show or remove the rules of this host by which its proxy intercepts connections
+    Intercept(intercept::InterceptArgs),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -220,6 +226,8 @@ fn dispatch(command: Command, flags: Flags) -> anyhow::Result<Exit> {
         Command::Events(with) => ask(with, |args, client| async move {
             events::run(&args, connect::views(&client, args.watch).await?).await.map(|()| Exit::Done)
         }),
+        Command::Service(args) => wait_for(service::run(args)),
+        Command::Intercept(args) => wait_for(intercept::run(args)),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "mesh", &mut script);

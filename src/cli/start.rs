@@ -1,7 +1,7 @@
 //! `mesh control` and `mesh proxy`: from flags to options, from signals to shutdown.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ use crate::cli::exit::{Exit, refuse};
 use crate::cli::reload::{LogFilter, Reload, Reread, Told};
 use crate::cli::{data_dir, output};
 use crate::control::bootstrap as control;
+use crate::logic::intercept::{Exception, Mode};
 use crate::model::identity::TrustDomain;
 use crate::model::name::{NodeName, ZoneName};
 use crate::model::service::{LocalService, UpstreamPort};
 use crate::model::token::Token;
 use crate::net::dns::resolvers::{self, Upstreams};
 use crate::net::interface;
-use crate::proxy::bootstrap::{AccessLogTarget, NamesOptions, Options, Settings};
+use crate::proxy::bootstrap::{AccessLogTarget, InterceptOptions, NamesOptions, Options, Settings};
 use crate::telemetry::log::{self, LogHandle};
 
 /// How much a long-running process logs, and how.
@@ -59,8 +60,14 @@ pub(crate) struct ProxyArgs {
     /// What this host is called in the mesh [default: its host name]
     #[arg(long, env = "MESH_NODE", value_name = "NAME")]
     node: Option<NodeName>,
-    /// A service that runs here: NAME[.NAMESPACE]=[ADDRESS:]PORT[/PROTOCOL]; may be repeated
-    #[arg(long = "service", env = "MESH_SERVICE", value_name = "SERVICE", value_delimiter = ',')]
+    /// The services that run here.
+    #[arg(
+        help = "A service that runs here: NAME[.NAMESPACE]=[ADDRESS:]PORT[/PROTOCOL][@OWNER]; may be repeated. Calls of OWNER's processes leave as this service: a user's name or number, unit:NAME of systemd, or cgroup:/PATH",
+        long = "service",
+        env = "MESH_SERVICE",
+        value_name = "SERVICE",
+        value_delimiter = ','
+    )]
     services: Vec<LocalService>,
     /// A local port that leads to a service elsewhere: NAME[.NAMESPACE]=ADDRESS:PORT; may be repeated
     #[arg(long = "upstream", env = "MESH_UPSTREAM", value_name = "UPSTREAM", value_delimiter = ',')]
@@ -89,6 +96,19 @@ pub(crate) struct ProxyArgs {
         value_delimiter = ','
     )]
     dns_forward: Vec<String>,
+    /// Whether to intercept.
+    #[arg(help = "Intercept connections of this host to services of the mesh, so that applications need not be changed; 'strict' also closes the ports of its own services to other hosts, for all but the mesh. Needs CAP_NET_ADMIN and nft", long, env = "MESH_INTERCEPT", value_name = "on|off|strict", num_args = 0..=1, default_value = "off", default_missing_value = "on")]
+    intercept: Mode,
+    /// Where intercepted connections arrive.
+    #[arg(help = "Where intercepted connections arrive, on this port of 127.0.0.1 and of ::1", long, env = "MESH_CAPTURE", default_value = "127.0.0.1:15002", value_name = "ADDRESS", value_parser = address)]
+    capture: SocketAddr,
+    /// Who reaches services of this host without the mesh under 'strict': PORT, SOURCE or SOURCE=PORT, where SOURCE is an
+    /// address or a network such as 10.0.0.0/8; may be repeated
+    #[arg(long, env = "MESH_STRICT_EXCEPT", value_name = "EXCEPTION", value_delimiter = ',')]
+    strict_except: Vec<Exception>,
+    /// Print the rules that --intercept would install, and do nothing
+    #[arg(long)]
+    dry_run: bool,
     /// The IP address that other hosts reach this one at [default: the one facing the control plane]
     #[arg(long, env = "MESH_ADVERTISE", value_name = "IP")]
     advertise: Option<IpAddr>,
@@ -129,6 +149,12 @@ impl ProxyArgs {
     /// Turns what was typed into what it means.
     fn options(self, settings: watch::Receiver<Settings>) -> anyhow::Result<Options> {
         let upstreams = upstreams(&self.dns_forward)?;
+        if self.capture.ip() != IpAddr::V4(Ipv4Addr::LOCALHOST) {
+            // The kernel leads intercepted connections there and nowhere else.
+            return Err(refuse(Exit::Usage, format!("--capture {}: expected 127.0.0.1:PORT", self.capture)));
+        }
+        let intercept =
+            InterceptOptions { mode: self.intercept, capture: self.capture, exceptions: self.strict_except };
         let node = match self.node {
             Some(node) => node,
             None => this_host()?,
@@ -155,7 +181,8 @@ impl ProxyArgs {
             workers,
             tls_reuse: !self.no_tls_reuse,
             access_log,
-            names: NamesOptions { listen: self.dns.0, upstreams },
+            names: NamesOptions { listen: self.dns.0, both: self.intercept != Mode::Off, upstreams },
+            intercept,
             settings,
         })
     }
@@ -292,9 +319,14 @@ pub(crate) fn control(told: Told<ControlArgs>, reread: Reread<ControlArgs>) -> a
 /// # Errors
 /// When it cannot join or start.
 pub(crate) fn proxy(told: Told<ProxyArgs>, reread: Reread<ProxyArgs>) -> anyhow::Result<Exit> {
-    let log = begin(&told.args.log)?;
     let settings = watch::Sender::new(told.args.settings());
+    let (dry_run, log) = (told.args.dry_run, told.args.log.clone());
     let options = told.args.options(settings.subscribe())?;
+    if dry_run {
+        output::write(&crate::proxy::intercept::preview(&options).to_string())?;
+        return Ok(Exit::Done);
+    }
+    let log = begin(&log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(async {
         let take_effect = Box::new(move |args: &ProxyArgs| {

@@ -17,5 +17,6 @@ pub mod traffic;
 pub mod authorize;
 pub mod compile;
 pub mod naming;
+pub mod intercept;
 pub mod validate;
 pub mod state;

@@ -13,9 +13,12 @@ use crate::model::name::ServiceName;
 pub enum Error {
     /// Not of the form of a local service.
     #[error(
-        "'{0}' is not a service: expected NAME[.NAMESPACE]=[ADDRESS:]PORT[/PROTOCOL], such as web=8080 or api=127.0.0.1:9000/grpc"
+        "'{0}' is not a service: expected NAME[.NAMESPACE]=[ADDRESS:]PORT[/PROTOCOL][@OWNER], such as web=8080 or api=127.0.0.1:9000/grpc@www-data"
     )]
     Local(String),
+    /// Not an owner of processes.
+    #[error("'{0}' is not an owner: expected a user's name or number, unit:NAME or cgroup:/PATH")]
+    Owner(String),
     /// Not of the form of an upstream.
     #[error("'{0}' is not an upstream: expected NAME[.NAMESPACE]=ADDRESS:PORT, such as db=127.0.0.1:5432")]
     Upstream(String),
@@ -71,7 +74,53 @@ impl FromStr for Protocol {
     }
 }
 
-/// A service that runs on this host: `NAME[.NS]=[ADDR:]PORT[/PROTO]`.
+/// Whose calls leave with a service's identity: `USER`, `unit:NAME` or `cgroup:/PATH`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Owner {
+    /// Processes of a user, by name or number.
+    User(String),
+    /// Processes of a unit of systemd: `web.service`.
+    Unit(String),
+    /// Processes in a control group or below it; the path begins with `/`, which is the root of all groups.
+    Cgroup(String),
+}
+
+impl FromStr for Owner {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let wrong = || Error::Owner(text.to_owned());
+        let plain = |name: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "_-.@\\$".contains(c);
+            !name.is_empty() && !name.starts_with('.') && name.chars().all(allowed)
+        };
+        let owner = match text.split_once(':') {
+            Some(("unit", name)) if plain(name) => {
+                // As systemctl has it: a unit without a kind is a service.
+                Self::Unit(if name.contains('.') { name.to_owned() } else { format!("{name}.service") })
+            }
+            Some(("cgroup", path)) if path.starts_with('/') && !path.split('/').any(|part| part == "..") => {
+                Self::Cgroup(path.trim_end_matches('/').to_owned())
+            }
+            Some(("user", name)) if plain(name) => Self::User(name.to_owned()),
+            None if plain(text) => Self::User(text.to_owned()),
+            Some(_) | None => return Err(wrong()),
+        };
+        Ok(owner)
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(name) => f.write_str(name),
+            Self::Unit(name) => write!(f, "unit:{name}"),
+            Self::Cgroup(path) => write!(f, "cgroup:{}", if path.is_empty() { "/" } else { path }),
+        }
+    }
+}
+
+/// A service that runs on this host: `NAME[.NS]=[ADDR:]PORT[/PROTO][@OWNER]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct LocalService {
@@ -81,6 +130,8 @@ pub struct LocalService {
     pub addr: SocketAddr,
     /// What it speaks.
     pub protocol: Protocol,
+    /// Whose calls leave with its identity; `None` for nobody in particular.
+    pub owner: Option<Owner>,
 }
 
 impl FromStr for LocalService {
@@ -89,6 +140,10 @@ impl FromStr for LocalService {
     fn from_str(text: &str) -> Result<Self, Error> {
         let wrong = || Error::Local(text.to_owned());
         let (name, target) = text.split_once('=').ok_or_else(wrong)?;
+        let (target, owner) = match target.split_once('@') {
+            Some((target, owner)) => (target, Some(owner.parse()?)),
+            None => (target, None),
+        };
         let (target, protocol) = match target.rsplit_once('/') {
             Some((target, protocol)) => (target, protocol.parse()?),
             None => (target, Protocol::Detect),
@@ -100,14 +155,17 @@ impl FromStr for LocalService {
         if addr.port() == 0 {
             return Err(wrong());
         }
-        Ok(Self { name: name.parse()?, addr, protocol })
+        Ok(Self { name: name.parse()?, addr, protocol, owner })
     }
 }
 
 impl fmt::Display for LocalService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}={}", self.name, self.addr)?;
-        if self.protocol == Protocol::Detect { Ok(()) } else { write!(f, "/{}", self.protocol) }
+        if self.protocol != Protocol::Detect {
+            write!(f, "/{}", self.protocol)?;
+        }
+        self.owner.as_ref().map_or(Ok(()), |owner| write!(f, "@{owner}"))
     }
 }
 

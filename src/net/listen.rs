@@ -130,6 +130,14 @@ pub fn fail_unacknowledged(stream: &TcpStream, limit: Duration) {
     _ = SockRef::from(stream).set_tcp_user_timeout(Some(limit));
 }
 
+/// Returns where a connection was meant to go before rules of the kernel sent it here; `None` when it was meant to come.
+pub fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
+    let socket = SockRef::from(stream);
+    let is_v4 = stream.local_addr().is_ok_and(|addr| addr.is_ipv4());
+    let original = if is_v4 { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    original.ok().and_then(|addr| addr.as_socket())
+}
+
 /// Makes the coming close of a connection a reset, so that the other side does not take a failure for a regular end.
 pub fn reset_on_close(stream: &TcpStream) {
     _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));

@@ -5,27 +5,33 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::routing::{delete, get};
+use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::api::problem::Problem;
 use crate::logic::metric::view::ViewInput;
 use crate::model::endpoint::Catalog;
 use crate::model::identity::Subject;
+use crate::model::name::ServiceName;
+use crate::model::service::LocalService;
 use crate::model::snapshot::Snapshot;
 use crate::model::view::MeshView;
+use crate::net::owner::Inquiry;
 use crate::net::{clock, task};
 use crate::proxy::reporter::{Local, Sources};
+use crate::proxy::services::Services;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::dns::Counts;
 use crate::telemetry::log::{FILTER_BYTES_MAX, LogHandle};
@@ -67,6 +73,8 @@ pub struct AdminHandles {
     pub access: Option<Arc<AccessLog>>,
     /// What the name server was asked.
     pub questions: Arc<Counts>,
+    /// The services of this host; `None` where they cannot be changed.
+    pub services: Option<Arc<Services>>,
 }
 
 impl fmt::Debug for AdminHandles {
@@ -86,7 +94,9 @@ pub async fn serve(
     handles: AdminHandles,
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
-    let app = router(Arc::new(handles));
+    let local = listener.local_addr()?;
+    let app = router(Arc::new(handles)).layer(Extension(Listening(local)));
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     tokio::select! {
         served = async { axum::serve(listener, app).await } => served,
         () = shutdown => Ok(()),
@@ -102,12 +112,14 @@ fn router(handles: Arc<AdminHandles>) -> Router {
         .route("/config", get(config))
         .route("/view", get(view))
         .route("/log", get(log).put(set_log))
+        .route("/services", get(services).put(add_service))
+        .route("/services/{name}", delete(remove_service))
         .layer(DefaultBodyLimit::max(FILTER_BYTES_MAX))
         .with_state(handles)
 }
 
 async fn index() -> &'static str {
-    "mesh proxy: GET /healthz /readyz /metrics /config /view /view?watch=true /log, PUT /log\n"
+    "mesh proxy: GET /healthz /readyz /metrics /config /view /view?watch=true /log /services, PUT /log /services, DELETE /services/NAME\n"
 }
 
 async fn readyz(State(handles): Handles) -> Response {
@@ -221,5 +233,98 @@ async fn set_log(State(handles): Handles, filter: String) -> Response {
             format!("{}\n", log.filter()).into_response()
         }
         Err(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Where the admin API listens.
+#[derive(Debug, Clone, Copy)]
+struct Listening(SocketAddr);
+
+async fn services(State(handles): Handles) -> Response {
+    let Some(services) = &handles.services else { return answer(Err(fixed())) };
+    let held = (handles.sources.identities)();
+    let is_held =
+        |name: &ServiceName| held.iter().any(|identity| identity.subject == Subject::Service(name.clone()));
+    Json(services.list(is_held)).into_response()
+}
+
+async fn add_service(
+    State(handles): Handles,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Extension(listening): Extension<Listening>,
+    Json(service): Json<LocalService>,
+) -> Response {
+    let label = service.to_string();
+    let changed = change(&handles, (from, listening), move |services| services.add(service)).await;
+    if changed.is_ok() {
+        tracing::info!(service = label, "service added");
+    }
+    answer(changed)
+}
+
+#[derive(Debug, Deserialize)]
+struct RemoveQuery {
+    port: Option<u16>,
+}
+
+async fn remove_service(
+    State(handles): Handles,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    Extension(listening): Extension<Listening>,
+    (Path(name), Query(query)): (Path<ServiceName>, Query<RemoveQuery>),
+) -> Response {
+    let label = name.to_string();
+    let changed =
+        change(&handles, (from, listening), move |services| services.remove(&name, query.port)).await;
+    if changed.is_ok() {
+        tracing::info!(service = label, "service removed");
+    }
+    answer(changed)
+}
+
+/// Changes the services for a caller who may: root, or whoever the proxy runs as. The identity of a service is not to be
+/// had by anybody who can reach a port.
+async fn change(
+    handles: &AdminHandles,
+    (from, Listening(listening)): (SocketAddr, Listening),
+    act: impl FnOnce(&Services) -> Result<(), Problem> + Send + 'static,
+) -> Result<(), Problem> {
+    let services = handles.services.clone().ok_or_else(fixed)?;
+    let changing = tokio::task::spawn_blocking(move || {
+        let to = SocketAddr::new(
+            if listening.ip().is_unspecified() { from.ip() } else { listening.ip() },
+            listening.port(),
+        );
+        let holder = Inquiry::open().and_then(|mut inquiry| inquiry.holder(from, to)).ok().flatten();
+        let own = rustix::process::geteuid().as_raw();
+        match holder {
+            Some(holder) if holder.uid == 0 || holder.uid == own => act(&services),
+            Some(_) | None => Err(Problem {
+                title: "Forbidden".to_owned(),
+                status: 403,
+                detail: "only root, and the user that the proxy runs as, change services on this host: put 'sudo' before 'mesh'".to_owned(),
+                errors: Vec::new(),
+            }),
+        }
+    });
+    changing.await.unwrap_or_else(|_| Err(fixed()))
+}
+
+fn fixed() -> Problem {
+    Problem {
+        title: "Not Found".to_owned(),
+        status: 404,
+        detail: "the services of this proxy cannot be changed".to_owned(),
+        errors: Vec::new(),
+    }
+}
+
+fn answer(changed: Result<(), Problem>) -> Response {
+    match changed {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(problem) => {
+            let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(problem)).into_response()
+        }
     }
 }

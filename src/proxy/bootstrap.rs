@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::logic::intercept::{Exception, Mode};
 use crate::model::name::{NodeName, ZoneName};
 use crate::model::service::{LocalService, UpstreamPort};
 use crate::model::token::Token;
@@ -40,6 +41,8 @@ pub struct Options {
     pub access_log: AccessLogTarget,
     /// How it names services to this host.
     pub names: NamesOptions,
+    /// How it intercepts this host's connections.
+    pub intercept: InterceptOptions,
     /// What may change while it runs.
     pub settings: watch::Receiver<Settings>,
 }
@@ -49,8 +52,21 @@ pub struct Options {
 pub struct NamesOptions {
     /// Where its name server listens; `None` for no name server.
     pub listen: Option<SocketAddr>,
+    /// Whether it listens on the same port of `::1` too, if there is one.
+    pub both: bool,
     /// Whom it asks about other names.
     pub upstreams: Upstreams,
+}
+
+/// How a proxy intercepts connections of its host.
+#[derive(Debug, Clone)]
+pub struct InterceptOptions {
+    /// Which.
+    pub mode: Mode,
+    /// Where those to virtual addresses go: a loopback address.
+    pub capture: SocketAddr,
+    /// Who reaches the host's services past the mesh all the same.
+    pub exceptions: Vec<Exception>,
 }
 
 /// What a proxy can be told anew while it runs.

@@ -1,6 +1,7 @@
 //! What one worker has: its books, its connector, its randomness, and the links it opens.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio_util::task::TaskTracker;
 
 use crate::net::drain::Drain;
+use crate::net::owner::{Holder, Inquiry};
 use crate::net::patience::Patience;
 use crate::proxy::budgets::Budgets;
 use crate::proxy::ledger::Ledger;
@@ -40,6 +42,8 @@ pub(crate) struct Context {
     /// What is counted for each service.
     pub(crate) budgets: Budgets,
     draws: RefCell<SmallRng>,
+    /// The way to ask whose a connection is, once that was needed.
+    inquiry: RefCell<Option<Inquiry>>,
 }
 
 impl Context {
@@ -59,12 +63,32 @@ impl Context {
             silences: Rc::default(),
             budgets: Budgets::default(),
             draws,
+            inquiry: RefCell::default(),
         }
     }
 
     /// Returns randomness for one decision.
     pub(crate) fn draw(&self) -> u64 {
         self.draws.borrow_mut().random()
+    }
+
+    /// Returns who owns the connection of a local caller, where that matters. `meant` is where the caller believes that it
+    /// leads.
+    pub(crate) fn holder(&self, from: SocketAddr, meant: Option<SocketAddr>) -> Option<Holder> {
+        if !self.shared.locals().tells_apart() {
+            return None;
+        }
+        let meant = meant?;
+        let mut inquiry = self.inquiry.borrow_mut();
+        let asked = match &mut *inquiry {
+            Some(inquiry) => inquiry.holder(from, meant),
+            None => Inquiry::open().and_then(|opened| inquiry.insert(opened).holder(from, meant)),
+        };
+        asked.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the kernel does not say whose a connection is");
+            *inquiry = None;
+            None
+        })
     }
 
     /// Closes what nobody used for a while, and forgets what is gone.

@@ -1,7 +1,7 @@
 //! How services are called on this host: keeps the zone up to date, and answers questions about it.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -14,6 +14,8 @@ use crate::net::dns::resolvers::Resolvers;
 use crate::net::dns::server::{Server, Sockets};
 use crate::net::task;
 use crate::proxy::bootstrap::NamesOptions;
+use crate::proxy::ways;
+use crate::proxy::worker::Addresses;
 use crate::telemetry::dns::Counts;
 
 /// The name server cannot listen.
@@ -27,8 +29,9 @@ pub(crate) struct Error {
 
 /// The names of this host's services, at work.
 pub(crate) struct Names {
-    /// Where the name server listens; `None` when there is none.
-    pub(crate) addr: Option<SocketAddr>,
+    /// Where the name server listens: nowhere, at the address that was asked for, and with interception on the other
+    /// loopback address too.
+    pub(crate) addrs: Vec<SocketAddr>,
     /// What it was asked.
     pub(crate) counts: Arc<Counts>,
     /// All names, of the policy in force.
@@ -42,29 +45,33 @@ impl Names {
     /// When the address is taken, or not ours.
     pub(crate) fn start(
         options: &NamesOptions,
-        lead: Lead,
+        lead: impl Fn() -> Lead + Send + 'static,
         mut policies: watch::Receiver<Arc<Policy>>,
     ) -> Result<Self, Error> {
         let mut book = AddressBook::default();
         let mut make = move |policy: &Policy| {
             book.enter(policy.services().map(|(name, _)| name));
-            Arc::new(Zone::new(policy, book.clone(), lead))
+            Arc::new(Zone::new(policy, book.clone(), lead()))
         };
         let zones = watch::Sender::new(make(&policies.borrow_and_update()));
         let zone = zones.subscribe();
         let counts = Arc::<Counts>::default();
-        let addr = match options.listen {
-            Some(addr) => {
-                Some(serve(addr, options, &zone, &counts).map_err(|source| Error { addr, source })?)
+        let mut addrs = Vec::new();
+        if let Some(addr) = options.listen {
+            let bound = serve(addr, options, &zone, &counts).map_err(|source| Error { addr, source })?;
+            addrs.push(bound);
+            if options.both {
+                // A host without IPv6 has no questions by it either.
+                let other = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), bound.port());
+                addrs.extend(serve(other, options, &zone, &counts).ok());
             }
-            None => None,
-        };
+        }
         task::spawn("names", async move {
             while policies.changed().await.is_ok() {
                 zones.send_replace(make(&policies.borrow_and_update()));
             }
         });
-        Ok(Self { addr, counts, zone })
+        Ok(Self { addrs, counts, zone })
     }
 }
 
@@ -85,4 +92,13 @@ fn serve(
         }
     });
     Ok(bound)
+}
+
+/// Returns what says where names lead: to virtual addresses where those are captured, else to the outbound listener.
+pub(crate) fn lead(addresses: &Addresses) -> impl Fn() -> Lead + Send + 'static {
+    let (outbound, captured) = (addresses.outbound, addresses.capture.clone());
+    move || match captured.as_slice() {
+        [] => Lead::Listener(outbound),
+        [_, rest @ ..] => Lead::Virtual { v6: !rest.is_empty() && ways::open_ways().1 },
+    }
 }

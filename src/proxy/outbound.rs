@@ -6,7 +6,7 @@
 //! carried nothing.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
@@ -52,22 +52,48 @@ enum Turn {
 }
 
 /// Serves a connection to the outbound listener, where each request names its service.
-pub(crate) async fn named(http: &Rc<Http>, mut stream: TcpStream, from: IpAddr) {
+pub(crate) async fn named(http: &Rc<Http>, mut stream: TcpStream, from: SocketAddr) {
+    let holder = http.context.holder(from, stream.local_addr().ok());
     let mut first = First::new();
     if let Ok(Ok(())) = Box::pin(timeout(http.context.patience.head, first.read_on(&mut stream))).await
         && !first.bytes.is_empty()
     {
         // What is no HTTP is told so by the parser.
-        serve(http, Entry { service: None, from }, first, stream).await;
+        serve(http, Entry { service: None, from: from.ip(), holder }, first, stream).await;
     }
 }
 
+/// Serves a connection that was meant for a virtual address, and captured on its way there.
+pub(crate) async fn captured(http: &Rc<Http>, stream: TcpStream, from: SocketAddr) {
+    let meant = listen::original_destination(&stream);
+    let service = meant.and_then(|meant| http.context.shared.meant(meant.ip()));
+    let Some(service) = service else {
+        tracing::debug!(?meant, "a connection to no service was refused");
+        listen::reset_on_close(&stream);
+        return;
+    };
+    to_service(http, service, stream, (from, meant)).await;
+}
+
 /// Serves a connection to a port that leads to one service.
-pub(crate) async fn to_service(http: &Rc<Http>, service: ServiceName, mut stream: TcpStream, from: IpAddr) {
+pub(crate) async fn port(http: &Rc<Http>, service: ServiceName, stream: TcpStream, from: SocketAddr) {
+    let meant = stream.local_addr().ok();
+    to_service(http, service, stream, (from, meant)).await;
+}
+
+/// Serves a connection to one service, of a caller at an address that believes to have reached another.
+async fn to_service(
+    http: &Rc<Http>,
+    service: ServiceName,
+    mut stream: TcpStream,
+    (from, meant): (SocketAddr, Option<SocketAddr>),
+) {
+    let holder = http.context.holder(from, meant);
+    let from = from.ip();
     let declared = http.context.shared.tables().upstream(&service).map(|upstream| upstream.protocol);
     let wish = Wish {
         service: service.clone(),
-        source: http.context.shared.locals().source.clone(),
+        source: http.context.shared.locals().source(holder),
         from,
         began: clock::now(),
         certain: true,
@@ -90,7 +116,10 @@ pub(crate) async fn to_service(http: &Rc<Http>, service: ServiceName, mut stream
         },
     };
     match turn {
-        Turn::Http => Box::pin(serve(http, Entry { service: Some(service), from }, first, stream)).await,
+        Turn::Http => {
+            let entry = Entry { service: Some(service), from, holder };
+            Box::pin(serve(http, entry, first, stream)).await;
+        }
         Turn::Opaque(opened) => opaque(http, wish, opened, (first, stream)).await,
         Turn::Lost(failed) => {
             tracing::debug!(%service, %failed, "connection refused");

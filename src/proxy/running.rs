@@ -19,8 +19,9 @@ use crate::identity::renewer::Renewer;
 use crate::identity::vault::{STATE_DIR, Vault};
 use crate::identity::wallet::Wallet;
 use crate::logic::compile::{Policy, Rulebook};
+use crate::logic::intercept::Mode;
 use crate::logic::metric::report::Report;
-use crate::logic::naming::zone::{Lead, Zone};
+use crate::logic::naming::zone::Zone;
 use crate::model::endpoint::{Announcement, Role};
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName, ZoneName};
@@ -34,9 +35,11 @@ use crate::proxy::admin::{self, AdminHandles, Unready};
 use crate::proxy::announcer::{Announcer, FAREWELL};
 use crate::proxy::assembler::Assembler;
 use crate::proxy::bootstrap::{AccessLogTarget, Options};
+use crate::proxy::intercept;
 use crate::proxy::membership::{self, ControlIssuer, Membership};
 use crate::proxy::names::{self, Names};
 use crate::proxy::reporter::{self, Delivery, Local, Sources};
+use crate::proxy::services::Services;
 use crate::proxy::shared::Shared;
 use crate::proxy::subscriber;
 use crate::proxy::upstream::endpoint::now_ns;
@@ -92,6 +95,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// Nothing can be intercepted.
+    #[error(transparent)]
+    Intercept(#[from] intercept::Error),
     /// The access log cannot be written.
     #[error("the access log cannot be written: {0}")]
     AccessLog(#[source] io::Error),
@@ -133,6 +139,8 @@ pub struct Addresses {
     pub admin: SocketAddr,
     /// DNS; `null` while it is off.
     pub dns: Option<SocketAddr>,
+    /// Where connections to virtual addresses are captured; `null` when they are not.
+    pub capture: Option<SocketAddr>,
     /// Local ports that lead to one service each.
     pub upstreams: BTreeMap<ServiceName, SocketAddr>,
 }
@@ -147,11 +155,17 @@ pub async fn run(
     started: impl FnOnce(&Addresses),
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    if options.intercept.mode != Mode::Off {
+        intercept::prepare().await?;
+    }
     let vault = Arc::new(Vault::open(&options.data_dir.join(STATE_DIR))?);
+    let services = Services::load(vault.clone(), options.settings.clone())?;
+    task::spawn("services", services.clone().follow());
+    let options = Options { settings: services.settings(), ..options };
     let subjects = subjects(&options.node, &options.settings.borrow().services);
     let membership = enter(&options, &vault, &subjects).await?;
     let node = Node::start(&options, vault, membership, subjects).await?;
-    let running = node.serve(&options, log).await?;
+    let running = node.serve(&options, services, log).await?;
     if timeout(GOSSIP_MAX, running.node.agent.ready()).await.is_err() {
         tracing::warn!("no other member answers; serving with what is known");
     }
@@ -282,7 +296,12 @@ impl Node {
     }
 
     /// Starts the data path and everything that feeds it.
-    async fn serve(self, options: &Options, log: LogHandle) -> Result<Running, Error> {
+    async fn serve(
+        self,
+        options: &Options,
+        services: Arc<Services>,
+        log: LogHandle,
+    ) -> Result<Running, Error> {
         let registry = Registry::new();
         let access = access_log(&options.access_log).map_err(Error::AccessLog)?;
         let policy = self.policies.borrow().as_ref().clone();
@@ -290,29 +309,32 @@ impl Node {
         shared.set_locals(options.settings.borrow().services.clone());
         let refused = |source| Error::Admin { addr: options.admin, source };
         let admin = TcpListener::bind(options.admin).await.map_err(refused)?;
+        let is_intercepting = options.intercept.mode != Mode::Off;
         let workers = Workers::start(WorkerConfig {
             patience: Patience::default(),
             outbound: options.outbound,
             inbound: options.inbound,
             upstreams: options.upstreams.clone(),
+            capture: is_intercepting.then_some(options.intercept.capture),
             workers: options.workers,
             reuse: options.tls_reuse,
             shared: shared.clone(),
         })?;
-        let lead = Lead::Listener(workers.addresses().outbound);
-        let names = Names::start(&options.names, lead, self.policies.subscribe());
+        let names = Names::start(&options.names, names::lead(workers.addresses()), self.policies.subscribe());
         let names = names.map_err(|names::Error { addr, source }| Error::Names { addr, source })?;
         let addresses = Addresses {
             outbound: workers.addresses().outbound,
             inbound: workers.addresses().inbound,
             gossip: self.agent.local_addr(),
             admin: admin.local_addr().map_err(refused)?,
-            dns: names.addr,
+            dns: names.addrs.first().copied(),
+            capture: workers.addresses().capture.first().copied(),
             upstreams: workers.addresses().upstreams.clone(),
         };
+        shared.set_zone(names.zone.clone());
         let local = Arc::new(Local::default());
         let sources = Arc::new(self.sources(&shared));
-        let handles = self.admin_handles(&shared, &local, &sources, (log, access), &names);
+        let handles = self.admin_handles(&shared, &local, &sources, (log, access), (&names, services));
         let (farewell, mut said) = (watch::Sender::new(false), Vec::new());
         let goodbye = || {
             let mut leaving = farewell.subscribe();
@@ -322,6 +344,10 @@ impl Node {
         let reports = self.reports(registry, sources, local);
         said.push(task::spawn("reporter", reporter::run(reports, goodbye())));
         self.follow(&shared, options, addresses.inbound);
+        if is_intercepting {
+            let interception = intercept::begin(options, workers.addresses(), &names).await?;
+            said.push(task::spawn("interception", interception.run(goodbye())));
+        }
         Ok(Running { node: self, workers, addresses, farewell, said })
     }
 
@@ -344,7 +370,7 @@ impl Node {
         local: &Arc<Local>,
         sources: &Arc<Sources>,
         (log, access): (LogHandle, Option<Arc<AccessLog>>),
-        names: &Names,
+        (names, services): (&Names, Arc<Services>),
     ) -> AdminHandles {
         let zone = names.zone.clone();
         let (snapshots, ready, policies) =
@@ -360,6 +386,7 @@ impl Node {
             log: Some(log),
             access,
             questions: names.counts.clone(),
+            services: Some(services),
         }
     }
 

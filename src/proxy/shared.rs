@@ -2,18 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use crate::identity::wallet::Wallet;
 use crate::logic::compile::Policy;
+use crate::logic::naming::zone::Zone;
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::service::LocalService;
+use crate::net::owner::Holder;
+use crate::proxy::callers::Callers;
 use crate::proxy::tables::Tables;
 use crate::proxy::upstream::quota::Quota;
 use crate::telemetry::access::AccessLog;
@@ -33,6 +36,8 @@ pub struct Shared {
     generation: watch::Sender<u64>,
     locals: ArcSwap<Locals>,
     own: ArcSwap<Vec<SocketAddr>>,
+    /// What the services are called on this host, once that is known.
+    zone: OnceLock<watch::Receiver<Arc<Zone>>>,
     /// What each instance of this host lets in, by service and port.
     quotas: Mutex<BTreeMap<(ServiceName, u16), Arc<Quota>>>,
     workers: AtomicU32,
@@ -48,8 +53,10 @@ const TEND_EVERY_NS: u64 = 900_000_000;
 pub struct Locals {
     /// As configured.
     pub services: Vec<LocalService>,
-    /// Whom calls of this host's applications come from: its only service, else the node itself.
-    pub source: Arc<Subject>,
+    /// Whom calls of this host's applications come from whose owner speaks for no service: its only service, unless that
+    /// has an owner of its own, else the node itself.
+    source: Arc<Subject>,
+    callers: Callers,
 }
 
 impl Shared {
@@ -69,8 +76,13 @@ impl Shared {
             access,
             tables: ArcSwap::from_pointee(Tables::new(policy)),
             generation: watch::Sender::new(0),
-            locals: ArcSwap::from_pointee(Locals { services: Vec::new(), source }),
+            locals: ArcSwap::from_pointee(Locals {
+                services: Vec::new(),
+                source,
+                callers: Callers::default(),
+            }),
             own: ArcSwap::default(),
+            zone: OnceLock::new(),
             quotas: Mutex::default(),
             workers: AtomicU32::new(1),
             tended_ns: AtomicU64::new(0),
@@ -141,6 +153,18 @@ impl Shared {
         self.own.load().iter().any(|own| own.port() == addr.port() && meets(own))
     }
 
+    /// Says what the services are called on this host.
+    pub(crate) fn set_zone(&self, zone: watch::Receiver<Arc<Zone>>) {
+        // There is one name server for each proxy.
+        _ = self.zone.set(zone);
+    }
+
+    /// Returns the service that a virtual address stands for; `None` when it stands for none.
+    pub(crate) fn meant(&self, addr: IpAddr) -> Option<ServiceName> {
+        let zone = self.zone.get()?.borrow().clone();
+        zone.service(addr).cloned()
+    }
+
     /// Returns the services of this host.
     pub fn locals(&self) -> Arc<Locals> {
         self.locals.load_full()
@@ -148,14 +172,16 @@ impl Shared {
 
     /// Says which services this host runs, and so whom its calls come from.
     pub fn set_locals(&self, services: Vec<LocalService>) {
-        let source = match distinct(&services) {
+        let before = self.locals.load();
+        let is_free = services.iter().any(|service| service.owner.is_none());
+        let source = match distinct(&services).filter(|_| is_free) {
             Some(only) => Subject::Service(only.clone()),
             None => Subject::Node(self.node.clone()),
         };
         // The same value as before stays the same pointer: connections are kept by it.
-        let before = self.locals.load().source.clone();
-        let source = if *before == source { before } else { Arc::new(source) };
-        let locals = Locals { services, source };
+        let source = if *before.source == source { before.source.clone() } else { Arc::new(source) };
+        let callers = Callers::new(&services, &before.callers);
+        let locals = Locals { services, source, callers };
         let mut quotas = self.quotas.lock().unwrap_or_else(PoisonError::into_inner);
         quotas.retain(|(service, port), _| locals.find(service, *port).is_some());
         self.locals.store(Arc::new(locals));
@@ -169,6 +195,17 @@ fn distinct(services: &[LocalService]) -> Option<&ServiceName> {
 }
 
 impl Locals {
+    /// Returns whom a call comes from, by the owner of its connection; `None` for one that is not known.
+    pub fn source(&self, holder: Option<Holder>) -> Arc<Subject> {
+        let found = holder.and_then(|holder| self.callers.find(holder));
+        found.unwrap_or_else(|| self.source.clone())
+    }
+
+    /// Returns whether the owner of a connection matters.
+    pub fn tells_apart(&self) -> bool {
+        !self.callers.is_empty()
+    }
+
     /// Returns the instance of a service at a port.
     pub fn find(&self, name: &ServiceName, port: u16) -> Option<&LocalService> {
         self.services.iter().find(|service| service.name == *name && service.addr.port() == port)

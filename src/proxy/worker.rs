@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,6 +45,9 @@ pub struct WorkerConfig {
     pub inbound: SocketAddr,
     /// Local ports that lead to one service each.
     pub upstreams: Vec<UpstreamPort>,
+    /// Where connections to virtual addresses are captured, on the same port of both loopback addresses; `None` when they
+    /// are not.
+    pub capture: Option<SocketAddr>,
     /// Number of threads, at least 1.
     pub workers: usize,
     /// Whether TLS sessions are resumed.
@@ -82,6 +85,8 @@ pub struct Addresses {
     pub inbound: SocketAddr,
     /// Local ports that lead to one service each.
     pub upstreams: BTreeMap<ServiceName, SocketAddr>,
+    /// Where connections to virtual addresses are captured: IPv4 first, then IPv6 where this host has it.
+    pub capture: Vec<SocketAddr>,
 }
 
 /// The data path, at work. Dropping it cuts everything.
@@ -98,6 +103,7 @@ enum Purpose {
     Outbound,
     Inbound,
     Upstream(ServiceName),
+    Capture,
 }
 
 impl Workers {
@@ -125,7 +131,15 @@ impl Workers {
             let bound = bind(Purpose::Upstream(name.clone()), listen)?;
             upstreams.insert(name, bound);
         }
-        config.shared.set_own([outbound, inbound].into_iter().chain(upstreams.values().copied()).collect());
+        let mut capture = Vec::new();
+        if let Some(addr) = config.capture {
+            let bound = bind(Purpose::Capture, addr)?;
+            capture.push(bound);
+            // A host without IPv6 has no connections of it either.
+            capture.extend(bind(Purpose::Capture, (Ipv6Addr::LOCALHOST, bound.port()).into()).ok());
+        }
+        let own = [outbound, inbound].into_iter().chain(upstreams.values().copied());
+        config.shared.set_own(own.chain(capture.iter().copied()).collect());
         let drainer = Drainer::new();
         let mut running = Vec::new();
         let (ready, started) = mpsc::channel();
@@ -144,7 +158,7 @@ impl Workers {
         for _ in 0..count {
             started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).map_err(Error::Thread)?;
         }
-        Ok(Self { drainer, addresses: Addresses { outbound, inbound, upstreams }, running })
+        Ok(Self { drainer, addresses: Addresses { outbound, inbound, upstreams, capture }, running })
     }
 
     /// Returns where it listens.
@@ -174,6 +188,7 @@ impl std::fmt::Display for Purpose {
         match self {
             Self::Outbound => f.write_str("outbound"),
             Self::Inbound => f.write_str("inbound"),
+            Self::Capture => f.write_str("capture"),
             Self::Upstream(service) => write!(f, "upstream {service}"),
         }
     }
@@ -272,7 +287,7 @@ impl Desk {
         // A box for each purpose: one for all would make every connection as large as the largest.
         match &self.purpose {
             Purpose::Outbound => {
-                self.spawn(place, Box::pin(async move { outbound::named(&http, stream, from.ip()).await }));
+                self.spawn(place, Box::pin(async move { outbound::named(&http, stream, from).await }));
             }
             Purpose::Inbound => {
                 let acceptor = self.acceptor.clone();
@@ -280,8 +295,11 @@ impl Desk {
             }
             Purpose::Upstream(service) => {
                 let service = service.clone();
-                let serving = async move { outbound::to_service(&http, service, stream, from.ip()).await };
+                let serving = async move { outbound::port(&http, service, stream, from).await };
                 self.spawn(place, Box::pin(serving));
+            }
+            Purpose::Capture => {
+                self.spawn(place, Box::pin(async move { outbound::captured(&http, stream, from).await }));
             }
         }
     }

@@ -57,6 +57,7 @@ async fn start(ready: Arc<AtomicBool>) -> SocketAddr {
         log: None,
         access: None,
         questions: Arc::default(),
+        services: None,
     };
     task::spawn("admin", serve(listener, handles, std::future::pending()));
     address

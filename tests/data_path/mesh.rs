@@ -152,6 +152,7 @@ impl Mesh {
             outbound: loopback(),
             inbound: loopback(),
             upstreams,
+            capture: None,
             workers: 2,
             reuse: true,
             patience: self.patience,

@@ -23,6 +23,7 @@ mod stage;
 mod program;
 mod install;
 mod hosts;
+mod interception;
 mod calls;
 mod transfer;
 mod failure;

@@ -3,7 +3,7 @@
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 
-PACKAGES="ca-certificates curl file iproute2 openssl procps util-linux
+PACKAGES="ca-certificates curl file iproute2 nftables openssl procps util-linux
           nginx-light redis-server postgresql
           python3 python3-grpcio python3-websockets
           shellcheck dash busybox"

@@ -30,3 +30,4 @@ mod http1_wire;
 mod http1_body;
 mod flood;
 pub(crate) mod naming;
+mod intercept;

@@ -21,6 +21,7 @@ use crate::model::name::ServiceName;
 use crate::model::service::Protocol;
 use crate::model::view::EdgeProtocol;
 use crate::net::clock;
+use crate::net::owner::Holder;
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::http::client::Http;
 use crate::proxy::http::course::Call;
@@ -41,13 +42,15 @@ pub(crate) struct Entry {
     pub(crate) service: Option<ServiceName>,
     /// From which address it comes.
     pub(crate) from: IpAddr,
+    /// Who owns it, where that matters.
+    pub(crate) holder: Option<Holder>,
 }
 
 /// Carries one request of a local caller to its service, and the answer back.
 pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -> Ended {
     let Asked { mut head, framing, body, mut responder } = asked;
     let protocol = spoken(&head);
-    let source = http.context.shared.locals().source.clone();
+    let source = http.context.shared.locals().source(entry.holder);
     let origin =
         Origin { side: At::Outbound.side(), source: source.clone(), method: &head.method, path: &head.path };
     let watch = Watch::begin(&http.context.ledger, origin, protocol);

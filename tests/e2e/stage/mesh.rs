@@ -108,6 +108,7 @@ impl Mesh {
             logs: self.folder().to_owned(),
             flags: Vec::new(),
             ports: BTreeMap::from(["outbound", "inbound", "gossip", "admin"].map(|name| (name, 0))),
+            names: false,
         }
     }
 
@@ -154,6 +155,7 @@ pub(crate) struct ProxyPlan {
     logs: PathBuf,
     flags: Vec<String>,
     ports: BTreeMap<&'static str, u16>,
+    names: bool,
 }
 
 impl ProxyPlan {
@@ -170,6 +172,12 @@ impl ProxyPlan {
     /// Opens a local port, chosen by the proxy, to a service.
     pub(crate) fn upstream(self, service: &str) -> Self {
         self.flag("--upstream", &format!("{service}=127.0.0.1:0"))
+    }
+
+    /// Intercepts connections of its host, and answers its questions about names: for hosts of their own.
+    pub(crate) fn intercept(mut self, mode: &str) -> Self {
+        self.names = true;
+        self.flag("--intercept", mode)
     }
 
     /// Adds a flag with a value.
@@ -201,9 +209,10 @@ impl ProxyPlan {
             let ip = if matches!(*name, "inbound" | "gossip") { ip.to_string() } else { "127.0.0.1".into() };
             command.args([format!("--{name}"), format!("{ip}:{port}")]);
         }
-        command
-            .args(["--node", &self.node, "--advertise", &ip.to_string(), "--dns", "off"])
-            .args(&self.flags);
+        command.args(["--node", &self.node, "--advertise", &ip.to_string()]).args(&self.flags);
+        if !self.names {
+            command.args(["--dns", "off"]);
+        }
         command.env("HOME", &self.logs);
         Process::start(&self.place, &self.logs, &self.node, command)
     }
@@ -236,7 +245,7 @@ impl Proxy {
         &self.plan.data
     }
 
-    /// Where it listens: `outbound`, `inbound`, `gossip`, `admin`.
+    /// Where it listens: `outbound`, `inbound`, `gossip`, `admin`, `capture`.
     pub(crate) fn address(&self, name: &str) -> SocketAddr {
         address(&self.plan.data, name)
     }

@@ -1,0 +1,57 @@
+//! `mesh intercept`: the rules of this host that lead connections to its proxy.
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+
+use crate::cli::exit::Exit;
+use crate::cli::output;
+use crate::logic::intercept::TABLE;
+use crate::net::nft;
+use crate::proxy::guard;
+
+/// Flags of `mesh intercept`.
+#[derive(Debug, Args)]
+pub(crate) struct InterceptArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the rules in force; 'mesh proxy --intercept --dry-run' prints those that it would install
+    Show,
+    /// Remove the rules: connections to services of the mesh lead nowhere until the proxy starts again
+    Clear,
+    /// Wait on standard input for the end of a proxy, and remove the rules it left
+    #[command(hide = true)]
+    Guard {
+        /// The proxy.
+        instance: String,
+    },
+}
+
+/// Runs `mesh intercept`.
+///
+/// # Errors
+/// When the host lacks `nft`, or this user may not.
+pub(crate) async fn run(args: InterceptArgs) -> anyhow::Result<Exit> {
+    match args.command {
+        Command::Show => {
+            let Some(text) = nft::table(TABLE).await? else {
+                output::note("nothing is intercepted on this host");
+                return Ok(Exit::NotFound);
+            };
+            output::write(&text)?;
+        }
+        Command::Clear => {
+            guard::clear().await.context("the rules were not removed")?;
+            output::note("nothing is intercepted on this host");
+        }
+        Command::Guard { instance } => {
+            if guard::watch(&instance).await? {
+                output::note("mesh: removed the rules for interception that a proxy left when it was killed");
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
