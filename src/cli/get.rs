@@ -11,6 +11,7 @@ use crate::cli::output::{self, Cell, Format, Table, Tone};
 use crate::cli::selection::{self, Labels, Selection};
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::resource::{Kind, Resource, Revision};
+use crate::model::route::ParentRef;
 use crate::net::clock;
 
 /// Flags of `mesh get`.
@@ -133,7 +134,7 @@ fn print_changes(format: Format, events: &[ResourceEvent], first: bool) -> anyho
 fn elsewhere(kind: Kind) -> &'static str {
     match kind {
         Kind::Service => "; the services that run in the mesh are shown by 'mesh stat'",
-        Kind::HttpRoute | Kind::Intention | Kind::TrafficPolicy => "",
+        Kind::GrpcRoute | Kind::HttpRoute | Kind::Intention | Kind::TcpRoute | Kind::TrafficPolicy => "",
     }
 }
 
@@ -173,10 +174,9 @@ fn table(items: &[Resource], wide: bool) -> Table {
 /// Returns what an object is about, in a few words.
 fn subject(resource: &Resource) -> String {
     match resource {
-        Resource::HttpRoute(route) => {
-            let parents: Vec<_> = route.spec.parent_refs.iter().map(|parent| parent.name.as_str()).collect();
-            format!("{} ({} rules)", parents.join(","), route.spec.rules.len())
-        }
+        Resource::GrpcRoute(route) => routed(&route.spec.parent_refs, route.spec.rules.len()),
+        Resource::HttpRoute(route) => routed(&route.spec.parent_refs, route.spec.rules.len()),
+        Resource::TcpRoute(route) => routed(&route.spec.parent_refs, route.spec.rules.len()),
         Resource::Intention(intention) => {
             let action = format!("{:?}", intention.spec.action).to_ascii_lowercase();
             let sources = intention.spec.sources.iter().map(|source| {
@@ -217,6 +217,11 @@ fn subject(resource: &Resource) -> String {
             format!("{} ({})", spec.target_ref.name, said.join(", "))
         }
     }
+}
+
+fn routed(parents: &[ParentRef], rules: usize) -> String {
+    let parents: Vec<_> = parents.iter().map(|parent| parent.name.as_str()).collect();
+    format!("{} ({rules} rules)", parents.join(","))
 }
 
 /// Flags of `mesh describe`.

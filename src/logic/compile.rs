@@ -2,7 +2,7 @@
 //!
 //! Two steps, because they change at different times: [`Rulebook::new`] makes the resources of one revision ready
 //! (expressions compiled, precedence settled), [`Rulebook::policy`] joins them with the endpoints gossip knows. A change in
-//! the catalogue only takes the second.
+//! the catalogue only takes the second, and of the first, a new revision only what it changes ([`Rulebook::next`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,14 +11,15 @@ use crate::logic::authorize::Intentions;
 use crate::logic::balance::balancer::Balancer;
 use crate::logic::balance::locality::Vicinity;
 use crate::logic::balance::pick::Weights;
-use crate::logic::route::table::{RouteTable, precedence};
+use crate::logic::route::bound::Bound;
+use crate::logic::route::table::{Route, RouteTable, precedence};
 use crate::logic::traffic::TrafficRules;
 use crate::model::endpoint::{Catalog, Endpoint};
 use crate::model::name::{NodeName, ServiceName, ZoneName};
 use crate::model::resource::{Object, Resource, Revision};
-use crate::model::route::HttpRouteSpec;
+use crate::model::route::ParentRef;
 use crate::model::service::Protocol;
-use crate::model::service_spec::{HealthCheck, ServiceSpec};
+use crate::model::service_spec::{HealthCheck, ServicePort, ServiceSpec};
 use crate::model::snapshot::Snapshot;
 use crate::model::traffic_policy::TrafficPolicySpec;
 
@@ -29,7 +30,8 @@ pub struct Rulebook {
     node: NodeName,
     banned: BTreeSet<NodeName>,
     intentions: Arc<Intentions>,
-    routes: BTreeMap<ServiceName, Arc<RouteTable>>,
+    /// Of each service, or of each of its ports.
+    routes: BTreeMap<ServiceName, Vec<(Option<u16>, Bound)>>,
     services: BTreeMap<ServiceName, ServiceSpec>,
     traffic: BTreeMap<ServiceName, Arc<TrafficRules>>,
     /// Of services that no traffic policy speaks of.
@@ -58,14 +60,16 @@ pub struct ServicePolicy {
     pub weights: Weights,
     /// What it speaks: what its `Service` object says, else what all its endpoints say, else [`Protocol::Detect`].
     pub protocol: Protocol,
-    /// The rules for requests to it; `None` without a route, when requests go straight to `endpoints`.
-    pub routes: Option<Arc<RouteTable>>,
+    /// The rules for requests to it; empty without a route, when requests go straight to `endpoints`.
+    pub routes: Bound,
     /// How its instances are probed.
     pub health_check: Option<HealthCheck>,
     /// How calls to it are balanced, limited, retried and given up: its `TrafficPolicy` with all defaults.
     pub traffic: Arc<TrafficRules>,
     /// Its endpoints, made ready to be picked from by `traffic.balance`.
     pub balancer: Arc<Balancer>,
+    /// Its ports, each as if it was a service of its own; empty for a service with one.
+    pub ports: Vec<(u16, ServicePolicy)>,
 }
 
 /// Makes the policy of node `me`. Equal arguments make equal policies.
@@ -76,17 +80,30 @@ pub fn compile(snapshot: &Snapshot, catalog: &Catalog, me: &NodeName) -> Policy 
 impl Rulebook {
     /// Makes the resources of `snapshot` ready. They are taken for valid: see `logic::validate`.
     pub fn new(snapshot: &Snapshot, me: &NodeName) -> Self {
-        let mut attached: BTreeMap<ServiceName, Vec<&Object<HttpRouteSpec>>> = BTreeMap::new();
+        Self::build(snapshot, me, &BTreeMap::new())
+    }
+
+    /// Makes the resources of the snapshot that follows ready. Tables of routes that did not change are kept.
+    #[must_use]
+    pub fn next(&self, snapshot: &Snapshot) -> Self {
+        Self::build(snapshot, &self.node, &self.routes)
+    }
+
+    fn build(
+        snapshot: &Snapshot,
+        me: &NodeName,
+        before: &BTreeMap<ServiceName, Vec<(Option<u16>, Bound)>>,
+    ) -> Self {
+        let mut attached: BTreeMap<ServiceName, Vec<(&ParentRef, Route<'_>)>> = BTreeMap::new();
         let mut intentions = Vec::new();
         let mut services = BTreeMap::new();
         let mut policies = Vec::new();
         for resource in &snapshot.resources {
+            for (service, parent, route) in Route::of(resource).into_iter().flat_map(parents) {
+                attached.entry(service).or_default().push((parent, route));
+            }
             match resource {
-                Resource::HttpRoute(route) => {
-                    for parent in parents(route) {
-                        attached.entry(parent).or_default().push(route);
-                    }
-                }
+                Resource::GrpcRoute(_) | Resource::HttpRoute(_) | Resource::TcpRoute(_) => {}
                 Resource::Intention(intention) => intentions.push(intention),
                 Resource::TrafficPolicy(policy) => policies.push(policy),
                 Resource::Service(service) => {
@@ -98,13 +115,17 @@ impl Rulebook {
         let rules = |(service, policy): (_, &Object<TrafficPolicySpec>)| {
             (service, Arc::new(TrafficRules::new(&policy.spec)))
         };
-        let table = |(service, routes)| (service, Arc::new(RouteTable::new(routes)));
+        let tables = |(service, routes): (ServiceName, Vec<_>)| {
+            let ports = services.get(&service).map_or(&[][..], |spec: &ServiceSpec| spec.ports.as_slice());
+            let bound = bind(&service, &routes, ports, before.get(&service).map_or(&[], Vec::as_slice));
+            (service, bound)
+        };
         Self {
             revision: snapshot.revision,
             node: me.clone(),
             banned: snapshot.banned.iter().cloned().collect(),
             intentions: Arc::new(Intentions::new(intentions, snapshot.default_action)),
-            routes: attached.into_iter().map(table).collect(),
+            routes: attached.into_iter().map(tables).collect(),
             services,
             traffic: in_force(policies).into_iter().map(rules).collect(),
             default_traffic: Arc::default(),
@@ -129,10 +150,17 @@ impl Rulebook {
         }
         let vicinity = Vicinity::new(catalog, &self.node);
         for (name, service) in &mut services {
-            service.complete(self.services.get(name), self.routes.get(name));
             service.traffic = Arc::clone(self.traffic.get(name).unwrap_or(&self.default_traffic));
-            let balancer = Balancer::new(&service.traffic.balance, &service.endpoints, &vicinity);
-            service.balancer = Arc::new(balancer);
+            let routes = self.routes.get(name).map_or(&[][..], Vec::as_slice);
+            let bound = |port: Option<u16>| routes.iter().find(|(of, _)| *of == port).map(|(_, bound)| bound);
+            let spec = self.services.get(name);
+            let said = spec.and_then(|spec| spec.protocol);
+            for port in spec.iter().flat_map(|spec| &spec.ports) {
+                let policy = service.at(port, said, bound(Some(port.port)), &vicinity);
+                service.ports.push((port.port, policy));
+            }
+            service.health_check = spec.and_then(|spec| spec.health_check.clone());
+            service.complete(said, bound(None), &vicinity);
         }
         let zone = catalog.members.get(&self.node).and_then(|member| member.record.as_ref()?.zone.clone());
         Policy {
@@ -182,11 +210,27 @@ impl AsRef<Intentions> for Policy {
 }
 
 impl ServicePolicy {
-    fn complete(&mut self, spec: Option<&ServiceSpec>, routes: Option<&Arc<RouteTable>>) {
+    /// Returns one of its ports, as if it was a service of its own.
+    fn at(
+        &self,
+        port: &ServicePort,
+        said: Option<Protocol>,
+        routes: Option<&Bound>,
+        vicinity: &Vicinity,
+    ) -> Self {
+        let target = port.target_port.unwrap_or(port.port);
+        let here = self.endpoints.iter().filter(|endpoint| endpoint.port == target);
+        let traffic = Arc::clone(&self.traffic);
+        let mut policy = Self { endpoints: here.cloned().collect(), traffic, ..Self::default() };
+        policy.complete(port.protocol.or(said), routes, vicinity);
+        policy
+    }
+
+    fn complete(&mut self, said: Option<Protocol>, routes: Option<&Bound>, vicinity: &Vicinity) {
         self.weights = Weights::of(self.endpoints.iter().map(|endpoint| endpoint.weight));
-        self.routes = routes.cloned();
-        self.health_check = spec.and_then(|spec| spec.health_check.clone());
-        if let Some(protocol) = spec.and_then(|spec| spec.protocol) {
+        self.routes = routes.cloned().unwrap_or_default();
+        self.balancer = Arc::new(Balancer::new(&self.traffic.balance, &self.endpoints, vicinity));
+        if let Some(protocol) = said {
             for endpoint in &mut self.endpoints {
                 endpoint.protocol = protocol;
             }
@@ -199,20 +243,61 @@ impl ServicePolicy {
     }
 }
 
-/// Returns the services that a route is attached to.
-///
-/// Only those of its own namespace: the route of another namespace would apply to callers there alone (a "consumer
-/// route"), and is refused by `logic::validate` until callers are told apart.
-pub fn parents(route: &Object<HttpRouteSpec>) -> impl Iterator<Item = ServiceName> {
-    let own = &route.metadata.namespace;
-    let names: BTreeSet<_> = route
-        .spec
-        .parent_refs
-        .iter()
-        .filter(|parent| parent.namespace.as_ref().is_none_or(|namespace| namespace == own))
-        .filter_map(|parent| ServiceName::new(&parent.name, own).ok())
-        .collect();
-    names.into_iter()
+/// Makes the tables of a service, or of each of its ports; those of `before` that are the same are kept.
+fn bind(
+    service: &ServiceName,
+    attached: &[(&ParentRef, Route<'_>)],
+    ports: &[ServicePort],
+    before: &[(Option<u16>, Bound)],
+) -> Vec<(Option<u16>, Bound)> {
+    let known = |port: Option<u16>| before.iter().find(|(of, _)| *of == port).map(|(_, bound)| bound);
+    if ports.is_empty() {
+        let all = attached.iter().map(|(_, route)| *route).collect();
+        return vec![(None, bound(service, all, known(None)))];
+    }
+    let made = ports.iter().map(|port| {
+        let here = attached.iter().filter(|(parent, _)| is_at(parent, port)).map(|(_, route)| *route);
+        (Some(port.port), bound(service, here.collect(), known(Some(port.port))))
+    });
+    made.collect()
+}
+
+fn bound(service: &ServiceName, routes: Vec<Route<'_>>, before: Option<&Bound>) -> Bound {
+    let mut scopes: BTreeMap<&str, Vec<Route<'_>>> = BTreeMap::new();
+    for route in routes {
+        let scope = scopes.entry(&route.metadata().namespace).or_default();
+        // A route may name a service more than once, by its ports.
+        let same = |other: &Route<'_>| {
+            other.kind() == route.kind() && other.metadata().name == route.metadata().name
+        };
+        if !scope.iter().any(same) {
+            scope.push(route);
+        }
+    }
+    let mut bound = Bound::default();
+    for (namespace, mut routes) in scopes {
+        let kind = routes.iter().map(|route| route.kind()).max();
+        routes.retain(|route| Some(route.kind()) == kind);
+        let kept = before.and_then(|before| before.tables().find(|table| table.is_of(&routes)));
+        let table = kept.cloned().unwrap_or_else(|| Arc::new(RouteTable::new(routes)));
+        bound.add(table, namespace, service.namespace());
+    }
+    bound
+}
+
+/// Returns whether a reference to a service with ports is to this one.
+pub fn is_at(parent: &ParentRef, port: &ServicePort) -> bool {
+    parent.port.is_none_or(|number| number == port.port)
+        && parent.section_name.as_ref().is_none_or(|name| port.name.as_ref() == Some(name))
+}
+
+/// Returns the services that a route is attached to, with the references to them.
+pub fn parents(route: Route<'_>) -> impl Iterator<Item = (ServiceName, &ParentRef, Route<'_>)> {
+    let own = &route.metadata().namespace;
+    route.parents().iter().filter_map(move |parent| {
+        let service = ServiceName::new(&parent.name, parent.namespace.as_ref().unwrap_or(own)).ok()?;
+        Some((service, parent, route))
+    })
 }
 
 /// Returns the service that a traffic policy is about; `None` for one that names none.

@@ -99,7 +99,13 @@ fn session(spec: &model::SessionAffinity) -> SessionRules {
         model::SessionKind::Cookie => (Carrier::Cookie, name.into()),
         model::SessionKind::Header => (Carrier::Header, name.to_ascii_lowercase().into()),
     };
-    SessionRules { carrier, name, absolute: time(spec.absolute_timeout.as_ref()) }
+    SessionRules {
+        carrier,
+        name,
+        absolute: time(spec.absolute_timeout.as_ref()),
+        idle: None,
+        permanent: false,
+    }
 }
 
 fn slow_start(spec: &model::SlowStart) -> Option<SlowStart> {

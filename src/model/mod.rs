@@ -2,7 +2,8 @@
 //!
 //! A **service** ([`service`]) is what is called, by **name** ([`name`]). Whoever speaks has an **identity**
 //! ([`identity`]). A **node** announces its services; the **catalogue** ([`endpoint`]) is the sum of what nodes say, and
-//! an **endpoint** is one reachable address in it. A **route** ([`route`]) says where requests to a service go; an
+//! an **endpoint** is one reachable address in it. A **route** ([`route`], [`grpc_route`], [`tcp_route`]) says where requests
+//! to a service go; an
 //! **intention** ([`intention`]) says who may call it, a **service object** ([`service_spec`]) what it speaks and how it is
 //! probed, a **traffic policy** ([`traffic_policy`]) how calls to it are balanced, limited and retried. All four are
 //! **resources** ([`resource`]) that users write, each write making a **revision**. A **snapshot** ([`snapshot`]) is all
@@ -13,10 +14,13 @@ pub mod identity;
 pub mod service;
 pub mod token;
 pub mod endpoint;
-pub mod route;
 pub mod intention;
 pub mod service_spec;
 pub mod traffic_policy;
+pub mod route_filter;
+pub mod route;
+pub mod grpc_route;
+pub mod tcp_route;
 pub mod resource;
 pub mod snapshot;
 pub mod view;

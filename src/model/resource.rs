@@ -6,10 +6,12 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::grpc_route::GrpcRouteSpec;
 use crate::model::intention::IntentionSpec;
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::route::HttpRouteSpec;
 use crate::model::service_spec::ServiceSpec;
+use crate::model::tcp_route::TcpRouteSpec;
 use crate::model::traffic_policy::TrafficPolicySpec;
 
 /// A number of the control store: every write makes the next one.
@@ -191,12 +193,16 @@ macro_rules! kinds {
 }
 
 kinds! {
+    /// Routes calls of gRPC to a service.
+    GrpcRoute(GrpcRouteSpec) = "GRPCRoute", "gateway.networking.k8s.io/v1", "grpcroutes", ["grpc"];
     /// Routes HTTP requests of a service.
     HttpRoute(HttpRouteSpec) = "HTTPRoute", "gateway.networking.k8s.io/v1", "httproutes", ["route", "routes", "rt"];
     /// Says who may call a service.
     Intention(IntentionSpec) = "Intention", "mesh/v1", "intentions", ["int"];
     /// Says what a service speaks and how its instances are probed.
     Service(ServiceSpec) = "Service", "mesh/v1", "services", ["svc"];
+    /// Routes TCP connections to a service.
+    TcpRoute(TcpRouteSpec) = "TCPRoute", "gateway.networking.k8s.io/v1alpha2", "tcproutes", ["tcp"];
     /// Says how calls to a service are balanced, limited and retried.
     TrafficPolicy(TrafficPolicySpec) = "TrafficPolicy", "mesh/v1", "trafficpolicies", ["tp"];
 }

@@ -1,9 +1,12 @@
 //! `HTTPRoute` in the schema of the Gateway API (`gateway.networking.k8s.io/v1`), bound to services (GAMMA).
 //!
-//! The types mirror the upstream schema's field names. Fields of the schema that this version cannot obey are absent
-//! here, so that a manifest using them is refused with the place, never half obeyed.
+//! The types mirror the upstream schema's field names. What cannot be obeyed is absent here, so that a manifest using it is
+//! refused with the place, never half obeyed.
 
 use serde::{Deserialize, Serialize};
+
+use crate::model::route_filter::HttpRouteFilter;
+use crate::model::traffic_policy::SessionKind;
 
 /// The body of an `HTTPRoute`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,7 +23,7 @@ pub struct HttpRouteSpec {
 }
 
 /// The service a route is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ParentRef {
     /// API group: `""` (core) for a Service.
@@ -34,9 +37,12 @@ pub struct ParentRef {
     pub namespace: Option<String>,
     /// The service.
     pub name: String,
-    /// Accepted as in the schema. A mesh service is reached whatever its port, so the number is not compared.
+    /// The port of the service that it is for, when that has several; all of them when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// The same, by the port's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<String>,
 }
 
 /// One rule: what it matches, what it changes, where it leads.
@@ -58,6 +64,12 @@ pub struct HttpRouteRule {
     /// How long they may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<HttpRouteTimeouts>,
+    /// When they are tried again; by the services' own policies when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<HttpRouteRetry>,
+    /// Keeps each client with the backend and the endpoint that answered it first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_persistence: Option<SessionPersistence>,
 }
 
 /// Conditions that must all hold.
@@ -158,57 +170,6 @@ pub enum HttpMethod {
     Patch,
 }
 
-/// Something done to a request or its response: `type` says what, the field of that name how.
-///
-/// A struct as in the upstream schema, rather than an enum, so that a parser can say where in a file it went wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HttpRouteFilter {
-    /// What it does.
-    #[serde(rename = "type")]
-    pub kind: FilterKind,
-    /// Given with the type `RequestHeaderModifier`, and only then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_header_modifier: Option<HeaderModifier>,
-    /// Given with the type `ResponseHeaderModifier`, and only then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub response_header_modifier: Option<HeaderModifier>,
-}
-
-/// What a filter does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum FilterKind {
-    /// Changes the request's header fields.
-    RequestHeaderModifier,
-    /// Changes the response's header fields.
-    ResponseHeaderModifier,
-}
-
-/// Changes to header fields: `set` replaces, `add` appends, `remove` removes; at most 16 each.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HeaderModifier {
-    /// Fields to put in place of any of that name.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub set: Vec<HeaderField>,
-    /// Fields to append.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub add: Vec<HeaderField>,
-    /// Names of fields to remove.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remove: Vec<String>,
-}
-
-/// A header field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HeaderField {
-    /// Its name, in any case.
-    pub name: String,
-    /// Its value.
-    pub value: String,
-}
-
 /// A service to send to, with its share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -224,7 +185,7 @@ pub struct HttpBackendRef {
     pub namespace: Option<String>,
     /// The service.
     pub name: String,
-    /// Required by the schema for a Service. A mesh service is reached whatever its port, so the number is not compared.
+    /// Which port of the service, when that has several; a service with one is reached whatever the number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
     /// Its share among the rule's backends, 0 to 1,000,000; 1 by default, 0 takes none.
@@ -249,4 +210,60 @@ pub struct HttpRouteTimeouts {
     /// Of one attempt at one backend; at most `request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_request: Option<String>,
+}
+
+/// When requests are tried again (GEP-1731). What is not said is as the service's `TrafficPolicy` says. A body longer than
+/// 64 KiB is not sent again, and all retries together stay within the budget of that policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HttpRouteRetry {
+    /// Status codes that are retried, whatever the method, 400 to 599.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub codes: Vec<u16>,
+    /// Retries of one request at most, 0 for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
+    /// Before the first retry, doubled for each after it up to ten times as long; a GEP-2257 duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<String>,
+}
+
+/// Sessions (GEP-1619): a token says which endpoint a client belongs to, and the client sends it back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SessionPersistence {
+    /// The name of the cookie or header field, at most 128 bytes; one of the rule's own by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_name: Option<String>,
+    /// After so long a session is over; never by default. A GEP-2257 duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absolute_timeout: Option<String>,
+    /// A session that nothing was asked in for so long is over; never by default. A GEP-2257 duration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<String>,
+    /// Where the token travels; `Cookie` by default.
+    #[serde(default, rename = "type")]
+    pub kind: SessionKind,
+    /// Only with the type `Cookie`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie_config: Option<CookieConfig>,
+}
+
+/// What a session's cookie is like.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CookieConfig {
+    /// How long browsers keep it; `Session` by default.
+    #[serde(default)]
+    pub lifetime_type: CookieLifetime,
+}
+
+/// How long browsers keep a cookie.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CookieLifetime {
+    /// Until they end.
+    #[default]
+    Session,
+    /// For `absoluteTimeout`, which is required then.
+    Permanent,
 }

@@ -16,6 +16,27 @@ pub struct ServiceSpec {
     /// How its nodes find out whether an instance works; without one, every instance that is announced does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
+    /// Its ports, when it has several that lead to different ports of its instances, at most 64. Without any, there is one,
+    /// which every number stands for and every instance answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<ServicePort>,
+}
+
+/// A port that callers name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServicePort {
+    /// A label, unique among the ports; the `sectionName` of a route's parent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The number, 1 to 65535. Who names none means 80, or else the first port.
+    pub port: u16,
+    /// The port that instances listen on, as in `mesh proxy --service NAME=PORT`; `port` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_port: Option<u16>,
+    /// What is spoken there; what is said of the service when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
 }
 
 /// A periodic probe of every instance by its own node: exactly one of `http`, `grpc` and `tcp` is given.

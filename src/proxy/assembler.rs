@@ -39,7 +39,7 @@ impl Assembler {
                         return;
                     }
                     snapshot = self.snapshots.borrow_and_update().clone();
-                    rulebook = Rulebook::new(&snapshot, &self.shared.node);
+                    rulebook = rulebook.next(&snapshot);
                     self.spread(&snapshot);
                 }
                 changed = self.catalog.changed() => if changed.is_err() { return },

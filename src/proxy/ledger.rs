@@ -164,6 +164,7 @@ pub(crate) struct Account {
     source: Arc<Subject>,
     service: ServiceName,
     node: Option<NodeName>,
+    rule: Option<Arc<str>>,
     began: Instant,
     began_ms: u64,
     retries: u32,
@@ -184,13 +185,15 @@ pub(crate) struct Parties {
     pub(crate) service: ServiceName,
     /// On which node.
     pub(crate) node: Option<NodeName>,
+    /// By which rule of a route.
+    pub(crate) rule: Option<Arc<str>>,
 }
 
 impl Account {
     /// Opens the account of a connection that begins, or fails to, now.
     pub(crate) fn open(ledger: Rc<Ledger>, cell: Arc<EdgeCell>, parties: Parties) -> Self {
         cell.opened();
-        let Parties { side, source, service, node } = parties;
+        let Parties { side, source, service, node, rule } = parties;
         Self {
             ledger,
             cell,
@@ -198,6 +201,7 @@ impl Account {
             source,
             service,
             node,
+            rule,
             began: clock::now(),
             began_ms: clock::wall_ms(),
             retries: 0,
@@ -270,7 +274,7 @@ impl Drop for Account {
             destination: Some(&self.service),
             protocol: EdgeProtocol::Tcp,
             node: self.node.as_ref(),
-            route: "",
+            route: self.rule.as_deref().unwrap_or_default(),
             method: "",
             path: "",
             status: 0,

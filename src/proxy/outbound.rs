@@ -59,7 +59,7 @@ pub(crate) async fn named(http: &Rc<Http>, mut stream: TcpStream, from: SocketAd
         && !first.bytes.is_empty()
     {
         // What is no HTTP is told so by the parser.
-        serve(http, Entry { service: None, from: from.ip(), holder }, first, stream).await;
+        serve(http, Entry { service: None, port: None, from: from.ip(), holder }, first, stream).await;
     }
 }
 
@@ -72,31 +72,35 @@ pub(crate) async fn captured(http: &Rc<Http>, stream: TcpStream, from: SocketAdd
         listen::reset_on_close(&stream);
         return;
     };
-    to_service(http, service, stream, (from, meant)).await;
+    to_service(http, (service, meant.map(|meant| meant.port())), stream, (from, meant)).await;
 }
 
 /// Serves a connection to a port that leads to one service.
 pub(crate) async fn port(http: &Rc<Http>, service: ServiceName, stream: TcpStream, from: SocketAddr) {
     let meant = stream.local_addr().ok();
-    to_service(http, service, stream, (from, meant)).await;
+    to_service(http, (service, None), stream, (from, meant)).await;
 }
 
 /// Serves a connection to one service, of a caller at an address that believes to have reached another.
 async fn to_service(
     http: &Rc<Http>,
-    service: ServiceName,
+    (service, port): (ServiceName, Option<u16>),
     mut stream: TcpStream,
     (from, meant): (SocketAddr, Option<SocketAddr>),
 ) {
     let holder = http.context.holder(from, meant);
     let from = from.ip();
-    let declared = http.context.shared.tables().upstream(&service).map(|upstream| upstream.protocol);
+    let tables = http.context.shared.tables();
+    let declared = tables.upstream_at(&service, port).map(|upstream| upstream.protocol);
+    drop(tables);
     let wish = Wish {
         service: service.clone(),
+        port,
         source: http.context.shared.locals().source(holder),
         from,
         began: clock::now(),
         certain: true,
+        rule: None,
     };
     let mut first = First::new();
     let turn = match declared.unwrap_or_default() {
@@ -117,7 +121,7 @@ async fn to_service(
     };
     match turn {
         Turn::Http => {
-            let entry = Entry { service: Some(service), from, holder };
+            let entry = Entry { service: Some(service), port, from, holder };
             Box::pin(serve(http, entry, first, stream)).await;
         }
         Turn::Opaque(opened) => opaque(http, wish, opened, (first, stream)).await,

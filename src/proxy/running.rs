@@ -520,7 +520,8 @@ fn unready(ready: bool) -> Vec<Unready> {
 /// Returns the tables for people.
 fn tables(policy: &Policy, zone: &Zone) -> serde_json::Value {
     let service = |(name, service): (&ServiceName, &crate::logic::compile::ServicePolicy)| {
-        let rules = service.routes.iter().flat_map(|table| table.rules());
+        let ports = service.ports.iter().flat_map(|(_, port)| port.routes.tables());
+        let rules = service.routes.tables().chain(ports).flat_map(|table| table.rules());
         let rules: Vec<_> = rules.map(|rule| rule.label.to_string()).collect();
         let body = serde_json::json!({
             "protocol": service.protocol,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::logic::compile::Policy;
+use crate::logic::compile::{Policy, ServicePolicy};
 use crate::logic::metric::report::EjectedEndpoint;
 use crate::model::name::{NodeName, ServiceName};
 use crate::proxy::upstream::Upstream;
@@ -45,17 +45,27 @@ impl Tables {
             .services()
             .map(|(name, service)| {
                 let known = before.and_then(|before| before.upstream(name));
-                let load = known.map(|known| known.load.clone()).unwrap_or_default();
-                // One that comes to others is new; where there was none, nobody is there to take its share meanwhile.
-                let since_ns = if known.is_some_and(|known| !known.targets.is_empty()) { now_ns } else { 0 };
-                let upstream = Upstream::new(name, service, load, |endpoint| {
-                    let address = (name.clone(), endpoint.node.clone(), endpoint.port);
-                    let found = before.and_then(|before| before.live.get(&address).cloned());
-                    let found = found.unwrap_or_else(|| Arc::new(Live::new(since_ns)));
-                    live.insert(address, found.clone());
-                    found
-                });
-                upstream.survey(now_ns);
+                let mut make = |policy: &ServicePolicy, known: Option<&Arc<Upstream>>| {
+                    let load = known.map(|known| known.load.clone()).unwrap_or_default();
+                    // One that comes to others is new; where there was none, nobody is there to take its share meanwhile.
+                    let since_ns =
+                        if known.is_some_and(|known| !known.targets.is_empty()) { now_ns } else { 0 };
+                    let upstream = Upstream::new(name, policy, load, |endpoint| {
+                        let address = (name.clone(), endpoint.node.clone(), endpoint.port);
+                        let found =
+                            live.get(&address).or(before.and_then(|before| before.live.get(&address)));
+                        let found = found.cloned().unwrap_or_else(|| Arc::new(Live::new(since_ns)));
+                        live.insert(address, found.clone());
+                        found
+                    });
+                    upstream.survey(now_ns);
+                    upstream
+                };
+                let mut upstream = make(service, known);
+                for (port, policy) in &service.ports {
+                    let known = known.and_then(|known| known.at(Some(*port)));
+                    upstream.ports.push((*port, Arc::new(make(policy, known))));
+                }
                 (name.clone(), Arc::new(upstream))
             })
             .collect();
@@ -66,6 +76,11 @@ impl Tables {
     /// Returns how a service is reached; `None` for one that is not known.
     pub fn upstream(&self, name: &ServiceName) -> Option<&Arc<Upstream>> {
         self.upstreams.get(name)
+    }
+
+    /// Returns how a port of a service is reached; `None` for one that is not known.
+    pub fn upstream_at(&self, name: &ServiceName, port: Option<u16>) -> Option<&Arc<Upstream>> {
+        self.upstream(name)?.at(port)
     }
 
     /// Does what is to be done for each service each second.

@@ -17,6 +17,8 @@ use tokio::time::timeout;
 use crate::logic::balance::balancer::{Algorithm, HashKey};
 use crate::logic::balance::hash;
 use crate::logic::resilience::limits::Limit;
+use crate::logic::route::split;
+use crate::logic::route::table::{RouteKind, Rule};
 use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
 use crate::model::view::{EdgeProtocol, Side};
@@ -53,6 +55,8 @@ pub(crate) struct Opened {
 pub(crate) struct Wish {
     /// Which service.
     pub(crate) service: ServiceName,
+    /// Which of its ports, when it has several.
+    pub(crate) port: Option<u16>,
     /// Who wishes.
     pub(crate) source: Arc<Subject>,
     /// From which address.
@@ -61,6 +65,8 @@ pub(crate) struct Wish {
     pub(crate) began: Instant,
     /// Whether it is sure that the caller does not speak HTTP.
     pub(crate) certain: bool,
+    /// By which rule of a route; known when it is opened.
+    pub(crate) rule: Option<Arc<str>>,
 }
 
 /// Opens a connection to a service, trying its endpoints until one accepts.
@@ -69,8 +75,24 @@ pub(crate) struct Wish {
 /// When none did, with the reason of the last; it is counted already.
 pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Opened, Failed> {
     let tables = context.shared.tables();
-    let Some(upstream) = tables.upstream(&wish.service) else {
+    let Some(asked) = tables.upstream_at(&wish.service, wish.port) else {
         return Err(Failed::new(Failure::UnknownService, &wish.service));
+    };
+    let rule = wish.rule(asked);
+    let wish = Wish { rule: rule.map(|rule| rule.label.clone()), ..wish };
+    let (wish, upstream) = match rule {
+        None => (wish, asked),
+        Some(rule) => {
+            let chosen = split::choose(rule, context.draw());
+            let found = chosen.and_then(|backend| tables.upstream_at(&backend.service, backend.port));
+            let Some(upstream) = found else {
+                if wish.certain {
+                    wish.account(context, None, 0).fail(Failure::NoBackend);
+                }
+                return Err(Failed::new(Failure::NoBackend, &rule.label));
+            };
+            (Wish { service: upstream.name.clone(), ..wish }, upstream)
+        }
     };
     let rules = &upstream.traffic;
     let place = match upstream.load.enter(&rules.limits, Limit::Connections, &wish.service) {
@@ -115,6 +137,13 @@ pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Opened, Fa
 }
 
 impl Wish {
+    /// Returns the rule of the `TCPRoute` that takes it, if the service has one for this caller.
+    fn rule<'u>(&self, asked: &'u Upstream) -> Option<&'u Rule> {
+        let namespace = self.source.service().map(ServiceName::namespace);
+        let table = asked.routes.table(namespace).filter(|table| table.kind == RouteKind::Tcp)?;
+        table.rules().first()
+    }
+
     /// Picks the endpoint that is tried next. Of what makes two calls the same, a connection has only its source.
     fn pick<'u>(
         &self,
@@ -139,14 +168,21 @@ impl Wish {
     fn account(&self, context: &Rc<Context>, target: Option<&Target>, retries: usize) -> Account {
         let (source, service, protocol) = (&self.source, &self.service, EdgeProtocol::Tcp);
         let cell = match target {
-            Some(target) => context.ledger.outbound(Called { source, service, target, rule: None, protocol }),
-            None => context.ledger.nowhere(source, service, None, protocol),
+            Some(target) => context.ledger.outbound(Called {
+                source,
+                service,
+                target,
+                rule: self.rule.as_ref(),
+                protocol,
+            }),
+            None => context.ledger.nowhere(source, service, self.rule.as_ref(), protocol),
         };
         let parties = Parties {
             side: Side::Outbound,
             source: source.clone(),
             service: service.clone(),
             node: target.map(|target| target.endpoint.node.clone()),
+            rule: self.rule.clone(),
         };
         let account = Account::open(context.ledger.clone(), cell, parties).began(self.began, retries as u32);
         if self.certain { account } else { account.perhaps() }
@@ -262,6 +298,7 @@ pub(crate) async fn serve(context: &Rc<Context>, peer: &Peer, (leaving, arriving
         source: peer.subject.clone(),
         service: peer.service.clone(),
         node: Some(context.ledger.node.clone()),
+        rule: None,
     };
     // A caller that turns out to speak HTTP gives the stream up before it has carried anything.
     let account = Account::open(context.ledger.clone(), cell, parties).perhaps();

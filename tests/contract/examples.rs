@@ -31,7 +31,22 @@ fn every_kind_has_an_example_file_of_its_name() {
 fn examples_do_not_contradict_each_other() {
     let read = manifest::read(&[directory()]).unwrap_or_else(|error| panic!("{error}"));
     let objects: Vec<Resource> = read.objects.into_iter().map(|(object, _)| object).collect();
-    let names = ["web", "web-v1", "web-v2", "api", "reports", "db"];
+    let names = [
+        "web",
+        "web-v1",
+        "web-v2",
+        "api",
+        "reports",
+        "db",
+        "orders",
+        "orders-v1",
+        "orders-v2",
+        "audit",
+        "shop-next",
+        "db-next",
+        "db-api",
+        "db-replica",
+    ];
     let known = names.iter().map(|name| name.parse().unwrap()).collect();
 
     assert_eq!(validate::set(&objects, &known), []);

@@ -72,11 +72,12 @@ fn an_unknown_field_is_named_at_its_line_and_column() {
 #[test]
 fn fields_of_the_gateway_api_that_cannot_be_obeyed_are_told_apart_from_typing_errors() {
     let known = "known in the Gateway API, not supported yet";
-    assert_fault(&format!("{ROUTE}    - retry: {{attempts: 3}}\n"), 9, 7, known);
-    let rewrite = format!("{ROUTE}    - filters:\n        - type: URLRewrite\n          urlRewrite: {{}}\n");
+    let rewrite =
+        format!("{ROUTE}    - filters:\n        - type: ExternalAuth\n          externalAuth: {{}}\n");
     assert_fault(&rewrite, 10, 17, known);
-    let body =
-        format!("{ROUTE}    - filters:\n        - urlRewrite: {{}}\n          type: RequestHeaderModifier\n");
+    let body = format!(
+        "{ROUTE}    - filters:\n        - externalAuth: {{}}\n          type: RequestHeaderModifier\n"
+    );
     assert_fault(&body, 10, 11, known);
 }
 
@@ -86,11 +87,11 @@ fn unknown_kinds_are_refused_with_what_to_use_instead() {
         format!("apiVersion: {api}\nkind: {kind}\nmetadata: {{name: x}}\nspec: {{}}\n")
     };
     let gateway = "gateway.networking.k8s.io/v1";
-    assert_fault(&of(gateway, "GRPCRoute"), 2, 7, "not supported yet");
+    assert_fault(&of("gateway.networking.k8s.io/v1alpha2", "TLSRoute"), 2, 7, "not supported yet");
     assert_fault(&of("gateway.networking.k8s.io/v1beta1", "ReferenceGrant"), 2, 7, "Intention");
     assert_fault(&of(gateway, "Gateway"), 2, 7, "attach an HTTPRoute to a service");
     assert_fault(&of("v1", "Service"), 2, 7, "mesh/v1");
-    assert_fault(&of("mesh/v1", "Intnetion"), 2, 7, "expected HTTPRoute, Intention, Service");
+    assert_fault(&of("mesh/v1", "Intnetion"), 2, 7, "expected GRPCRoute, HTTPRoute, Intention, Service");
     assert_fault(&of("mesh/v2", "Intention"), 1, 13, "expected 'mesh/v1'");
     assert_fault("kind: Intention\n", 1, 1, "'apiVersion' is missing");
 }
@@ -161,12 +162,12 @@ fn doubts_are_warnings_with_a_place() {
 #[test]
 fn a_fault_shows_its_line_with_a_caret() {
     let faults =
-        parse(&format!("{ROUTE}    - näme: é\n      retry: {{}}\n")).expect_err("two unknown fields");
+        parse(&format!("{ROUTE}    - näme: é\n      retries: {{}}\n")).expect_err("two unknown fields");
 
     let shown = faults[0].to_string();
     assert_eq!(
         shown,
-        "web.yaml:9:7: unknown field 'näme': expected name, matches, filters, backendRefs, timeouts\n  9 |     - näme: é\n    |       ^"
+        "web.yaml:9:7: unknown field 'näme': expected name, matches, filters, backendRefs, timeouts, retry, sessionPersistence\n  9 |     - näme: é\n    |       ^"
     );
 }
 
@@ -184,7 +185,7 @@ fn columns_count_characters_and_lines_count_any_line_break() {
     assert_fault(&windows, 9, 7, "unknown field 'näme'");
     let inline = "# é\n--- {apiVersion: mesh/v1, kind: Intention, metadata: {name: é}, spec: {destination: web, sources: [{node: '*'}], action: deny}}\n";
     assert_fault(inline, 2, 61, "'é' is not a name");
-    let mark = format!("\u{feff}{ROUTE}    - retry: {{}}\n");
+    let mark = format!("\u{feff}{ROUTE}    - externalAuth: {{}}\n");
     assert_fault(&mark, 9, 7, "not supported yet");
 }
 

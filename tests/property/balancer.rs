@@ -164,7 +164,7 @@ proptest! {
 
     #[test]
     fn tokens_come_back_as_they_went(endpoint: u64, began_s: u32, noise in proptest::collection::vec(any::<u8>(), 0..40)) {
-        let session = Session { endpoint, began_s };
+        let session = Session { endpoint, began_s, used_s: began_s };
         prop_assert_eq!(Session::parse(session.token().as_bytes()), Some(session));
         if let Some(parsed) = Session::parse(&noise) {
             let token = parsed.token();
@@ -420,8 +420,14 @@ fn a_session_goes_on_where_it_began_until_that_is_no_good() {
 
 #[test]
 fn a_session_ends_after_its_time() {
-    let rules = |absolute| SessionRules { carrier: Carrier::Cookie, name: "s".into(), absolute };
-    let session = Session { endpoint: 1, began_s: 1_000 };
+    let rules = |absolute| SessionRules {
+        carrier: Carrier::Cookie,
+        name: "s".into(),
+        absolute,
+        idle: None,
+        permanent: false,
+    };
+    let session = Session { endpoint: 1, began_s: 1_000, used_s: 1_000 };
 
     assert!(!session.is_over(&rules(None), u64::MAX));
     let minute = rules(Some(Duration::from_mins(1)));
@@ -437,7 +443,7 @@ fn cookies_are_found_among_others() {
     assert_eq!(session::cookie(field, "mesh-session-2"), Some(&b"x"[..]));
     assert_eq!(session::cookie(field, "mesh"), None);
     assert_eq!(session::cookie(b"", "a"), None);
-    assert_eq!(session::set_cookie("s", "t"), "s=t; Path=/; HttpOnly; SameSite=Lax");
+    assert_eq!(session::set_cookie("s", "t", None), "s=t; Path=/; HttpOnly; SameSite=Lax");
 }
 
 #[test]

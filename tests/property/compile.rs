@@ -9,6 +9,7 @@ use mesh::logic::compile::{Policy, Rulebook, compile};
 use mesh::logic::request::Head;
 use mesh::logic::resilience::rate::Rate;
 use mesh::logic::resilience::retry::Codes;
+use mesh::logic::route::table::RouteKind;
 use mesh::logic::traffic::TrafficRules;
 use mesh::model::endpoint::{Announcement, Catalog, Member, MemberState, NodeRecord, Role, Standing};
 use mesh::model::intention::Action;
@@ -72,11 +73,9 @@ fn me() -> NodeName {
 
 fn route(route: &str, namespace: Option<&str>, parent: &str, backend: &str) -> Resource {
     let parent = ParentRef {
-        group: None,
-        kind: None,
         namespace: namespace.map(str::to_owned),
         name: parent.to_owned(),
-        port: None,
+        ..ParentRef::default()
     };
     let backend = HttpBackendRef {
         group: None,
@@ -95,14 +94,14 @@ fn route(route: &str, namespace: Option<&str>, parent: &str, backend: &str) -> R
 fn service(service: &str, protocol: Option<Protocol>, health_check: Option<HealthCheck>) -> Resource {
     Resource::Service(Object {
         metadata: metadata(service, None),
-        spec: ServiceSpec { protocol, health_check },
+        spec: ServiceSpec { protocol, health_check, ports: vec![] },
     })
 }
 
 fn first_backend(policy: &Policy, service: &str) -> Option<String> {
     let headers = mesh::logic::http::fields::Fields::new();
     let head = Head { method: &http::Method::GET, path: "/", query: None, authority: None, fields: &headers };
-    let rule = policy.service(&name(service))?.routes.as_ref()?.find(&head)?;
+    let rule = policy.service(&name(service))?.routes.table(None)?.find(&head)?;
     rule.backends.first().map(|backend| backend.service.to_string())
 }
 
@@ -119,7 +118,7 @@ fn a_service_is_known_once_announced_or_spoken_of() {
         assert!(policy.service(&name(unknown)).is_none(), "{unknown}");
     }
     assert_eq!(first_backend(&policy, "front").as_deref(), Some("nowhere.default"));
-    assert!(policy.service(&name("declared")).unwrap().routes.is_none());
+    assert!(policy.service(&name("declared")).unwrap().routes.is_empty());
 }
 
 #[test]
@@ -189,10 +188,72 @@ fn health_checks_reach_the_nodes() {
 }
 
 #[test]
-fn a_route_of_another_namespace_attaches_to_nothing() {
-    let policy = compile(&snapshot(vec![route("r", Some("shop"), "web", "api")]), &catalog([]), &me());
+fn a_route_of_one_namespace_for_a_service_of_another_is_for_callers_of_the_first() {
+    let Resource::HttpRoute(mut theirs) = route("r", Some("shop"), "web", "api") else { unreachable!() };
+    let consumer = Resource::HttpRoute(theirs.clone());
+    theirs.metadata.namespace = "shop".to_owned();
+    theirs.metadata.name = "own".to_owned();
+    let policy = compile(&snapshot(vec![consumer, Resource::HttpRoute(theirs)]), &catalog([]), &me());
 
-    assert_eq!(policy.services().count(), 0);
+    let web = policy.service(&name("web.shop")).unwrap();
+    let label = |namespace| web.routes.table(namespace).map(|table| table.rules()[0].label.to_string());
+    assert_eq!(policy.services().count(), 1);
+    assert_eq!(label(None).as_deref(), Some("own/0"));
+    assert_eq!(label(Some("shop")).as_deref(), Some("own/0"));
+    assert_eq!(label(Some("else")).as_deref(), Some("own/0"));
+    assert_eq!(label(Some("default")).as_deref(), Some("r/0"));
+}
+
+#[test]
+fn of_routes_of_several_kinds_for_one_service_the_most_specific_kind_counts() {
+    let of = |kind: &str, api: &str, rule: serde_json::Value| -> Resource {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": format!("gateway.networking.k8s.io/{api}"), "kind": kind, "metadata": {"name": kind.to_lowercase()},
+            "spec": {"parentRefs": [{"name": "web"}], "rules": [rule]},
+        }))
+        .unwrap()
+    };
+    let backend = serde_json::json!({"backendRefs": [{"name": "api"}]});
+    let all = [
+        of("TCPRoute", "v1alpha2", backend.clone()),
+        of("HTTPRoute", "v1", backend.clone()),
+        of("GRPCRoute", "v1", backend),
+    ];
+
+    for (count, kind) in [(1, RouteKind::Tcp), (2, RouteKind::Http), (3, RouteKind::Grpc)] {
+        let policy = compile(&snapshot(all[..count].to_vec()), &catalog([]), &me());
+        let table = policy.service(&name("web")).unwrap().routes.table(None).unwrap().clone();
+        assert_eq!((table.kind, table.rules().len()), (kind, 1));
+    }
+}
+
+#[test]
+fn a_new_revision_keeps_the_tables_that_it_does_not_change() {
+    let version = |resource: Resource, version: u32| {
+        let mut resource = resource;
+        resource.metadata_mut().resource_version = Some(version.to_string());
+        resource
+    };
+    let one = version(route("one", None, "web", "api"), 1);
+    let two = version(route("two", None, "db", "api"), 2);
+    let changed = version(route("two", None, "db", "web"), 3);
+    let table = |rulebook: &Rulebook, service: &str| {
+        let policy = rulebook.policy(&catalog([]));
+        policy.service(&name(service)).unwrap().routes.table(None).unwrap().clone()
+    };
+    let before = Rulebook::new(&snapshot(vec![one.clone(), two]), &me());
+
+    let after = before.next(&snapshot(vec![one, changed]));
+
+    assert!(std::sync::Arc::ptr_eq(&table(&before, "web"), &table(&after, "web")));
+    assert!(!std::sync::Arc::ptr_eq(&table(&before, "db"), &table(&after, "db")));
+    let backend = table(&after, "db").rules()[0].backends[0].service.to_string();
+    assert_eq!(backend, "web.default");
+    let more = before.next(&snapshot(vec![
+        version(route("one", None, "web", "api"), 1),
+        version(route("zero", None, "web", "api"), 9),
+    ]));
+    assert_eq!(table(&more, "web").rules().len(), 2);
 }
 
 fn any_catalog() -> impl Strategy<Value = Catalog> {

@@ -7,6 +7,7 @@ use mesh::logic::duration;
 use mesh::logic::http::fields::Fields;
 use mesh::logic::request::Head;
 use mesh::logic::route::table::RouteTable;
+use mesh::model::grpc_route::{GrpcMethodMatch, GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec};
 use mesh::model::resource::{Metadata, Object};
 use mesh::model::route::{
     HeaderMatchKind, HttpHeaderMatch, HttpMethod, HttpPathMatch, HttpQueryParamMatch, HttpRouteMatch,
@@ -302,8 +303,75 @@ fn reference(routes: &[Object<HttpRouteSpec>], request: &(Method, String, Fields
     hits.into_iter().min().map(|(_, _, label)| label)
 }
 
+fn any_grpc_routes() -> impl Strategy<Value = Vec<Object<GrpcRouteSpec>>> {
+    let part = || proptest::option::of(prop_oneof!["[ab]", "[ab]{2}"]);
+    let wanted = (part(), part(), any::<bool>(), proptest::collection::btree_map("[xy]", "[12]", 0..2));
+    let wanted = wanted.prop_map(|(service, method, regex, headers)| GrpcRouteMatch {
+        method: Some(GrpcMethodMatch {
+            kind: if regex { HeaderMatchKind::RegularExpression } else { HeaderMatchKind::Exact },
+            service,
+            method,
+        }),
+        headers: headers.iter().map(|(name, value)| header(name, value, HeaderMatchKind::Exact)).collect(),
+    });
+    let rule = proptest::collection::vec(wanted, 0..3)
+        .prop_map(|matches| GrpcRouteRule { matches, ..GrpcRouteRule::default() });
+    let rules = proptest::collection::vec(rule, 1..4);
+    proptest::collection::btree_map("[a-d]", (proptest::option::of(0u8..3), rules), 1..4).prop_map(|routes| {
+        let made = routes.into_iter().map(|(name, (created, rules))| Object {
+            metadata: metadata(&name, created),
+            spec: GrpcRouteSpec { parent_refs: vec![], hostnames: vec![], rules },
+        });
+        made.collect()
+    })
+}
+
+/// The specification of `GRPCRoute`, word by word. The expressions here match nothing but themselves.
+fn grpc_reference(
+    routes: &[Object<GrpcRouteSpec>],
+    (service, method): (&str, &str),
+    headers: &Fields,
+) -> Option<String> {
+    let mut hits = Vec::new();
+    for route in routes {
+        for (index, rule) in route.spec.rules.iter().enumerate() {
+            let any = [GrpcRouteMatch::default()];
+            let matches = if rule.matches.is_empty() { &any[..] } else { &rule.matches };
+            for wanted in matches {
+                let call = wanted.method.clone().unwrap_or_default();
+                let fits =
+                    |wanted: &Option<String>, said: &str| wanted.as_ref().is_none_or(|text| text == said);
+                let fields = wanted.headers.iter().all(|header| {
+                    headers.get(&header.name).is_some_and(|value| value == header.value.as_bytes())
+                });
+                if !(fits(&call.service, service) && fits(&call.method, method) && fields) {
+                    continue;
+                }
+                let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+                let rank = (length(&call.service), length(&call.method), wanted.headers.len());
+                let created = route.metadata.creation_timestamp.clone();
+                let tie = (created.is_none(), created, route.metadata.name.clone(), index);
+                hits.push((std::cmp::Reverse(rank), tie, format!("{}/{index}", route.metadata.name)));
+            }
+        }
+    }
+    hits.into_iter().min().map(|(_, _, label)| label)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_024))]
+
+    #[test]
+    fn calls_of_grpc_find_what_a_naive_reference_finds(
+        routes in any_grpc_routes(),
+        (service, method) in (prop_oneof!["[ab]", "[ab]{2}"], prop_oneof!["[ab]", "[ab]{2}"]),
+        (_, _, headers) in any_request(),
+    ) {
+        let path = format!("/{service}/{method}");
+        let head = Head { method: &Method::POST, path: &path, query: None, authority: None, fields: &headers };
+        let found = RouteTable::new(&routes).find(&head).map(|rule| rule.label.to_string());
+        prop_assert_eq!(found, grpc_reference(&routes, (&service, &method), &headers));
+    }
 
     #[test]
     fn the_table_finds_what_a_naive_reference_finds(routes in any_routes(), request in any_request()) {

@@ -1,17 +1,19 @@
 //! Splitting: shares follow weights.
 
+use mesh::logic::route::filter::Filters;
 use mesh::logic::route::split::choose;
-use mesh::logic::route::table::{Backend, Rule, Timeouts};
+use mesh::logic::route::table::{Backend, Rule};
 use proptest::prelude::*;
 
 fn rule(weights: &[u32]) -> Rule {
     let backend = |(index, weight): (usize, &u32)| Backend {
         service: format!("backend-{index}").parse().unwrap(),
+        port: None,
         weight: *weight,
-        filters: vec![],
+        filters: Filters::default(),
     };
     let backends = weights.iter().enumerate().map(backend).collect();
-    Rule { label: "r/0".into(), filters: vec![], backends, timeouts: Timeouts::default() }
+    Rule { label: "r/0".into(), backends, ..Rule::default() }
 }
 
 proptest! {

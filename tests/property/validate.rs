@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mesh::logic::route::filter::Filter;
+use mesh::logic::route::filter::{Filters, Place};
 use mesh::logic::route::matcher::Matcher;
 use mesh::logic::validate;
 use mesh::logic::validate::problem::{Problem, Severity};
@@ -118,7 +118,7 @@ fn filters_are_one_of_each_type_with_the_body_of_their_type() {
         (of(json!([both])), "spec.rules[0].filters[0].responseHeaderModifier".to_owned()),
         (modifier(json!({"set": [{"name": "a", "value": "1"}], "remove": ["A"]})), format!("{at}.remove[0]")),
         (modifier(json!({"add": [{"name": "Content-Length", "value": "1"}]})), format!("{at}.add[0].name")),
-        (modifier(json!({"set": [{"name": "host", "value": "x"}]})), format!("{at}.set[0].name")),
+        (modifier(json!({"add": [{"name": "host", "value": "x"}]})), format!("{at}.add[0].name")),
         (modifier(json!({"set": [{"name": "a", "value": "1\r\nb: 2"}]})), format!("{at}.set[0].value")),
     ];
 
@@ -126,6 +126,209 @@ fn filters_are_one_of_each_type_with_the_body_of_their_type() {
         assert_eq!(errors(&route("r", &rules)), [path], "{rules}");
     }
     assert!(errors(&route("r", &of(json!([request])))).is_empty());
+}
+
+#[test]
+fn each_field_of_a_filter_is_named_when_it_is_wrong() {
+    let of = |kind: &str, field: &str, body: &Value| {
+        let mut filter = json!({"type": kind});
+        filter[field] = body.clone();
+        json!([{"matches": [{"path": {"type": "PathPrefix", "value": "/a"}}], "filters": [filter]}])
+    };
+    let redirect = |body: Value| of("RequestRedirect", "requestRedirect", &body);
+    let rewrite = |body: Value| of("URLRewrite", "urlRewrite", &body);
+    let mirror = |body: Value| of("RequestMirror", "requestMirror", &body);
+    let cors = |body: Value| of("CORS", "cors", &body);
+    let cases = [
+        (redirect(json!({"hostname": "A.b"})), "requestRedirect.hostname"),
+        (redirect(json!({"hostname": "a:80"})), "requestRedirect.hostname"),
+        (redirect(json!({"port": 0})), "requestRedirect.port"),
+        (redirect(json!({"statusCode": 304})), "requestRedirect.statusCode"),
+        (redirect(json!({"path": {"type": "ReplaceFullPath"}})), "requestRedirect.path"),
+        (
+            redirect(
+                json!({"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/x", "replaceFullPath": "/y"}}),
+            ),
+            "requestRedirect.path.replaceFullPath",
+        ),
+        (rewrite(json!({"hostname": "-a"})), "urlRewrite.hostname"),
+        (
+            rewrite(json!({"path": {"type": "ReplaceFullPath", "replaceFullPath": "/a b"}})),
+            "urlRewrite.path.replaceFullPath",
+        ),
+        (
+            rewrite(json!({"path": {"type": "ReplaceFullPath", "replaceFullPath": "a".repeat(1_025)}})),
+            "urlRewrite.path.replaceFullPath",
+        ),
+        (mirror(json!({"backendRef": {"name": "api", "kind": "Gateway"}})), "requestMirror.backendRef.kind"),
+        (mirror(json!({"backendRef": {"name": "api"}, "percent": 101})), "requestMirror.percent"),
+        (
+            mirror(json!({"backendRef": {"name": "api"}, "fraction": {"numerator": 3, "denominator": 2}})),
+            "requestMirror.fraction.numerator",
+        ),
+        (
+            mirror(json!({"backendRef": {"name": "api"}, "fraction": {"numerator": 0, "denominator": 0}})),
+            "requestMirror.fraction.denominator",
+        ),
+        (
+            mirror(json!({"backendRef": {"name": "api"}, "percent": 1, "fraction": {"numerator": 1}})),
+            "requestMirror.fraction",
+        ),
+        (cors(json!({"allowOrigins": ["a.test"]})), "cors.allowOrigins[0]"),
+        (cors(json!({"allowOrigins": ["ftp://a.test"]})), "cors.allowOrigins[0]"),
+        (cors(json!({"allowOrigins": ["https://a.*.test"]})), "cors.allowOrigins[0]"),
+        (cors(json!({"allowOrigins": ["https://a.test/path"]})), "cors.allowOrigins[0]"),
+        (cors(json!({"allowOrigins": ["*", "https://a.test"]})), "cors.allowOrigins"),
+        (cors(json!({"allowOrigins": ["https://a.test", "https://a.test"]})), "cors.allowOrigins[1]"),
+        (cors(json!({"allowMethods": ["get"]})), "cors.allowMethods[0]"),
+        (cors(json!({"allowHeaders": ["a b"]})), "cors.allowHeaders[0]"),
+        (cors(json!({"exposeHeaders": ["a:"]})), "cors.exposeHeaders[0]"),
+        (cors(json!({"maxAge": 0})), "cors.maxAge"),
+    ];
+
+    for (rules, path) in cases {
+        assert_eq!(errors(&route("r", &rules)), [format!("spec.rules[0].filters[0].{path}")], "{rules}");
+    }
+    for origin in ["*", "https://*", "http://*.a.test:8080", "https://a.test", "http://localhost:3000"] {
+        assert!(errors(&route("r", &cors(json!({"allowOrigins": [origin]})))).is_empty(), "{origin}");
+    }
+}
+
+#[test]
+fn filters_that_exclude_each_other_are_refused() {
+    let redirect = json!({"type": "RequestRedirect", "requestRedirect": {"port": 81}});
+    let rewrite = json!({"type": "URLRewrite", "urlRewrite": {"hostname": "a"}});
+    let replace = json!({"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/x"}}});
+    let copy = json!({"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "api"}}});
+    let cors = json!({"type": "CORS", "cors": {}});
+    let backends = json!([{"name": "api"}]);
+    let exact = json!([{"path": {"type": "Exact", "value": "/a"}}]);
+    let two = json!([{"path": {"value": "/a"}}, {"path": {"value": "/b"}}]);
+    let cases = [
+        (json!([{"filters": [redirect, rewrite]}]), "spec.rules[0].filters[1].type"),
+        (json!([{"filters": [redirect], "backendRefs": backends}]), "spec.rules[0].filters[0].type"),
+        (json!([{"filters": [redirect, redirect]}]), "spec.rules[0].filters[1].type"),
+        (json!([{"filters": [cors, cors], "backendRefs": backends}]), "spec.rules[0].filters[1].type"),
+        (
+            json!([{"matches": exact, "filters": [replace], "backendRefs": backends}]),
+            "spec.rules[0].filters[0].urlRewrite.path.replacePrefixMatch",
+        ),
+        (
+            json!([{"matches": two, "filters": [replace], "backendRefs": backends}]),
+            "spec.rules[0].filters[0].urlRewrite.path.replacePrefixMatch",
+        ),
+        (
+            json!([{"matches": exact, "backendRefs": [{"name": "api", "filters": [replace]}]}]),
+            "spec.rules[0].backendRefs[0].filters[0].urlRewrite.path.replacePrefixMatch",
+        ),
+    ];
+
+    for (rules, path) in cases {
+        assert_eq!(errors(&route("r", &rules)), [path], "{rules}");
+    }
+    let fine = json!([{"filters": [copy, copy, cors, replace], "backendRefs": backends}]);
+    assert!(errors(&route("r", &fine)).is_empty());
+}
+
+#[test]
+fn retries_and_sessions_are_what_the_schema_allows() {
+    let retry = |body: Value| json!([{"retry": body, "backendRefs": [{"name": "api"}]}]);
+    let session = |body: Value| json!([{"sessionPersistence": body, "backendRefs": [{"name": "api"}]}]);
+    let permanent = json!({"lifetimeType": "Permanent"});
+    let cases = [
+        (retry(json!({"codes": [399]})), "retry.codes[0]"),
+        (retry(json!({"codes": [500, 500]})), "retry.codes[1]"),
+        (retry(json!({"backoff": "1"})), "retry.backoff"),
+        (retry(json!({"backoff": "0s"})), "retry.backoff"),
+        (session(json!({"sessionName": "a b"})), "sessionPersistence.sessionName"),
+        (session(json!({"sessionName": "a".repeat(129)})), "sessionPersistence.sessionName"),
+        (session(json!({"sessionName": "mesh-x", "type": "Header"})), "sessionPersistence.sessionName"),
+        (session(json!({"absoluteTimeout": "1d"})), "sessionPersistence.absoluteTimeout"),
+        (session(json!({"idleTimeout": "1.5s"})), "sessionPersistence.idleTimeout"),
+        (session(json!({"cookieConfig": permanent})), "sessionPersistence.cookieConfig.lifetimeType"),
+        (session(json!({"type": "Header", "cookieConfig": {}})), "sessionPersistence.cookieConfig"),
+    ];
+
+    for (rules, path) in cases {
+        assert_eq!(errors(&route("r", &rules)), [format!("spec.rules[0].{path}")], "{rules}");
+    }
+    let long = json!({"type": "Cookie", "sessionName": "s", "absoluteTimeout": "1h", "idleTimeout": "1m", "cookieConfig": permanent});
+    assert!(errors(&route("r", &session(long))).is_empty());
+    assert!(
+        errors(&route("r", &retry(json!({"codes": [500, 429], "attempts": 30, "backoff": "10ms"}))))
+            .is_empty()
+    );
+}
+
+#[test]
+fn each_field_of_a_grpc_or_tcp_route_is_named_when_it_is_wrong() {
+    let of = |kind: &str, rules: &Value| -> Resource {
+        let api = if kind == "TCPRoute" { "v1alpha2" } else { "v1" };
+        let value = json!({
+            "apiVersion": format!("gateway.networking.k8s.io/{api}"), "kind": kind, "metadata": {"name": "r"},
+            "spec": {"parentRefs": [{"name": "web"}], "rules": rules},
+        });
+        serde_json::from_value(value).unwrap()
+    };
+    let backends = json!([{"name": "api"}]);
+    let method = |body: Value| json!([{"matches": [{"method": body}], "backendRefs": backends}]);
+    let rewrite = json!({"type": "URLRewrite", "urlRewrite": {"hostname": "a"}});
+    let grpc = [
+        (method(json!({})), "spec.rules[0].matches[0].method"),
+        (method(json!({"service": "a/b"})), "spec.rules[0].matches[0].method.service"),
+        (method(json!({"service": "a..b"})), "spec.rules[0].matches[0].method.service"),
+        (method(json!({"method": "a.b"})), "spec.rules[0].matches[0].method.method"),
+        (
+            method(json!({"type": "RegularExpression", "method": "("})),
+            "spec.rules[0].matches[0].method.method",
+        ),
+        (json!([{"filters": [rewrite], "backendRefs": backends}]), "spec.rules[0].filters[0].type"),
+        (json!([{"name": "a b", "backendRefs": backends}]), "spec.rules[0].name"),
+        (
+            json!([{"backendRefs": [{"name": "api", "weight": 1_000_001}]}]),
+            "spec.rules[0].backendRefs[0].weight",
+        ),
+    ];
+    for (rules, path) in grpc {
+        assert_eq!(errors(&of("GRPCRoute", &rules)), [path], "{rules}");
+    }
+    assert!(
+        errors(&of("GRPCRoute", &method(json!({"service": "shop.v1.Cart", "method": "Add_1"})))).is_empty()
+    );
+    let tcp = [
+        (json!([]), "spec.rules"),
+        (json!([{"backendRefs": []}]), "spec.rules[0].backendRefs"),
+        (json!([{"backendRefs": backends}, {"backendRefs": backends}]), "spec.rules[1]"),
+        (
+            json!([{"backendRefs": [{"name": "api", "filters": [rewrite]}]}]),
+            "spec.rules[0].backendRefs[0].filters[0].type",
+        ),
+    ];
+    for (rules, path) in tcp {
+        assert_eq!(errors(&of("TCPRoute", &rules)), [path], "{rules}");
+    }
+    assert!(errors(&of("TCPRoute", &json!([{"backendRefs": backends}]))).is_empty());
+}
+
+#[test]
+fn the_ports_of_a_service_have_numbers_and_names_of_their_own() {
+    let ports = |ports: Value| service(&json!({"ports": ports}));
+    let cases = [
+        (json!([{"port": 0}]), "spec.ports[0].port"),
+        (json!([{"port": 1, "targetPort": 0}]), "spec.ports[0].targetPort"),
+        (json!([{"port": 1}, {"port": 1}]), "spec.ports[1].port"),
+        (json!([{"port": 1, "name": "A"}]), "spec.ports[0].name"),
+        (json!([{"port": 1, "name": "a"}, {"port": 2, "name": "a"}]), "spec.ports[1].name"),
+    ];
+    for (list, path) in cases {
+        assert_eq!(errors(&ports(list.clone())), [path], "{list}");
+    }
+    assert!(
+        errors(&ports(
+            json!([{"port": 80, "targetPort": 8080, "protocol": "http"}, {"port": 81, "name": "b"}])
+        ))
+        .is_empty()
+    );
 }
 
 #[test]
@@ -141,7 +344,7 @@ fn numbers_of_things_are_bounded_as_in_the_schema() {
 }
 
 #[test]
-fn a_route_belongs_to_services_of_its_own_namespace() {
+fn the_parents_of_a_route_are_services_each_once() {
     let of = |parents: Value| -> Resource {
         let value = json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "r"},
@@ -156,7 +359,9 @@ fn a_route_belongs_to_services_of_its_own_namespace() {
     );
     assert_eq!(errors(&of(json!([]))), ["spec.parentRefs"]);
     assert_eq!(errors(&of(json!([{"name": "web", "kind": "Gateway"}]))), ["spec.parentRefs[0].kind"]);
-    assert_eq!(errors(&of(json!([{"name": "web", "namespace": "shop"}]))), ["spec.parentRefs[0].namespace"]);
+    assert!(errors(&of(json!([{"name": "web", "namespace": "shop"}, {"name": "web"}]))).is_empty());
+    assert!(errors(&of(json!([{"name": "web", "port": 80}, {"name": "web", "port": 81}, {"name": "web", "sectionName": "a"}]))).is_empty());
+    assert_eq!(errors(&of(json!([{"name": "web", "sectionName": "A"}]))), ["spec.parentRefs[0].sectionName"]);
     assert_eq!(errors(&of(json!([{"name": "web"}, {"name": "web"}]))), ["spec.parentRefs[1]"]);
 }
 
@@ -270,7 +475,9 @@ proptest! {
         if errors(&route("r", &rules)).is_empty() {
             let wanted: HttpRouteMatch = serde_json::from_value(wanted).unwrap();
             prop_assert!(Matcher::new(&wanted).is_some());
-            prop_assert!(Filter::new(&serde_json::from_value(filter).unwrap()).is_some());
+            let place = Place { namespace: "default", label: "r/0", prefix: None };
+            let filters = Filters::new(&[serde_json::from_value(filter).unwrap()], place);
+            prop_assert!(filters.response.is_some());
         }
     }
 }

@@ -152,9 +152,11 @@ fn resource(document: &Document<'_>) -> Result<Resource, Misplaced> {
         return Err((*kind_at, format!("there is no kind '{text}': expected {}", known.join(", "))));
     };
     match kind {
+        Kind::GrpcRoute => object(document).map(Resource::GrpcRoute),
         Kind::HttpRoute => object(document).map(Resource::HttpRoute),
         Kind::Intention => object(document).map(Resource::Intention),
         Kind::Service => object(document).map(Resource::Service),
+        Kind::TcpRoute => object(document).map(Resource::TcpRoute),
         Kind::TrafficPolicy => object(document).map(Resource::TrafficPolicy),
     }
 }

@@ -6,7 +6,7 @@ const NOT_YET: &str = "known in the Gateway API, not supported yet";
 pub fn kind(api_version: &str, kind: &str) -> Option<String> {
     let say = |text: &str| Some(format!("{kind}: {text}"));
     match kind {
-        "GRPCRoute" | "TCPRoute" | "TLSRoute" | "UDPRoute" => say("not supported yet"),
+        "TLSRoute" | "UDPRoute" => say("not supported yet"),
         "DestinationRule" | "BackendTrafficPolicy" | "XBackendTrafficPolicy" | "HTTPLocalRateLimitPolicy" => {
             say(
                 "how calls to a service are balanced, limited and retried is said by a TrafficPolicy ('apiVersion: mesh/v1')",
@@ -39,8 +39,8 @@ pub fn kind(api_version: &str, kind: &str) -> Option<String> {
 /// Returns what to say about a field that a schema does not have; `None` for one never heard of.
 pub fn field(field: &str) -> Option<&'static str> {
     match field {
-        "retry" | "sessionPersistence" | "urlRewrite" | "requestRedirect" | "requestMirror"
-        | "extensionRef" | "cors" | "externalAuth" | "sectionName" | "useDefaultGateways" => Some(NOT_YET),
+        "externalAuth" | "useDefaultGateways" => Some(NOT_YET),
+        "extensionRef" => Some("there are no filters but those of the Gateway API: leave this one out"),
         "status" => Some("the mesh itself says how an object fares: leave this field out"),
         "uid" | "managedFields" | "selfLink" | "ownerReferences" | "finalizers" | "generateName" => {
             Some("a field of Kubernetes that has no meaning here: leave it out")
@@ -52,9 +52,8 @@ pub fn field(field: &str) -> Option<&'static str> {
 /// Returns what to say about a value that a list of choices does not have; `None` for one never heard of.
 pub fn choice(value: &str) -> Option<&'static str> {
     match value {
-        "URLRewrite" | "RequestRedirect" | "RequestMirror" | "ExtensionRef" | "CORS" | "ExternalAuth" => {
-            Some(NOT_YET)
-        }
+        "ExternalAuth" => Some(NOT_YET),
+        "ExtensionRef" => Some("there are no filters but those of the Gateway API: leave this one out"),
         _ => None,
     }
 }

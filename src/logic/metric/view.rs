@@ -11,8 +11,8 @@ use crate::logic::metric::window::{CLASSES, Sum, WINDOW_TICKS};
 use crate::model::endpoint::{Catalog, Endpoint};
 use crate::model::identity::{SpiffeId, Subject, TrustDomain};
 use crate::model::name::{NodeName, ServiceName};
-use crate::model::resource::{Object, Resource, Revision};
-use crate::model::route::HttpRouteSpec;
+use crate::model::resource::{Metadata, Object, Resource, Revision};
+use crate::model::route::ParentRef;
 use crate::model::service::Protocol;
 use crate::model::view::{
     EVENTS_MAX, EdgeProtocol, EdgeView, EventView, IdentityView, InstanceView, LatencyView, MeshView,
@@ -116,7 +116,18 @@ impl Rollup {
         }
         for resource in input.resources {
             match resource {
-                Resource::HttpRoute(route) => groups.declare(route),
+                Resource::GrpcRoute(Object { metadata, spec }) => {
+                    let rules = spec.rules.iter().map(|rule| rule.name.as_deref());
+                    groups.declare(metadata, &spec.parent_refs, rules);
+                }
+                Resource::HttpRoute(Object { metadata, spec }) => {
+                    let rules = spec.rules.iter().map(|rule| rule.name.as_deref());
+                    groups.declare(metadata, &spec.parent_refs, rules);
+                }
+                Resource::TcpRoute(Object { metadata, spec }) => {
+                    let rules = spec.rules.iter().map(|rule| rule.name.as_deref());
+                    groups.declare(metadata, &spec.parent_refs, rules);
+                }
                 Resource::Intention(_) | Resource::Service(_) | Resource::TrafficPolicy(_) => {}
             }
         }
@@ -232,15 +243,19 @@ impl<'a> Groups<'a> {
     }
 
     /// Shows the rules of a route, also while nothing takes them.
-    fn declare(&mut self, route: &Object<HttpRouteSpec>) {
-        let metadata = &route.metadata;
-        let parents = route.spec.parent_refs.iter().filter_map(|parent| {
+    fn declare<'r>(
+        &mut self,
+        metadata: &Metadata,
+        parents: &[ParentRef],
+        names: impl Iterator<Item = Option<&'r str>> + Clone,
+    ) {
+        let parents = parents.iter().filter_map(|parent| {
             ServiceName::new(&parent.name, parent.namespace.as_ref().unwrap_or(&metadata.namespace)).ok()
         });
         for parent in parents {
             let rules = self.routes.entry(parent).or_default();
-            for (index, rule) in route.spec.rules.iter().enumerate() {
-                let label = rule.name.clone().unwrap_or_else(|| index.to_string());
+            for (index, name) in names.clone().enumerate() {
+                let label = name.map_or_else(|| index.to_string(), ToOwned::to_owned);
                 rules.entry(format!("{}/{label}", metadata.name)).or_default();
             }
         }

@@ -48,7 +48,8 @@ impl FaultRules {
 }
 
 impl Chance {
-    fn hits(self, draw: u32) -> bool {
+    /// Decides about one request; `draw` is uniform over all of `u32`.
+    pub fn hits(self, draw: u32) -> bool {
         u128::from(draw) * u128::from(self.denominator) < u128::from(self.numerator) << 32
     }
 }

@@ -8,6 +8,7 @@
 //! that whoever handles a retry has that many retries fewer; and who has already done all it could says so in its answer
 //! ([`NO_RETRY`]), so that nobody above repeats the whole of it (the "overloaded; don't retry" of Google's SRE book, ch. 21).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::logic::resilience::backoff::Backoff;
@@ -18,7 +19,7 @@ use crate::logic::resilience::outcome::Outcome;
 pub const ATTEMPT: &str = "mesh-attempt";
 /// Response header field, any value: the failure is not to be retried by callers.
 pub const NO_RETRY: &str = "mesh-no-retry";
-/// Attempts at one request at most, whatever the reasons.
+/// Attempts at one request at most, whatever the reasons, unless a route asks for more.
 pub const ATTEMPTS_MAX: u32 = 5;
 /// Bytes of a body that are kept for another attempt: 64 KiB, Linkerd's and Pingora's.
 pub const REPLAY_BYTES_MAX: usize = 64 * 1_024;
@@ -45,7 +46,7 @@ pub enum Codes {
     /// something of the request. Not 502 and 504: a proxy of the mesh gives those only after trying itself.
     Unavailable,
     /// Those that a policy or route lists, whatever the method: who lists a code says that it is safe. Sorted.
-    Listed(Box<[u16]>),
+    Listed(Arc<[u16]>),
 }
 
 impl Default for RetryRules {
@@ -59,6 +60,30 @@ impl Default for RetryRules {
             grpc_codes: 0,
             backoff: Backoff { base: Duration::from_millis(25), cap: Duration::from_millis(250) },
             budget: BudgetRules::default(),
+        }
+    }
+}
+
+/// What a route says of retries before the policy of the service (GEP-1731).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RouteRetry {
+    /// Retries of one request.
+    pub attempts: Option<u32>,
+    /// Status codes that are retried, sorted.
+    pub codes: Option<Arc<[u16]>>,
+    /// Before a retry.
+    pub backoff: Option<Backoff>,
+}
+
+impl RouteRetry {
+    /// Returns the rules of a service with what the route says in their place.
+    pub fn over(&self, own: &RetryRules) -> RetryRules {
+        RetryRules {
+            attempts: self.attempts.unwrap_or(own.attempts),
+            codes: self.codes.clone().map_or_else(|| own.codes.clone(), Codes::Listed),
+            grpc_codes: own.grpc_codes,
+            backoff: self.backoff.unwrap_or(own.backoff),
+            budget: own.budget,
         }
     }
 }
@@ -152,7 +177,7 @@ fn judge(rules: &RetryRules, attempt: &Attempt, draw: u64) -> Verdict {
     if !allowed {
         return stop(Stop::Final);
     }
-    if attempt.attempts >= ATTEMPTS_MAX {
+    if attempt.attempts >= ATTEMPTS_MAX.max(rules.attempts.saturating_add(1)) {
         return stop(Stop::Attempts);
     }
     if !attempt.replayable {

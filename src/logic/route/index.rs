@@ -5,6 +5,7 @@
 //! the one: so the answer is that of asking all in order, whatever the order is.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use crate::logic::request::Head;
 use crate::logic::route::matcher::{Matcher, PathMatcher};
@@ -13,7 +14,7 @@ use crate::logic::route::matcher::{Matcher, PathMatcher};
 const NONE: u32 = u32::MAX;
 
 /// Matches with the rule that each belongs to, ready to be searched.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Index {
     /// By rank.
     entries: Vec<(Matcher, usize)>,
@@ -41,7 +42,7 @@ impl Index {
                     index.depth_max = index.depth_max.max(prefix.matches('/').count());
                     index.prefixes.entry(prefix.clone()).or_default().push(rank);
                 }
-                PathMatcher::Regex(_) => index.rest.push(rank),
+                PathMatcher::Regex(_) | PathMatcher::Call(..) => index.rest.push(rank),
             }
         }
         index.entries = entries;
@@ -92,5 +93,12 @@ impl Index {
 
     fn entry(&self, rank: u32) -> Option<&(Matcher, usize)> {
         self.entries.get(rank as usize)
+    }
+}
+
+impl fmt::Debug for Index {
+    /// Shows the matches by rank, and not the maps, whose order differs between runs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.entries).finish()
     }
 }

@@ -1,6 +1,6 @@
 //! Does one match apply to a request, and how specific is it.
 //!
-//! Follows the Gateway API's `HTTPRouteMatch`. Where it leaves the choice to implementations, ours is Envoy's: regular
+//! Follows the Gateway API's `HTTPRouteMatch` and `GRPCRouteMatch`. Where it leaves the choice to implementations, ours is Envoy's: regular
 //! expressions must match the whole path or value, a repeated header field is compared as its values joined by commas,
 //! and a regular expression on the path goes before a prefix and after an exact path, the longer expression first. Of a
 //! repeated query parameter the first value counts.
@@ -11,7 +11,10 @@ use regex::bytes::{Regex, RegexBuilder};
 use crate::logic::http::fields::Fields;
 use crate::logic::request::Head;
 use crate::logic::route::query;
-use crate::model::route::{HeaderMatchKind, HttpHeaderMatch, HttpMethod, HttpRouteMatch, PathMatchKind};
+use crate::model::grpc_route::GrpcRouteMatch;
+use crate::model::route::{
+    HeaderMatchKind, HttpHeaderMatch, HttpMethod, HttpPathMatch, HttpRouteMatch, PathMatchKind,
+};
 
 /// Most memory that one compiled expression may take, in bytes.
 const REGEX_BYTES_MAX: usize = 256 * 1_024;
@@ -26,6 +29,7 @@ pub struct Matcher {
     method: Option<Method>,
     headers: Vec<(HeaderName, ValueMatcher)>,
     query: Vec<(Box<str>, ValueMatcher)>,
+    specificity: Specificity,
 }
 
 /// A condition on the path.
@@ -37,11 +41,16 @@ pub enum PathMatcher {
     Prefix(Box<str>),
     /// An expression for the whole path.
     Regex(Pattern),
+    /// A call of gRPC, `/service/method`, by either or both.
+    Call(Option<ValueMatcher>, Option<ValueMatcher>),
 }
 
+/// A condition on a text.
 #[derive(Debug, Clone)]
-enum ValueMatcher {
+pub enum ValueMatcher {
+    /// Byte for byte.
     Exact(Box<[u8]>),
+    /// An expression for all of it.
     Regex(Pattern),
 }
 
@@ -50,49 +59,61 @@ enum ValueMatcher {
 pub enum Pattern {
     /// One that has nothing but itself to match: it is not worth compiling.
     Literal(Box<str>),
-    /// Any other, and how many characters its text has.
-    Regex(Regex, usize),
+    /// Any other.
+    Regex(Regex),
 }
 
 impl Pattern {
     fn new(text: &str) -> Option<Self> {
         if text.contains(['\\', '.', '+', '*', '?', '(', ')', '|', '[', ']', '{', '}', '^', '$']) {
-            Some(Self::Regex(whole_regex(text).ok()?, text.chars().count()))
+            Some(Self::Regex(whole_regex(text).ok()?))
         } else {
             Some(Self::Literal(text.into()))
-        }
-    }
-
-    fn chars(&self) -> usize {
-        match self {
-            Self::Literal(text) => text.chars().count(),
-            Self::Regex(_, chars) => *chars,
         }
     }
 
     fn matches(&self, value: &[u8]) -> bool {
         match self {
             Self::Literal(text) => text.as_bytes() == value,
-            Self::Regex(regex, _) => regex.is_match(value),
+            Self::Regex(regex) => regex.is_match(value),
         }
     }
 }
 
-/// How specific a match is: the greater goes first. A total order, by the Gateway API's criteria in their order.
+/// How specific a match is: the greater goes first. A total order among the matches of one kind of route, by the Gateway
+/// API's criteria in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Specificity {
-    path: PathSpecificity,
-    method: bool,
-    headers: usize,
-    query: usize,
+pub enum Specificity {
+    /// Of an `HTTPRoute`.
+    Http {
+        /// Of the path.
+        path: PathSpecificity,
+        /// Whether it asks for a method.
+        method: bool,
+        /// Conditions on header fields.
+        headers: usize,
+        /// Conditions on the query.
+        query: usize,
+    },
+    /// Of a `GRPCRoute`.
+    Grpc {
+        /// Characters of the service.
+        service: usize,
+        /// Characters of the method.
+        method: usize,
+        /// Conditions on header fields.
+        headers: usize,
+    },
 }
 
+/// How specific a condition on a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum PathSpecificity {
+pub enum PathSpecificity {
     /// Characters of the prefix.
     Prefix(usize),
     /// Characters of the expression.
     Regex(usize),
+    /// The whole path.
     Exact,
 }
 
@@ -102,13 +123,9 @@ impl Matcher {
     ///
     /// Returns `None` when a header name or an expression is not valid, which `logic::validate` refuses before.
     pub fn new(wanted: &HttpRouteMatch) -> Option<Self> {
-        let path = match &wanted.path {
-            None => PathMatcher::Prefix("".into()),
-            Some(path) => match path.kind {
-                PathMatchKind::Exact => PathMatcher::Exact(path.value.as_str().into()),
-                PathMatchKind::PathPrefix => PathMatcher::Prefix(path.value.trim_end_matches('/').into()),
-                PathMatchKind::RegularExpression => PathMatcher::Regex(Pattern::new(&path.value)?),
-            },
+        let (path, of_path) = match &wanted.path {
+            None => (PathMatcher::Prefix("".into()), PathSpecificity::Prefix(0)),
+            Some(path) => PathMatcher::new(path)?,
         };
         let mut query: Vec<(Box<str>, ValueMatcher)> = Vec::new();
         for param in &wanted.query_params {
@@ -116,7 +133,41 @@ impl Matcher {
                 query.push((param.name.as_str().into(), ValueMatcher::new(param.kind, &param.value)?));
             }
         }
-        Some(Self { path, method: wanted.method.map(method), headers: headers(&wanted.headers)?, query })
+        let headers = headers(&wanted.headers)?;
+        let specificity = Specificity::Http {
+            path: of_path,
+            method: wanted.method.is_some(),
+            headers: headers.len(),
+            query: query.len(),
+        };
+        Some(Self { path, method: wanted.method.map(method), headers, query, specificity })
+    }
+
+    /// Makes a match of a `GRPCRoute` ready.
+    ///
+    /// Returns `None` when a header name or an expression is not valid.
+    pub fn of_grpc(wanted: &GrpcRouteMatch) -> Option<Self> {
+        let headers = headers(&wanted.headers)?;
+        let (path, service, method) = match &wanted.method {
+            None => (PathMatcher::Prefix("".into()), 0, 0),
+            Some(wanted) => {
+                let said = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+                let (service, method) = (said(&wanted.service), said(&wanted.method));
+                let chars = |text: &Option<String>| text.as_ref().map_or(0, |text| text.chars().count());
+                let lengths = (chars(&service), chars(&method));
+                (PathMatcher::call(wanted.kind, service, method)?, lengths.0, lengths.1)
+            }
+        };
+        let specificity = Specificity::Grpc { service, method, headers: headers.len() };
+        Some(Self { path, method: None, headers, query: Vec::new(), specificity })
+    }
+
+    /// Makes the match that takes everything.
+    pub fn any() -> Self {
+        let specificity =
+            Specificity::Http { path: PathSpecificity::Prefix(0), method: false, headers: 0, query: 0 };
+        let path = PathMatcher::Prefix("".into());
+        Self { path, method: None, headers: Vec::new(), query: Vec::new(), specificity }
     }
 
     /// Returns whether every condition holds.
@@ -136,17 +187,43 @@ impl Matcher {
 
     /// Returns how specific it is.
     pub fn specificity(&self) -> Specificity {
-        let path = match &self.path {
-            PathMatcher::Exact(_) => PathSpecificity::Exact,
-            PathMatcher::Prefix(prefix) => PathSpecificity::Prefix(prefix.chars().count()),
-            PathMatcher::Regex(pattern) => PathSpecificity::Regex(pattern.chars()),
-        };
-        let (headers, query) = (self.headers.len(), self.query.len());
-        Specificity { path, method: self.method.is_some(), headers, query }
+        self.specificity
     }
 }
 
 impl PathMatcher {
+    fn new(path: &HttpPathMatch) -> Option<(Self, PathSpecificity)> {
+        let value = path.value.as_str();
+        Some(match path.kind {
+            PathMatchKind::Exact => (Self::Exact(value.into()), PathSpecificity::Exact),
+            PathMatchKind::PathPrefix => {
+                let prefix = value.trim_end_matches('/');
+                (Self::Prefix(prefix.into()), PathSpecificity::Prefix(prefix.chars().count()))
+            }
+            PathMatchKind::RegularExpression => {
+                (Self::Regex(Pattern::new(value)?), PathSpecificity::Regex(value.chars().count()))
+            }
+        })
+    }
+
+    /// Makes a condition on a call of gRPC: of those that say exactly what they want, one on the path.
+    fn call(kind: HeaderMatchKind, service: Option<String>, method: Option<String>) -> Option<Self> {
+        Some(match (kind, service, method) {
+            (_, None, None) => Self::Prefix("".into()),
+            (HeaderMatchKind::Exact, Some(service), Some(method)) => {
+                Self::Exact(format!("/{service}/{method}").into())
+            }
+            (HeaderMatchKind::Exact, Some(service), None) => Self::Prefix(format!("/{service}").into()),
+            (_, service, method) => {
+                let part = |text: Option<String>| match text {
+                    None => Some(None),
+                    Some(text) => ValueMatcher::new(kind, &text).map(Some),
+                };
+                Self::Call(part(service)?, part(method)?)
+            }
+        })
+    }
+
     fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(value) => path == &**value,
@@ -154,6 +231,13 @@ impl PathMatcher {
                 .strip_prefix(&**prefix)
                 .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/')),
             Self::Regex(pattern) => pattern.matches(path.as_bytes()),
+            Self::Call(service, method) => {
+                let parts = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+                let fits = |wanted: &Option<ValueMatcher>, part: &str| {
+                    wanted.as_ref().is_none_or(|wanted| wanted.accepts(part.as_bytes()))
+                };
+                parts.is_some_and(|parts| fits(service, parts.0) && fits(method, parts.1))
+            }
         }
     }
 }

@@ -5,7 +5,12 @@
 //! [`change()`] tells what a write of some does to all.
 
 pub mod problem;
+pub mod reference;
+pub mod route_match;
+pub mod route_filter;
 pub mod route;
+pub mod grpc_route;
+pub mod tcp_route;
 pub mod intention;
 pub mod service;
 pub mod traffic_policy;
@@ -25,9 +30,11 @@ pub fn object(resource: &Resource) -> Vec<Problem> {
     let mut problems = Problems::new(resource.key());
     metadata(resource.metadata(), resource.kind(), &mut problems);
     match resource {
+        Resource::GrpcRoute(route) => grpc_route::check(route, &mut problems),
         Resource::HttpRoute(route) => route::check(route, &mut problems),
         Resource::Intention(intention) => intention::check(intention, &mut problems),
         Resource::Service(service) => service::check(&service.spec, &mut problems),
+        Resource::TcpRoute(route) => tcp_route::check(route, &mut problems),
         Resource::TrafficPolicy(policy) => traffic_policy::check(&policy.spec, &mut problems),
     }
     problems.into_vec()
@@ -77,12 +84,14 @@ pub fn snapshot(snapshot: &Snapshot) -> Result<(), String> {
 fn metadata(metadata: &Metadata, kind: Kind, problems: &mut Problems) {
     let name = &metadata.name;
     let valid = match kind {
-        Kind::HttpRoute | Kind::Intention | Kind::TrafficPolicy => is_subdomain(name),
+        Kind::GrpcRoute | Kind::HttpRoute | Kind::Intention | Kind::TcpRoute | Kind::TrafficPolicy => {
+            is_subdomain(name)
+        }
         Kind::Service => is_label(name),
     };
     if !valid {
         let expected = match kind {
-            Kind::HttpRoute | Kind::Intention | Kind::TrafficPolicy => {
+            Kind::GrpcRoute | Kind::HttpRoute | Kind::Intention | Kind::TcpRoute | Kind::TrafficPolicy => {
                 "labels of a-z, 0-9 and '-' joined by dots, 253 bytes at most"
             }
             Kind::Service => "the name of a service: 1 to 63 of a-z, 0-9 and '-'",

@@ -1,5 +1,6 @@
 //! Can the instances of one service be probed as its `Service` object says.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -7,13 +8,15 @@ use http::uri::PathAndQuery;
 
 use crate::logic::duration;
 use crate::logic::validate::problem::Problems;
-use crate::model::service_spec::{HealthCheck, HttpProbe, ServiceSpec};
+use crate::model::name::is_label;
+use crate::model::service_spec::{HealthCheck, HttpProbe, ServicePort, ServiceSpec};
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_mins(1);
 const THRESHOLD: RangeInclusive<u32> = 1..=100;
 const STATUS: RangeInclusive<u16> = 100..=599;
 const STATUSES_MAX: usize = 32;
+const PORTS_MAX: usize = 64;
 const PATH_BYTES_MAX: usize = 1_024;
 const GRPC_SERVICE_BYTES_MAX: usize = 256;
 
@@ -21,6 +24,32 @@ const GRPC_SERVICE_BYTES_MAX: usize = 256;
 pub fn check(spec: &ServiceSpec, problems: &mut Problems) {
     if let Some(check) = &spec.health_check {
         health_check(check, problems);
+    }
+    ports(&spec.ports, problems);
+}
+
+fn ports(ports: &[ServicePort], problems: &mut Problems) {
+    problems.at_most("spec.ports", ports.len(), PORTS_MAX);
+    let (mut numbers, mut names) = (BTreeSet::new(), BTreeSet::new());
+    for (index, port) in ports.iter().enumerate() {
+        let at = format!("spec.ports[{index}]");
+        for (field, number) in [("port", Some(port.port)), ("targetPort", port.target_port)] {
+            if number == Some(0) {
+                problems.error(format!("{at}.{field}"), "0 is not a port: expected 1 to 65535");
+            }
+        }
+        if !numbers.insert(port.port) {
+            problems.error(format!("{at}.port"), format!("{} is there twice", port.port));
+        }
+        let Some(name) = &port.name else { continue };
+        if !is_label(name) {
+            problems.error(
+                format!("{at}.name"),
+                format!("'{name}' is not a name: expected 1 to 63 of a-z, 0-9 and '-'"),
+            );
+        } else if !names.insert(name) {
+            problems.error(format!("{at}.name"), format!("there is already a port '{name}'"));
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::logic::authorize::{self, Source};
 use crate::logic::compile::{in_force, parents, target};
-use crate::logic::route::table::precedence;
+use crate::logic::route::table::{Route, precedence};
 use crate::logic::validate::problem::{Problem, Problems};
 use crate::model::intention::{Action, IntentionSpec, ServicePattern};
 use crate::model::name::ServiceName;
@@ -23,11 +23,16 @@ pub fn check(resources: &[Resource], known: &BTreeSet<ServiceName>) -> Vec<Probl
         if !keys.insert(resource.key()) {
             found.error("metadata.name", "there is a second object of this kind, namespace and name");
         }
+        if let Some(route) = Route::of(resource) {
+            dangling_route(route, &known, &mut found);
+        }
         match resource {
-            Resource::HttpRoute(route) => dangling_route(route, &known, &mut found),
+            Resource::GrpcRoute(_)
+            | Resource::HttpRoute(_)
+            | Resource::TcpRoute(_)
+            | Resource::Service(_) => {}
             Resource::Intention(intention) => dangling_intention(intention, &known, &mut found),
             Resource::TrafficPolicy(policy) => dangling_policy(policy, &known, &mut found),
-            Resource::Service(_) => {}
         }
         problems.extend(found.into_vec());
     }
@@ -45,15 +50,19 @@ fn known_services(resources: &[Resource], announced: &BTreeSet<ServiceName>) -> 
                 let Metadata { name, namespace, .. } = &service.metadata;
                 known.extend(ServiceName::new(name, namespace));
             }
-            Resource::HttpRoute(_) | Resource::Intention(_) | Resource::TrafficPolicy(_) => {}
+            Resource::GrpcRoute(_)
+            | Resource::HttpRoute(_)
+            | Resource::Intention(_)
+            | Resource::TcpRoute(_)
+            | Resource::TrafficPolicy(_) => {}
         }
     }
     known
 }
 
-fn dangling_route(route: &Object<HttpRouteSpec>, known: &BTreeSet<ServiceName>, problems: &mut Problems) {
-    let own = &route.metadata.namespace;
-    for (index, parent) in route.spec.parent_refs.iter().enumerate() {
+fn dangling_route(route: Route<'_>, known: &BTreeSet<ServiceName>, problems: &mut Problems) {
+    let own = &route.metadata().namespace;
+    for (index, parent) in route.parents().iter().enumerate() {
         let name = ServiceName::new(&parent.name, parent.namespace.as_ref().unwrap_or(own));
         if let Some(name) = name.ok().filter(|name| !known.contains(name)) {
             problems.warning(
@@ -62,8 +71,8 @@ fn dangling_route(route: &Object<HttpRouteSpec>, known: &BTreeSet<ServiceName>, 
             );
         }
     }
-    for (index, rule) in route.spec.rules.iter().enumerate() {
-        for (at, backend) in rule.backend_refs.iter().enumerate() {
+    for (index, backends) in route.backends().into_iter().enumerate() {
+        for (at, backend) in backends.iter().enumerate() {
             let name = ServiceName::new(&backend.name, backend.namespace.as_ref().unwrap_or(own));
             if let Some(name) = name.ok().filter(|name| !known.contains(name)) {
                 problems.warning(
@@ -114,7 +123,11 @@ fn outranked(resources: &[Resource]) -> Vec<Problem> {
         .iter()
         .filter_map(|resource| match resource {
             Resource::TrafficPolicy(policy) => Some((policy, resource.key())),
-            Resource::HttpRoute(_) | Resource::Intention(_) | Resource::Service(_) => None,
+            Resource::GrpcRoute(_)
+            | Resource::HttpRoute(_)
+            | Resource::Intention(_)
+            | Resource::Service(_)
+            | Resource::TcpRoute(_) => None,
         })
         .collect();
     let winners = in_force(policies.iter().map(|(policy, _)| *policy));
@@ -142,19 +155,17 @@ fn outranked(resources: &[Resource]) -> Vec<Problem> {
 /// Only equal matches can shadow: of two different ones, the one that takes less goes first by precedence. (A regular
 /// expression that takes all of a prefix does too; nobody can tell that from its text.)
 fn shadowed(resources: &[Resource]) -> Vec<Problem> {
-    let mut attached: BTreeMap<ServiceName, Vec<&Object<HttpRouteSpec>>> = BTreeMap::new();
+    // Only those of one namespace are in one table.
+    let mut attached: BTreeMap<(ServiceName, &str), Vec<&Object<HttpRouteSpec>>> = BTreeMap::new();
     for resource in resources {
-        match resource {
-            Resource::HttpRoute(route) => {
-                for parent in parents(route) {
-                    attached.entry(parent).or_default().push(route);
-                }
-            }
-            Resource::Intention(_) | Resource::Service(_) | Resource::TrafficPolicy(_) => {}
+        let Resource::HttpRoute(route) = resource else { continue };
+        let services: BTreeSet<_> = parents(Route::Http(route)).map(|(service, ..)| service).collect();
+        for service in services {
+            attached.entry((service, &route.metadata.namespace)).or_default().push(route);
         }
     }
     let mut problems = Vec::new();
-    for (service, mut routes) in attached {
+    for ((service, _), mut routes) in attached {
         routes.sort_by_cached_key(|route| precedence(&route.metadata));
         let mut first: BTreeMap<String, String> = BTreeMap::new();
         for route in routes {

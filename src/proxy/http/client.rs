@@ -33,6 +33,8 @@ const HOSTS_MAX: usize = 1_024;
 /// The connections of one worker, and what it remembers.
 pub(crate) struct Http {
     pub(crate) context: Rc<Context>,
+    /// Copies of requests under way.
+    pub(crate) copies: Rc<Cell<usize>>,
     stalls: Stalls,
     idle: Idle<App>,
     apps: Rc<Mux<SocketAddr, App2>>,
@@ -72,6 +74,7 @@ impl Http {
     /// Makes the connections of a worker: none yet.
     pub(crate) fn new(context: Rc<Context>) -> Rc<Self> {
         Rc::new(Self {
+            copies: Rc::default(),
             stalls: Stalls::new(context.patience),
             context,
             idle: Idle::new(),

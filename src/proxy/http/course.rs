@@ -1,8 +1,10 @@
 //! The course of one call to a service: which endpoint takes the next attempt, whether there is a next one, and what is
 //! learned from each.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::logic::balance::balancer::{Algorithm, HashKey};
 use crate::logic::balance::hash;
@@ -10,7 +12,7 @@ use crate::logic::balance::session::{self, Carrier, Session, SessionRules};
 use crate::logic::http::head::RequestHead;
 use crate::logic::resilience::deadline::Deadline;
 use crate::logic::resilience::outcome::{Grade, Outcome};
-use crate::logic::resilience::retry::{self, ATTEMPT, Attempt, NO_RETRY, Purse, Stop, Verdict};
+use crate::logic::resilience::retry::{self, ATTEMPT, Attempt, NO_RETRY, Purse, RetryRules, Stop, Verdict};
 use crate::logic::resilience::timeouts::TimeoutRules;
 use crate::model::identity::Subject;
 use crate::model::view::EdgeProtocol;
@@ -35,6 +37,10 @@ pub(crate) struct Call<'a> {
     pub(crate) from: IpAddr,
     /// Limits of time, of the rule and of the service.
     pub(crate) timeouts: TimeoutRules,
+    /// How its client stays with its endpoint, by the rule or the service.
+    pub(crate) session: Option<&'a SessionRules>,
+    /// When it is tried again, by the rule or the service.
+    pub(crate) retry: Cow<'a, RetryRules>,
     /// When the caller's time is over.
     pub(crate) deadline: Option<Deadline>,
 }
@@ -124,7 +130,7 @@ impl Course {
     /// Begins the course of a call.
     pub(crate) fn new(call: &Call<'_>) -> Self {
         let rules = &call.upstream.traffic;
-        let session = rules.session.as_ref().and_then(|rules| session_of(rules, call.head));
+        let session = call.session.and_then(|rules| session_of(rules, call.head));
         let key = key(&rules.balance.algorithm, call.head, call.from);
         Self { tried: Vec::new(), attempts: 0, retries: 0, key, session }
     }
@@ -179,7 +185,7 @@ impl Course {
             retry_after: said("retry-after").and_then(seconds),
             left,
         };
-        let rules = &call.upstream.traffic.retry;
+        let rules = &*call.retry;
         let (workers, now_ns) = (http.context.shared.workers(), now_ns());
         let draw = http.context.draw();
         let verdict = http.context.budgets.spend(&call.upstream.load, |budget| {
@@ -207,26 +213,32 @@ impl Course {
         self.retries > 0
     }
 
-    /// Tells the client of a session its endpoint, when that is another one than it had.
+    /// Tells the client of a session its endpoint, when that is another one than it had, or that the session is in use.
     pub(crate) fn remember(&self, rules: &SessionRules, target: &Target, answer: &mut Answer) {
         let endpoint = hash::endpoint(&target.endpoint);
-        if self.session.is_some_and(|session| session.endpoint == endpoint) {
+        let known = self.session.filter(|session| session.endpoint == endpoint);
+        if known.is_some() && rules.idle.is_none() {
             return;
         }
-        let began_s = u32::try_from(clock::wall_ms() / 1_000).unwrap_or(u32::MAX);
-        let token = Session { endpoint, began_s }.token();
+        let used_s = u32::try_from(clock::wall_ms() / 1_000).unwrap_or(u32::MAX);
+        let began_s = known.map_or(used_s, |session| session.began_s);
+        let token = Session { endpoint, began_s, used_s }.token();
         let fields = &mut answer.head.fields;
         match rules.carrier {
             Carrier::Header => fields.set(&rules.name, token.as_bytes()),
             // Others of the service's own stay.
             Carrier::Cookie => {
-                fields.append(b"set-cookie", session::set_cookie(&rules.name, &token).as_bytes());
+                let rest = |limit: Duration| limit.as_secs().saturating_sub(u64::from(used_s - began_s));
+                let kept = rules.absolute.filter(|_| rules.permanent).map(rest);
+                let cookie = session::set_cookie(&rules.name, &token, kept);
+                fields.append(b"set-cookie", cookie.as_bytes());
             }
         }
     }
 }
 
-fn session_of(rules: &SessionRules, head: &RequestHead) -> Option<Session> {
+/// Returns the session that a request belongs to.
+pub(crate) fn session_of(rules: &SessionRules, head: &RequestHead) -> Option<Session> {
     let token = match rules.carrier {
         Carrier::Header => head.fields.get(&rules.name),
         Carrier::Cookie => cookie(head, &rules.name),
@@ -251,6 +263,6 @@ fn key(algorithm: &Algorithm, head: &RequestHead, from: IpAddr) -> Option<u64> {
     }
 }
 
-fn seconds(value: &[u8]) -> Option<std::time::Duration> {
-    std::str::from_utf8(value).ok()?.parse().ok().map(std::time::Duration::from_secs)
+fn seconds(value: &[u8]) -> Option<Duration> {
+    std::str::from_utf8(value).ok()?.parse().ok().map(Duration::from_secs)
 }

@@ -76,6 +76,8 @@ pub(crate) enum Responder<'a> {
     Http2(SendResponse<Bytes>),
     /// Another proxy.
     Link(Leaving),
+    /// Nobody: what is answered to a copy is not wanted.
+    Nobody,
 }
 
 impl<'a> Responder<'a> {
@@ -94,6 +96,7 @@ impl<'a> Responder<'a> {
                 }
             }
             Self::Link(leaving) => leaving.inform(head),
+            Self::Nobody => {}
         }
     }
 
@@ -108,14 +111,14 @@ impl<'a> Responder<'a> {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         match self {
             Self::Http1(writer, _) => writer.poll_flush(cx),
-            Self::Http2(_) | Self::Link(_) => Poll::Ready(Ok(())),
+            Self::Http2(_) | Self::Link(_) | Self::Nobody => Poll::Ready(Ok(())),
         }
     }
 
     /// Waits until the caller does not want the answer any more. An HTTP/1 connection tells it by its reading side.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Http1(..) => Poll::Pending,
+            Self::Http1(..) | Self::Nobody => Poll::Pending,
             Self::Http2(respond) => respond.poll_reset(cx).map(|_| ()),
             Self::Link(leaving) => leaving.poll_gone(cx),
         }
@@ -150,6 +153,7 @@ impl<'a> Responder<'a> {
                 leaving.answer(&answer.head, end)?;
                 Ok(if end { Sink::Ended } else { Sink::Link(leaving) })
             }
+            Self::Nobody => Ok(Sink::Nobody),
         }
     }
 
@@ -174,6 +178,7 @@ impl<'a> Responder<'a> {
                 leaving.answer(head, false)?;
                 Ok(Sink::Link(leaving))
             }
+            Self::Nobody => Ok(Sink::Nobody),
         }
     }
 
@@ -196,6 +201,7 @@ impl<'a> Responder<'a> {
                 leaving.answer(head, false)?;
                 Ok(Sink::Link(leaving))
             }
+            Self::Nobody => Ok(Sink::Nobody),
         }
     }
 }

@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
+use http::Method;
 use tokio::time::timeout_at;
 
 use crate::logic::http::framing::Framing;
 use crate::logic::http::h1;
-use crate::logic::http::head::{RequestHead, Version};
+use crate::logic::http::head::{RequestHead, ResponseHead, Version};
 use crate::logic::resilience::deadline::{self, Deadline};
 use crate::logic::resilience::fault::{Abort, Fault};
 use crate::logic::resilience::limits::Limit;
@@ -30,6 +31,7 @@ use crate::proxy::link::Link;
 use crate::proxy::stream::http2::{Outgoing, broken};
 use crate::proxy::stream::link::open;
 use crate::proxy::stream::sink::Sink;
+use crate::proxy::stream::source::Source;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::endpoint::{InFlight, Target, ns_of};
 use crate::proxy::upstream::load::Place;
@@ -46,6 +48,18 @@ pub(crate) struct Answered<'c> {
     pub(crate) deadline: Option<Deadline>,
     /// For how long nothing need move in what goes on.
     pub(crate) idle: Option<Duration>,
+}
+
+impl Answered<'static> {
+    /// Makes an answer of our own, without a body, to a request of this method.
+    ///
+    /// # Errors
+    /// When its head says that a body follows.
+    pub(crate) fn own(head: ResponseHead, method: &Method) -> Result<Self, Failed> {
+        let answer = Answer::new(head, method, true)?;
+        let exchange = Exchange::new(Sink::Ended, Callee::Answering(Source::Nothing), true);
+        Ok(Self { answer, exchange, hold: Hold::default(), deadline: None, idle: None })
+    }
 }
 
 /// What a call occupies until its response has ended.
@@ -114,7 +128,7 @@ pub(crate) async fn to_service(
                 if stop.is_exhausted() {
                     observation.failed(Failure::Exhausted);
                 }
-                let mut answered = course.conclude(upstream, target, stop, answered)?;
+                let mut answered = course.conclude(call, target, stop, answered)?;
                 sides.payload.commit();
                 answered.hold = Hold { in_flight: Some(in_flight), places, streaming: None };
                 return Ok(answered);
@@ -127,7 +141,7 @@ impl Course {
     /// Makes the last attempt's answer, or failure, what the caller gets.
     fn conclude(
         &self,
-        upstream: &Upstream,
+        call: &Call<'_>,
         target: &Target,
         stop: Stop,
         answered: Result<Answered<'static>, Failed>,
@@ -138,13 +152,14 @@ impl Course {
                     let token = Failure::Exhausted.token();
                     answered.answer.head.fields.set(NO_RETRY, token.as_bytes());
                 }
-                if let Some(rules) = &upstream.traffic.session {
+                if let Some(rules) = call.session {
                     self.remember(rules, target, &mut answered.answer);
                 }
                 Ok(answered)
             }
             Err(failed) => {
-                let at = format!("{} on {}, attempt {}", upstream.name, target.endpoint.node, self.attempts);
+                let at =
+                    format!("{} on {}, attempt {}", call.upstream.name, target.endpoint.node, self.attempts);
                 let cause = if failed.cause.is_empty() { at } else { format!("{at}: {}", failed.cause) };
                 let notes = Notes { no_retry: stop.is_exhausted(), ..failed.notes };
                 Err(Failed { notes, ..Failed::new(failed.failure, cause) })

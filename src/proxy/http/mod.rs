@@ -3,8 +3,9 @@
 //! [`observe`] knows what became of it, [`stall`] whether anything still does, [`guard`] who floods, [`payload`] keeps what may be sent again, [`message`] turns heads from one form into
 //! another, [`exchange`] moves what goes up and what comes down, [`reply`] is what we answer ourselves, [`client`] the
 //! connections, [`websocket`] what HTTP/1 and HTTP/2 do not share of it, [`course`] which endpoint is tried next,
-//! [`forward`] one way over them, [`tunnel`] what is no request any more, [`pipeline`] the order of it all,
-//! [`serve`] the connections it comes on.
+//! [`forward`] one way over them, [`tunnel`] what is no request any more, [`finish`] hands an answer to the caller,
+//! [`mirror`] sends copies, [`filtering`] does what routes want besides, [`pipeline`] is the order of it all, [`serve`] the
+//! connections it comes on.
 
 pub(crate) mod limits;
 pub(crate) mod message;
@@ -19,5 +20,8 @@ pub(crate) mod websocket;
 pub(crate) mod course;
 pub(crate) mod forward;
 pub(crate) mod tunnel;
+pub(crate) mod finish;
+pub(crate) mod mirror;
+pub(crate) mod filtering;
 pub(crate) mod pipeline;
 pub(crate) mod serve;

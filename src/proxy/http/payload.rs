@@ -9,6 +9,7 @@ use crate::logic::http::h1::chunk::Piece;
 use crate::proxy::failure::Failed;
 use crate::proxy::http::observe::Observation;
 use crate::proxy::stream::source::Source;
+use crate::proxy::stream::tee::{Tee, tee};
 
 /// Bytes kept of one body at most (Linkerd's limit).
 pub(crate) const REPLAY_BYTES_MAX: usize = 64 << 10;
@@ -27,6 +28,8 @@ pub(crate) struct Payload<'a> {
     /// Set when it is too long, or will not be sent again: nothing is kept any more.
     streaming: bool,
     broken: bool,
+    /// Where it is copied as it comes.
+    tees: Vec<Tee>,
 }
 
 impl<'a> Payload<'a> {
@@ -42,7 +45,18 @@ impl<'a> Payload<'a> {
             ended,
             streaming: false,
             broken: false,
+            tees: Vec::new(),
         }
+    }
+
+    /// Makes a copy of it, which comes as it passes. Nothing of it may have passed yet.
+    pub(crate) fn copy(&mut self) -> Source<'static> {
+        if self.is_empty() {
+            return Source::Nothing;
+        }
+        let (tee, copied) = tee();
+        self.tees.push(tee);
+        Source::Copied(copied)
     }
 
     /// Returns whether it can be sent from its beginning.
@@ -88,7 +102,11 @@ impl<'a> Payload<'a> {
         if self.ended {
             return Poll::Ready(self.trailers.clone().map(|trailers| Ok((Piece::Trailers(trailers), true))));
         }
-        match ready!(self.source.poll_next(cx)) {
+        let next = ready!(self.source.poll_next(cx));
+        if !self.tees.is_empty() {
+            self.copied(next.as_ref());
+        }
+        match next {
             None => {
                 self.ended = true;
                 Poll::Ready(None)
@@ -113,6 +131,22 @@ impl<'a> Payload<'a> {
         }
     }
 
+    /// Copies what has come.
+    fn copied(&mut self, next: Option<&Result<Piece, Failed>>) {
+        let over = self.source.is_over();
+        for tee in &self.tees {
+            if let Some(Ok(piece)) = next {
+                tee.push(piece);
+            }
+            if matches!(next, None | Some(Ok(Piece::Trailers(_)))) || over && matches!(next, Some(Ok(_))) {
+                tee.end();
+            }
+        }
+        if matches!(next, Some(Err(_))) {
+            self.tees.clear();
+        }
+    }
+
     /// Keeps a chunk if there is room, else everything is forgotten.
     fn keep(&mut self, chunk: &Bytes) {
         self.bytes += chunk.len();
@@ -131,9 +165,12 @@ impl<'a> Payload<'a> {
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>, written: bool) -> Poll<()> {
         match &mut self.source {
             Source::Tcp(reader) if self.ended => reader.poll_gone(cx, written),
-            Source::Tcp(_) | Source::Nothing | Source::Words(_) | Source::Http2(_) | Source::Link(_) => {
-                Poll::Pending
-            }
+            Source::Tcp(_)
+            | Source::Nothing
+            | Source::Words(_)
+            | Source::Http2(_)
+            | Source::Link(_)
+            | Source::Copied(_) => Poll::Pending,
         }
     }
 

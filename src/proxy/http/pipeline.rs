@@ -1,21 +1,22 @@
 //! The path of a request, from top to bottom: [`outbound`] from a local caller to an endpoint, [`inbound`] from a link to
 //! the local service. Each stage is a line, in view of the others.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Method;
 
 use crate::logic::balance::session::SessionRules;
+use crate::logic::http::authority;
 use crate::logic::http::framing::Framing;
 use crate::logic::http::head::{RequestHead, ResponseHead, Version};
 use crate::logic::request::Head;
 use crate::logic::resilience::deadline;
 use crate::logic::resilience::retry::{ATTEMPT, NO_RETRY};
+use crate::logic::route::split;
 use crate::logic::route::table::{Backend, Rule, Timeouts};
-use crate::logic::route::{filter, split};
 use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
 use crate::model::service::Protocol;
@@ -24,22 +25,28 @@ use crate::net::clock;
 use crate::net::owner::Holder;
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::http::client::Http;
-use crate::proxy::http::course::Call;
-use crate::proxy::http::exchange::{Asked, Ended, Responder, Sides, break_off};
-use crate::proxy::http::forward::{self, Answered, Delivery, within};
-use crate::proxy::http::message::Answer;
+use crate::proxy::http::course::{Call, session_of};
+use crate::proxy::http::exchange::{Asked, Ended, Responder, Sides};
+use crate::proxy::http::filtering::{Filtering, Original, Passed};
+use crate::proxy::http::finish::{finish, spoken};
+use crate::proxy::http::forward::{self, Answered, Delivery};
+use crate::proxy::http::message::{self, Answer};
 use crate::proxy::http::observe::{Observation, Origin, Watch};
 use crate::proxy::http::payload::Payload;
+use crate::proxy::http::tunnel;
 use crate::proxy::http::websocket::Handshake;
-use crate::proxy::http::{message, reply, tunnel};
 use crate::proxy::peer::{At, Peer};
+use crate::proxy::tables::Tables;
 use crate::proxy::tcp::Wish;
+use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::quota::Serving;
 
 /// Where a local caller's connection leads.
 pub(crate) struct Entry {
     /// To one service; `None` for whatever service each request names.
     pub(crate) service: Option<ServiceName>,
+    /// To which port of it, where the connection says so.
+    pub(crate) port: Option<u16>,
     /// From which address it comes.
     pub(crate) from: IpAddr,
     /// Who owns it, where that matters.
@@ -59,23 +66,26 @@ pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -
     let service = destination(http, entry, &head);
     let answered = match &service {
         Err(failed) => Err(failed.clone()),
-        Ok(service) => {
+        Ok((service, port)) => {
             observation.service(service);
             if head.method == Method::CONNECT {
                 let (service, from, began) = (service.clone(), entry.from, observation.began);
-                let wish = Wish { service, source, from, began, certain: true };
+                let wish = Wish { service, port: *port, source, from, began, certain: true, rule: None };
                 return Box::pin(tunnel::connect(http, wish, (responder, payload), &watch)).await;
             }
             let patience = (observation.began, http.patience(protocol));
             let turn = http.turn(At::Outbound, observation, patience);
             let mut sides = Sides { payload: &mut payload, observation, turn: turn.as_ref() };
-            let called =
-                call(http, (&mut head, framing), (service, &source, entry.from), &mut sides, &mut responder)
-                    .await;
-            if let Err(failed) = &called
-                && !observation.is_counted()
-                && failed.failure != Failure::UnknownService
-            {
+            let called = call(
+                http,
+                (&mut head, framing),
+                (service, *port, &source, entry.from),
+                &mut sides,
+                &mut responder,
+            )
+            .await;
+            let unknown = matches!(&called, Err(failed) if failed.failure == Failure::UnknownService);
+            if !observation.is_counted() && !unknown {
                 let rule = observation.known_rule();
                 let cell = http.context.ledger.nowhere(&source, service, rule.as_ref(), protocol);
                 observation.counted(cell, None);
@@ -90,35 +100,96 @@ pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -
 async fn call(
     http: &Rc<Http>,
     (head, framing): (&mut RequestHead, Framing),
-    (service, source, from): (&ServiceName, &Arc<Subject>, IpAddr),
+    (service, port, source, from): (&ServiceName, Option<u16>, &Arc<Subject>, IpAddr),
     sides: &mut Sides<'_, '_>,
     responder: &mut Responder<'_>,
 ) -> Result<Answered<'static>, Failed> {
     let tables = http.context.shared.tables();
     let observation = sides.observation;
-    let wanted = tables.upstream(service);
-    let wanted = wanted.ok_or_else(|| Failed::new(Failure::UnknownService, service))?;
+    let wanted = tables.upstream_at(service, port);
+    let wanted = wanted.ok_or_else(|| unknown(&tables, service, port))?;
     message::strip_internal(&mut head.fields, &[ATTEMPT, SessionRules::NAME]);
 
-    let rule = match &wanted.routes {
-        None => None,
-        Some(routes) => {
-            let rule = routes.find(&view(head)).ok_or_else(|| Failed::new(Failure::NoRoute, service))?;
-            observation.rule(&rule.label);
-            message::change(head, |fields| filter::on_request(&rule.filters, fields));
-            Some(rule)
-        }
+    let Some(routes) = wanted.routes.table(source.service().map(ServiceName::namespace)) else {
+        let way = Way { upstream: wanted, rule: None, source, from };
+        return send(http, way, (head, framing), sides, responder).await;
     };
-    let backend = backend(rule, http.context.draw())?;
-    let upstream = match backend {
-        None => wanted,
-        Some(backend) => {
-            observation.service(&backend.service);
-            message::change(head, |fields| filter::on_request(&backend.filters, fields));
-            let known = tables.upstream(&backend.service);
-            known.ok_or_else(|| Failed::new(Failure::NoBackend, &backend.service))?
-        }
+    let rule = routes.find(&view(head)).ok_or_else(|| Failed::new(Failure::NoRoute, service))?;
+    observation.rule(&rule.label);
+    let original = Original { source, from, framing };
+    let mut filtering = Filtering { http, service, original };
+    let by_rule = match filtering.request(&rule.filters, head, sides) {
+        Passed::On(grant) => grant,
+        Passed::Answered(answer) => return own(answer, head, sides, responder),
     };
+    let kept = rule.session.as_ref().and_then(|rules| kept(rule, rules, head, &tables));
+    let chosen = kept.or_else(|| split::choose(rule, http.context.draw()));
+    let backend = chosen.ok_or_else(|| Failed::new(Failure::NoBackend, &rule.label))?;
+    filtering.service = &backend.service;
+    observation.service(&backend.service);
+    let by_backend = match filtering.request(&backend.filters, head, sides) {
+        Passed::On(grant) => grant,
+        Passed::Answered(answer) => return own(answer, head, sides, responder),
+    };
+    let upstream = tables.upstream_at(&backend.service, backend.port);
+    let upstream = upstream.ok_or_else(|| Failed::new(Failure::NoBackend, &backend.service))?;
+    let way = Way { upstream, rule: Some(rule), source, from };
+    let mut answered = send(http, way, (head, framing), sides, responder).await?;
+    let fields = &mut answered.answer.head.fields;
+    for (filters, grant) in [(&backend.filters, by_backend), (&rule.filters, by_rule)] {
+        filters.on_response(fields);
+        if let Some(grant) = grant {
+            grant.apply(fields);
+        }
+    }
+    Ok(answered)
+}
+
+/// Returns the backend that a request's session belongs to, whatever its weight, if it still has the endpoint.
+fn kept<'r>(
+    rule: &'r Rule,
+    rules: &SessionRules,
+    head: &RequestHead,
+    tables: &Tables,
+) -> Option<&'r Backend> {
+    let session = session_of(rules, head)?;
+    rule.backends.iter().find(|backend| {
+        let upstream = tables.upstream_at(&backend.service, backend.port);
+        upstream.is_some_and(|upstream| upstream.has(session.endpoint))
+    })
+}
+
+/// Answers in place of a backend.
+fn own(
+    answer: ResponseHead,
+    head: &RequestHead,
+    sides: &Sides<'_, '_>,
+    responder: &mut Responder<'_>,
+) -> Result<Answered<'static>, Failed> {
+    if !sides.payload.is_ended() {
+        responder.close();
+    }
+    Answered::own(answer, &head.method)
+}
+
+/// Which way a request goes.
+struct Way<'a> {
+    upstream: &'a Upstream,
+    rule: Option<&'a Rule>,
+    source: &'a Arc<Subject>,
+    from: IpAddr,
+}
+
+/// Sends a request that is ready to the service that takes it.
+async fn send(
+    http: &Http,
+    way: Way<'_>,
+    (head, framing): (&mut RequestHead, Framing),
+    sides: &mut Sides<'_, '_>,
+    responder: &mut Responder<'_>,
+) -> Result<Answered<'static>, Failed> {
+    let Way { upstream, rule, source, from } = way;
+    let observation = sides.observation;
     let said = rule.map_or(Timeouts::default(), |rule| rule.timeouts);
     let timeouts = upstream.traffic.timeouts.with_route(said.request, said.backend_request);
     let patience = match observation.protocol {
@@ -135,94 +206,35 @@ async fn call(
         head,
         from,
         timeouts,
+        session: rule.and_then(|rule| rule.session.as_ref()).or(upstream.traffic.session.as_ref()),
+        retry: match rule.and_then(|rule| rule.retry.as_ref()) {
+            Some(retry) => Cow::Owned(retry.over(&upstream.traffic.retry)),
+            None => Cow::Borrowed(&upstream.traffic.retry),
+        },
         deadline: deadline::request(timeouts.request, patience, observation.began),
     };
-    let mut answered = forward::to_service(http, &call, sides, responder).await?;
-    let fields = &mut answered.answer.head.fields;
-    if let Some(backend) = backend {
-        filter::on_response(&backend.filters, fields);
-    }
-    if let Some(rule) = rule {
-        filter::on_response(&rule.filters, fields);
-    }
-    Ok(answered)
+    forward::to_service(http, &call, sides, responder).await
 }
 
-/// Returns the backend that takes the request; `None` without a rule, when the service itself does.
-fn backend(rule: Option<&Rule>, draw: u64) -> Result<Option<&Backend>, Failed> {
-    let Some(rule) = rule else { return Ok(None) };
-    let chosen = split::choose(rule, draw);
-    chosen.map(Some).ok_or_else(|| Failed::new(Failure::NoBackend, &rule.label))
-}
-
-/// Hands an answer that has begun, or one of our own, to the caller.
-async fn finish(
-    http: &Rc<Http>,
-    (at, head): (At<'_>, &RequestHead),
-    answered: Result<Answered<'_>, Failed>,
-    (mut payload, mut responder): (Payload<'_>, Responder<'_>),
-    watch: &Watch,
-) -> Ended {
-    let observation = watch.observation();
-    let head_only = head.method == Method::HEAD;
-    if http.context.rest.is_draining() {
-        responder.close();
-    }
-    let Answered { mut answer, mut exchange, hold: _hold, deadline, idle } = match answered {
-        Ok(answered) => answered,
-        Err(failed) => {
-            observation.failed(failed.failure);
-            if !payload.is_ended() || failed.failure == Failure::BadRequest {
-                responder.close();
-            }
-            if failed.failure != Failure::CallerGone {
-                Box::pin(reply::failure(&failed, at.side(), (responder, head_only), observation)).await;
-            }
-            return if failed.failure == Failure::CallerGone { Ended::Broken } else { Ended::Answered };
-        }
+/// Says why a port of a service is not known.
+fn unknown(tables: &Tables, service: &ServiceName, port: Option<u16>) -> Failed {
+    let cause = match (tables.upstream(service), port) {
+        (Some(_), Some(port)) => format!("{service} has no port {port}"),
+        (_, _) => service.to_string(),
     };
-    observation.answered(answer.head.status, &answer.head.fields);
-    if answer.head.status == 101 {
-        let ends = (payload, responder);
-        return Box::pin(tunnel::switch(http, (at, head, &answer.head), (exchange, idle), ends, watch)).await;
-    }
-    // A caller that is refused need not send the rest, and nobody waits for it: nothing else can follow.
-    if answer.head.status >= 300 && !payload.is_ended() {
-        responder.close();
-    }
-    let framing = answer.framing;
-    let mut down = match responder.begin(&mut answer) {
-        Ok(down) => down,
-        Err(failed) => {
-            observation.failed(failed.failure);
-            return Ended::Broken;
-        }
-    };
-    let turn = http.turn(at, observation, (clock::now(), idle));
-    let mut sides = Sides { payload: &mut payload, observation, turn: turn.as_ref() };
-    let passed = within(deadline, pin!(exchange.body(framing, &mut sides, &mut down))).await;
-    match passed.and_then(|passed| passed) {
-        Ok(()) => {
-            observation.complete();
-            Ended::Answered
-        }
-        Err(failed) => {
-            observation.failed(failed.failure);
-            Box::pin(break_off(&mut down, failed.failure)).await;
-            Ended::Broken
-        }
-    }
+    Failed::new(Failure::UnknownService, cause)
 }
 
-/// Finds the service that a request is for.
-fn destination(http: &Http, entry: &Entry, head: &RequestHead) -> Result<ServiceName, Failed> {
+/// Finds the service that a request is for, and the port of it that it names.
+fn destination(http: &Http, entry: &Entry, head: &RequestHead) -> Result<(ServiceName, Option<u16>), Failed> {
     if let Some(service) = &entry.service {
-        return Ok(service.clone());
+        return Ok((service.clone(), entry.port));
     }
     let Some(authority) = head.authority.as_deref().filter(|authority| !authority.is_empty()) else {
         return Err(Failed::new(Failure::BadRequest, "no Host says which service is meant"));
     };
-    http.service(authority).ok_or_else(|| {
+    let service = http.service(authority).map(|service| (service, authority::port(authority)));
+    service.ok_or_else(|| {
         let cause = format!("'{}' is not a name of the mesh", authority.escape_debug());
         Failed::new(Failure::UnknownService, cause)
     })
@@ -231,10 +243,6 @@ fn destination(http: &Http, entry: &Entry, head: &RequestHead) -> Result<Service
 fn view(head: &RequestHead) -> Head<'_> {
     let (path, query) = head.path_and_query();
     Head { method: &head.method, path, query, authority: head.authority.as_deref(), fields: &head.fields }
-}
-
-fn spoken(head: &RequestHead) -> EdgeProtocol {
-    if message::is_grpc(&head.fields) { EdgeProtocol::Grpc } else { EdgeProtocol::Http }
 }
 
 /// Carries one request from a link to the local service, and the answer back.

@@ -19,6 +19,8 @@ pub(crate) enum Sink<'a> {
     Link(Leaving),
     /// The whole message was sent with its head.
     Ended,
+    /// Nobody wants it.
+    Nobody,
 }
 
 impl Sink<'_> {
@@ -28,7 +30,7 @@ impl Sink<'_> {
             Self::Tcp(writer) => writer.poll_ready(cx),
             Self::Http2(outgoing) => outgoing.poll_ready(cx),
             Self::Link(leaving) => leaving.poll_ready(cx),
-            Self::Ended => Poll::Ready(Ok(())),
+            Self::Ended | Self::Nobody => Poll::Ready(Ok(())),
         }
     }
 
@@ -49,6 +51,7 @@ impl Sink<'_> {
                     leaving.data(data, last);
                     Ok(())
                 }
+                Self::Nobody => Ok(()),
                 Self::Ended => Err(Failed::new(Failure::BadResponse, "a body where there can be none")),
             },
         }
@@ -66,7 +69,7 @@ impl Sink<'_> {
                 leaving.end(trailers);
                 Ok(())
             }
-            Self::Ended => Ok(()),
+            Self::Ended | Self::Nobody => Ok(()),
         }
     }
 
@@ -76,14 +79,14 @@ impl Sink<'_> {
             Self::Tcp(writer) => writer.poll_flush(cx),
             Self::Http2(outgoing) => outgoing.poll_flush(cx),
             Self::Link(leaving) => leaving.poll_flush(cx),
-            Self::Ended => Poll::Ready(Ok(())),
+            Self::Ended | Self::Nobody => Poll::Ready(Ok(())),
         }
     }
 
     /// Waits until the other side has given the body up. A TCP connection says so by what is read from it.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Tcp(_) | Self::Ended => Poll::Pending,
+            Self::Tcp(_) | Self::Ended | Self::Nobody => Poll::Pending,
             Self::Http2(outgoing) => outgoing.poll_gone(cx),
             Self::Link(leaving) => {
                 ready!(leaving.poll_gone(cx));
@@ -95,7 +98,7 @@ impl Sink<'_> {
     /// Breaks the body off, so that the other side cannot take it for complete. A TCP connection is then to be closed.
     pub(crate) fn abort(&mut self, failure: Failure) {
         match self {
-            Self::Tcp(_) | Self::Ended => {}
+            Self::Tcp(_) | Self::Ended | Self::Nobody => {}
             Self::Http2(outgoing) => outgoing.abort(failure),
             Self::Link(leaving) => leaving.abort(failure),
         }

@@ -9,6 +9,7 @@ use crate::proxy::failure::Failed;
 use crate::proxy::stream::http2::Incoming;
 use crate::proxy::stream::link::Arriving;
 use crate::proxy::stream::reader::Reader;
+use crate::proxy::stream::tee::Copied;
 
 /// Where a body comes from: an enum, so that nothing is boxed and nothing is called through a pointer.
 pub(crate) enum Source<'a> {
@@ -22,6 +23,8 @@ pub(crate) enum Source<'a> {
     Http2(Incoming),
     /// A stream of a link.
     Link(Arriving),
+    /// A copy of another body.
+    Copied(Copied),
 }
 
 impl Source<'_> {
@@ -33,6 +36,7 @@ impl Source<'_> {
             Self::Tcp(reader) => reader.poll_next(cx),
             Self::Http2(incoming) => incoming.poll_next(cx),
             Self::Link(arriving) => arriving.poll_next(cx),
+            Self::Copied(copied) => copied.poll_next(cx),
         }
     }
 
@@ -44,6 +48,7 @@ impl Source<'_> {
             Self::Tcp(reader) => reader.is_over(),
             Self::Http2(incoming) => incoming.is_over(),
             Self::Link(arriving) => arriving.is_over(),
+            Self::Copied(copied) => copied.is_over(),
         }
     }
 }

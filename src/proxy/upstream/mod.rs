@@ -15,18 +15,22 @@ use arc_swap::ArcSwap;
 use http::uri::Authority;
 
 use crate::logic::balance::balancer::{Balancer, Turn};
+use crate::logic::balance::hash;
 use crate::logic::balance::locality::{Health, Spread};
 use crate::logic::balance::pick::{Candidate, Draw, Pool, WHOLE, Weights, pick_two_choices};
 use crate::logic::compile::ServicePolicy;
 use crate::logic::resilience::outcome::Grade;
 use crate::logic::resilience::outlier;
-use crate::logic::route::table::RouteTable;
+use crate::logic::route::bound::Bound;
 use crate::logic::traffic::TrafficRules;
 use crate::model::endpoint::{Endpoint, Standing};
 use crate::model::name::ServiceName;
 use crate::model::service::Protocol;
 use crate::proxy::upstream::endpoint::{Live, Target};
 use crate::proxy::upstream::load::Load;
+
+/// The port that callers of HTTP mean who name none.
+const HTTP_PORT: u16 = 80;
 
 /// One service at one state of policy and catalogue.
 #[derive(Debug)]
@@ -38,7 +42,9 @@ pub struct Upstream {
     /// What it speaks.
     pub protocol: Protocol,
     /// The rules for requests to it.
-    pub routes: Option<Arc<RouteTable>>,
+    pub routes: Bound,
+    /// Its ports, each as if it was a service of its own; empty for a service with one.
+    pub ports: Vec<(u16, Arc<Upstream>)>,
     /// Everything else that people say about calls to it.
     pub traffic: Arc<TrafficRules>,
     /// Where it is, sorted by node and port.
@@ -92,6 +98,7 @@ impl Upstream {
             authority: Authority::try_from(name.to_string()).ok(),
             protocol: policy.protocol,
             routes: policy.routes.clone(),
+            ports: Vec::new(),
             load,
             plain: policy.balancer.is_plain()
                 && rules.slow_start.is_none()
@@ -106,10 +113,22 @@ impl Upstream {
         }
     }
 
+    /// Returns what answers at a port of the service, `None` when there is no such port. Who names none means 80, or else the
+    /// first; a service with one port is reached whatever the number.
+    pub fn at<'u>(self: &'u Arc<Self>, port: Option<u16>) -> Option<&'u Arc<Self>> {
+        let find = |wanted: u16| self.ports.iter().find(|(port, _)| *port == wanted);
+        let found = match (self.ports.first(), port) {
+            (None, _) => return Some(self),
+            (Some(_), Some(port)) => find(port),
+            (Some(first), None) => find(HTTP_PORT).or(Some(first)),
+        };
+        found.map(|(_, upstream)| upstream)
+    }
+
     /// Picks an endpoint for a call; `None` when there is none.
     pub fn pick(&self, occasion: &Occasion<'_>) -> Option<(usize, &Target)> {
         let Occasion { draw, now_ns, ticket, key, session, tried } = *occasion;
-        let pool = self.at(now_ns);
+        let pool = self.moment(now_ns);
         let found = session.and_then(|endpoint| self.balancer.find_session(&pool, endpoint, tried));
         let index = match found {
             Some(index) => index,
@@ -123,12 +142,17 @@ impl Upstream {
         self.targets.get(index).map(|target| (index, target))
     }
 
+    /// Returns whether it has an endpoint of this hash ([`crate::logic::balance::hash::endpoint`]).
+    pub fn has(&self, endpoint: u64) -> bool {
+        self.targets.iter().any(|target| hash::endpoint(&target.endpoint) == endpoint)
+    }
+
     /// Returns whether endpoints take turns.
     pub fn takes_turns(&self) -> bool {
         self.balancer.takes_turns()
     }
 
-    fn at(&self, now_ns: u64) -> Moment<'_> {
+    fn moment(&self, now_ns: u64) -> Moment<'_> {
         Moment { upstream: self, now_ns, panics: !self.plain && self.panics.load(Ordering::Relaxed) }
     }
 
@@ -173,12 +197,15 @@ impl Upstream {
             self.panics.store(panics, Ordering::Relaxed);
         }
         if self.balancer.is_layered() {
-            self.spread.store(Arc::new(self.balancer.spread(&self.at(now_ns))));
+            self.spread.store(Arc::new(self.balancer.spread(&self.moment(now_ns))));
         }
     }
 
     /// Does what is to be done each second: looks through the endpoints, and compares their success rates when that is due.
-    pub fn tend(&self, now_ns: u64, mut draw: impl FnMut() -> u64) {
+    pub fn tend(&self, now_ns: u64, draw: &mut impl FnMut() -> u64) {
+        for (_, port) in &self.ports {
+            port.tend(now_ns, draw);
+        }
         let rules = &self.traffic.outlier;
         if self.load.is_due(rules.interval, now_ns) {
             let tallies: Vec<_> = self.targets.iter().map(|target| target.live.take_tally(now_ns)).collect();

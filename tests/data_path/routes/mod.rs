@@ -2,3 +2,10 @@
 
 mod scene;
 mod matching;
+mod filters;
+mod mirrors;
+mod retries;
+mod sessions;
+mod grpc;
+mod tcp;
+mod binding;

@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 
 use crate::logic::http::fields::Fields;
-use crate::model::route::{HeaderField, HeaderModifier};
+use crate::model::route_filter::{HeaderField, HeaderModifier};
 
 /// Changes to header fields, ready to be applied. No name is in two of the lists (`logic::validate`), so that their order
 /// does not matter.

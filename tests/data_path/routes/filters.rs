@@ -1,0 +1,142 @@
+//! What routes do to requests and responses on their way.
+
+use serde_json::json;
+
+use crate::data_path::routes::scene::Stage;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn header_fields_are_changed_by_the_rule_and_by_the_backend() {
+    let stage = Stage::new(&["web", "v1"]).await;
+    let change = |request: serde_json::Value, response: serde_json::Value| {
+        json!([{ "type": "RequestHeaderModifier", "requestHeaderModifier": request },
+               { "type": "ResponseHeaderModifier", "responseHeaderModifier": response }])
+    };
+    stage.route(json!([{
+        "filters": change(json!({ "set": [{ "name": "X-Set", "value": "rule" }], "remove": ["x-gone"] }),
+                          json!({ "add": [{ "name": "x-answer", "value": "rule" }], "remove": ["x-service"] })),
+        "backendRefs": [{ "name": "v1", "filters":
+            change(json!({ "add": [{ "name": "x-set", "value": "backend" }], "set": [{ "name": "Host", "value": "other.test" }] }),
+                   json!({ "set": [{ "name": "x-by", "value": "backend" }] })) }]
+    }]));
+
+    let got = stage.ask("GET", "/", &[("x-set", "caller"), ("x-gone", "1"), ("x-kept", "1")]).await;
+
+    let saw = got.text().to_ascii_lowercase();
+    for part in ["x-set: rule\r\n", "x-set: backend\r\n", "x-kept: 1\r\n", "host: other.test\r\n"] {
+        assert!(saw.contains(part), "{part} in {saw}");
+    }
+    assert!(!saw.contains("x-gone") && !saw.contains("x-set: caller"), "{saw}");
+    assert_eq!(
+        (got.header("x-answer"), got.header("x-by"), got.header("x-service")),
+        ("rule", "backend", "")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redirection_is_answered_and_nobody_is_called() {
+    let stage = Stage::new(&["web"]).await;
+    let redirect = |body: serde_json::Value| json!([{ "type": "RequestRedirect", "requestRedirect": body }]);
+    stage.route(json!([
+        { "matches": [{ "path": { "value": "/moved" } }],
+          "filters": redirect(json!({ "scheme": "https", "hostname": "shop.test", "port": 8443, "statusCode": 301,
+              "path": { "type": "ReplacePrefixMatch", "replacePrefixMatch": "/new" } })) },
+        { "matches": [{ "path": { "type": "Exact", "value": "/full" } }],
+          "filters": redirect(json!({ "path": { "type": "ReplaceFullPath", "replaceFullPath": "/other" }, "statusCode": 308 })) },
+        { "matches": [{ "path": { "value": "/by-backend" } }],
+          "backendRefs": [{ "name": "web", "filters": redirect(json!({ "statusCode": 307, "port": 81 })) }] },
+    ]));
+
+    let moved = stage.ask("GET", "/moved/a?b=c", &[]).await;
+    assert_eq!((moved.status.as_u16(), moved.header("location")), (301, "https://shop.test:8443/new/a?b=c"));
+    assert!(moved.body.is_empty());
+    let full = stage.ask("POST", "/full?x", &[]).await;
+    assert_eq!((full.status.as_u16(), full.header("location")), (308, "http://web/other?x"));
+    let backend = stage.ask("GET", "/by-backend", &[]).await;
+    assert_eq!((backend.status.as_u16(), backend.header("location")), (307, "http://web:81/by-backend"));
+    assert_eq!(backend.header("x-service"), "");
+    crate::data_path::mesh::until(|| {
+        let counted = stage.caller.counted(|total| total.requests);
+        (counted == 3).then_some(())
+    })
+    .await;
+    assert_eq!(stage.callee.counted(|total| total.requests), 0);
+    assert_eq!(stage.caller.counted(|total| total.failures), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn host_and_path_are_rewritten_and_the_backend_stays() {
+    let stage = Stage::new(&["web", "v1"]).await;
+    let rewrite = |body: serde_json::Value| json!([{ "type": "URLRewrite", "urlRewrite": body }]);
+    stage.route(json!([
+        { "matches": [{ "path": { "value": "/prefix" } }],
+          "filters": rewrite(json!({ "path": { "type": "ReplacePrefixMatch", "replacePrefixMatch": "/new/" } })),
+          "backendRefs": [{ "name": "v1" }] },
+        { "matches": [{ "path": { "value": "/bare" } }],
+          "filters": rewrite(json!({ "path": { "type": "ReplacePrefixMatch", "replacePrefixMatch": "" } })),
+          "backendRefs": [{ "name": "v1" }] },
+        { "matches": [{ "path": { "value": "/" } }],
+          "backendRefs": [{ "name": "v1", "filters": rewrite(json!({ "hostname": "other.test",
+              "path": { "type": "ReplaceFullPath", "replaceFullPath": "/all" } })) }] },
+    ]));
+
+    let cases = [
+        ("/prefix/a?b=/prefix", "GET /new/a?b=/prefix HTTP/1.1\r\nhost: web\r\n"),
+        ("/prefix", "GET /new HTTP/1.1\r\nhost: web\r\n"),
+        ("/bare", "GET / HTTP/1.1\r\nhost: web\r\n"),
+        ("/bare/a", "GET /a HTTP/1.1\r\nhost: web\r\n"),
+        ("/else?x=1", "GET /all?x=1 HTTP/1.1\r\nhost: other.test\r\n"),
+    ];
+    for (target, saw) in cases {
+        let got = stage.ask("GET", target, &[]).await;
+        assert_eq!(got.header("x-service"), "v1");
+        assert!(
+            got.text().to_ascii_lowercase().starts_with(&saw.to_ascii_lowercase()),
+            "{target}: {}",
+            got.text()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn browsers_of_allowed_origins_are_told_so_and_preflight_requests_reach_nobody() {
+    let stage = Stage::new(&["web"]).await;
+    stage.route(json!([{
+        "filters": [{ "type": "CORS", "cors": {
+            "allowOrigins": ["https://*.shop.test"], "allowMethods": ["PUT"], "allowHeaders": ["x-token"],
+            "exposeHeaders": ["x-service"], "allowCredentials": true, "maxAge": 60
+        } }],
+        "backendRefs": [{ "name": "web" }]
+    }]));
+    let origin = ("origin", "https://www.shop.test");
+
+    let preflight = stage
+        .ask(
+            "OPTIONS",
+            "/",
+            &[
+                origin,
+                ("access-control-request-method", "PUT"),
+                ("access-control-request-headers", "x-token"),
+            ],
+        )
+        .await;
+    assert_eq!((preflight.status.as_u16(), preflight.header("x-service")), (204, ""));
+    assert_eq!(preflight.header("access-control-allow-origin"), "https://www.shop.test");
+    assert_eq!(preflight.header("access-control-allow-methods"), "PUT");
+    assert_eq!(preflight.header("access-control-allow-headers"), "x-token");
+    assert_eq!(preflight.header("access-control-allow-credentials"), "true");
+    assert_eq!(preflight.header("access-control-max-age"), "60");
+
+    let actual = stage.ask("PUT", "/", &[origin]).await;
+    assert_eq!((actual.status.as_u16(), actual.header("x-service")), (200, "web"));
+    assert_eq!(actual.header("access-control-allow-origin"), "https://www.shop.test");
+    assert_eq!(actual.header("access-control-expose-headers"), "x-service");
+    assert_eq!(actual.header("access-control-allow-methods"), "");
+
+    for fields in [&[("origin", "https://evil.test")][..], &[]] {
+        let other = stage.ask("GET", "/", fields).await;
+        assert_eq!((other.status.as_u16(), other.header("access-control-allow-origin")), (200, ""));
+    }
+    let options = stage.ask("OPTIONS", "/", &[]).await;
+    assert_eq!(options.header("x-service"), "web");
+}
