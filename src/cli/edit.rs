@@ -37,7 +37,8 @@ const EDITOR: &str = "vi";
 /// When there is no such object, the editor fails, or what comes back is refused: the text is kept in a file then.
 pub(crate) async fn run(args: EditArgs, client: &Client) -> anyhow::Result<Exit> {
     let key = selection::parse_key(&args.objects, &args.namespace)?;
-    let stored = client.get_resource(key.kind, &key.namespace, &key.name).await?;
+    let mut stored = client.get_resource(key.kind, &key.namespace, &key.name).await?;
+    stored.set_status(None);
     let text = output::yaml_text(&stored)?;
     let path = keep(&key, &text)?;
     let edited = edit(&path).and_then(|()| Ok(std::fs::read_to_string(&path)?));

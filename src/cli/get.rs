@@ -12,6 +12,7 @@ use crate::cli::selection::{self, Labels, Selection};
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::resource::{Kind, Resource, Revision};
 use crate::model::route::ParentRef;
+use crate::model::route_status::{Condition, ConditionStatus, ConditionType};
 use crate::net::clock;
 
 /// Flags of `mesh get`.
@@ -251,5 +252,13 @@ pub(crate) async fn describe(args: DescribeArgs, client: &Client) -> anyhow::Res
     let there = view.nodes.iter().filter(|node| node.revision.is_some() && node.revision >= revision).count();
     let proxies = view.nodes.iter().filter(|node| node.role == crate::model::endpoint::Role::Proxy).count();
     output::note(&format!("in force at {there} of {proxies} proxies"));
+    for parent in resource.status().iter().flat_map(|status| &status.parents) {
+        let wrong = |condition: &&Condition| {
+            (condition.status == ConditionStatus::True) == (condition.kind == ConditionType::PartiallyInvalid)
+        };
+        for Condition { kind, reason, message, .. } in parent.conditions.iter().filter(wrong) {
+            output::note(&format!("{}: {kind:?} is not as it should be ({reason:?}): {message}", parent.parent_ref.name));
+        }
+    }
     Ok(Exit::Done)
 }

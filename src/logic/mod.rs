@@ -19,4 +19,5 @@ pub mod compile;
 pub mod naming;
 pub mod intercept;
 pub mod validate;
+pub mod status;
 pub mod state;

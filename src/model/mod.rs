@@ -21,6 +21,7 @@ pub mod route_filter;
 pub mod route;
 pub mod grpc_route;
 pub mod tcp_route;
+pub mod route_status;
 pub mod resource;
 pub mod snapshot;
 pub mod view;

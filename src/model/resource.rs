@@ -10,6 +10,7 @@ use crate::model::grpc_route::GrpcRouteSpec;
 use crate::model::intention::IntentionSpec;
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::route::HttpRouteSpec;
+use crate::model::route_status::RouteStatus;
 use crate::model::service_spec::ServiceSpec;
 use crate::model::tcp_route::TcpRouteSpec;
 use crate::model::traffic_policy::TrafficPolicySpec;
@@ -63,6 +64,15 @@ pub struct Object<S> {
     pub metadata: Metadata,
     /// What the user wants.
     pub spec: S,
+    /// How it fares, of routes: said by the control plane when it is asked, and never stored.
+    pub status: Option<Box<RouteStatus>>,
+}
+
+impl<S> Object<S> {
+    /// Makes one of which nothing is known but what the user wants.
+    pub fn new(metadata: Metadata, spec: S) -> Self {
+        Self { metadata, spec, status: None }
+    }
 }
 
 /// Identifies an object: `(kind, namespace, name)`, ordered so.
@@ -149,6 +159,16 @@ macro_rules! kinds {
             pub fn metadata_mut(&mut self) -> &mut Metadata {
                 match self { $(Self::$variant(object) => &mut object.metadata,)+ }
             }
+
+            /// Returns how it fares.
+            pub fn status(&self) -> Option<&RouteStatus> {
+                match self { $(Self::$variant(object) => object.status.as_deref(),)+ }
+            }
+
+            /// Says how it fares, or that this is not known.
+            pub fn set_status(&mut self, status: Option<RouteStatus>) {
+                match self { $(Self::$variant(object) => object.status = status.map(Box::new),)+ }
+            }
         }
 
         /// The manifest form, told apart by `kind`.
@@ -161,14 +181,16 @@ macro_rules! kinds {
                 api_version: String,
                 metadata: Metadata,
                 spec: $spec,
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                status: Option<Box<RouteStatus>>,
             },
         )+ }
 
         impl From<Resource> for Manifest {
             fn from(resource: Resource) -> Self {
                 match resource { $(
-                    Resource::$variant(Object { metadata, spec }) => {
-                        Self::$variant { api_version: $api.to_owned(), metadata, spec }
+                    Resource::$variant(Object { metadata, spec, status }) => {
+                        Self::$variant { api_version: $api.to_owned(), metadata, spec, status }
                     }
                 )+ }
             }
@@ -179,9 +201,9 @@ macro_rules! kinds {
 
             fn try_from(manifest: Manifest) -> Result<Self, String> {
                 match manifest { $(
-                    Manifest::$variant { api_version, metadata, spec } => {
+                    Manifest::$variant { api_version, metadata, spec, status } => {
                         if api_version == $api {
-                            Ok(Self::$variant(Object { metadata, spec }))
+                            Ok(Self::$variant(Object { metadata, spec, status }))
                         } else {
                             Err(format!("apiVersion '{api_version}' of kind {} is not known: expected {}", $kind, $api))
                         }
@@ -205,6 +227,13 @@ kinds! {
     TcpRoute(TcpRouteSpec) = "TCPRoute", "gateway.networking.k8s.io/v1alpha2", "tcproutes", ["tcp"];
     /// Says how calls to a service are balanced, limited and retried.
     TrafficPolicy(TrafficPolicySpec) = "TrafficPolicy", "mesh/v1", "trafficpolicies", ["tp"];
+}
+
+impl Kind {
+    /// Returns whether its objects say where calls to services go.
+    pub fn is_route(self) -> bool {
+        matches!(self, Self::GrpcRoute | Self::HttpRoute | Self::TcpRoute)
+    }
 }
 
 impl fmt::Display for Kind {

@@ -172,6 +172,15 @@ fn a_fault_shows_its_line_with_a_caret() {
 }
 
 #[test]
+fn how_an_object_fares_may_be_written_back_and_means_nothing() {
+    let text = format!("{ROUTE}    - backendRefs: [{{name: web}}]\nstatus:\n  parents: []\n");
+
+    let read = parse(&text).unwrap();
+
+    assert!(read.objects[0].0.status().is_none());
+}
+
+#[test]
 fn json_is_read_as_the_yaml_that_it_is() {
     let text = r#"{"apiVersion": "mesh/v1", "kind": "Intention", "metadata": {"name": "x"},
   "spec": {"destination": "web", "sources": [{"service": "*"}], "action": "deny"}}"#;

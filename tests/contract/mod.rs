@@ -15,6 +15,7 @@ mod access;
 mod reporter;
 mod admin;
 mod examples;
+mod features;
 mod manifest;
 mod api;
 mod screens;

@@ -18,7 +18,7 @@ fn intention(name: &str, namespace: &str, destination: &str, sources: &[&str], a
     let mut metadata = metadata(name, None);
     namespace.clone_into(&mut metadata.namespace);
     let sources = sources.iter().map(source).collect();
-    Object { metadata, spec: IntentionSpec { destination: destination.to_owned(), sources, action } }
+    Object::new(metadata, IntentionSpec { destination: destination.to_owned(), sources, action })
 }
 
 fn verdict(intentions: &[Intention], default: Action, peer: &str, destination: &str) -> Verdict {

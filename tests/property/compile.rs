@@ -88,14 +88,14 @@ fn route(route: &str, namespace: Option<&str>, parent: &str, backend: &str) -> R
     };
     let rule = HttpRouteRule { backend_refs: vec![backend], ..HttpRouteRule::default() };
     let spec = HttpRouteSpec { parent_refs: vec![parent], hostnames: vec![], rules: vec![rule] };
-    Resource::HttpRoute(Object { metadata: metadata(route, None), spec })
+    Resource::HttpRoute(Object::new(metadata(route, None), spec))
 }
 
 fn service(service: &str, protocol: Option<Protocol>, health_check: Option<HealthCheck>) -> Resource {
-    Resource::Service(Object {
-        metadata: metadata(service, None),
-        spec: ServiceSpec { protocol, health_check, ports: vec![] },
-    })
+    Resource::Service(Object::new(
+        metadata(service, None),
+        ServiceSpec { protocol, health_check, ports: vec![] },
+    ))
 }
 
 fn first_backend(policy: &Policy, service: &str) -> Option<String> {
@@ -312,7 +312,7 @@ proptest! {
 
 fn traffic(policy: &str, created: Option<u8>, spec: &str) -> Resource {
     let spec = serde_json::from_str(spec).unwrap();
-    Resource::TrafficPolicy(Object { metadata: metadata(policy, created), spec })
+    Resource::TrafficPolicy(Object::new(metadata(policy, created), spec))
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod limits;
 mod traffic;
 mod authorize;
 mod compile;
+mod status;
 mod validate;
 mod trust;
 mod rotation;

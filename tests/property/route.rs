@@ -29,7 +29,7 @@ pub(crate) fn metadata(name: &str, created: Option<u8>) -> Metadata {
 
 fn route(name: &str, created: Option<u8>, rules: Vec<HttpRouteRule>) -> Object<HttpRouteSpec> {
     let spec = HttpRouteSpec { parent_refs: vec![], hostnames: vec![], rules };
-    Object { metadata: metadata(name, created), spec }
+    Object::new(metadata(name, created), spec)
 }
 
 fn rule(matches: Vec<HttpRouteMatch>) -> HttpRouteRule {
@@ -318,10 +318,10 @@ fn any_grpc_routes() -> impl Strategy<Value = Vec<Object<GrpcRouteSpec>>> {
         .prop_map(|matches| GrpcRouteRule { matches, ..GrpcRouteRule::default() });
     let rules = proptest::collection::vec(rule, 1..4);
     proptest::collection::btree_map("[a-d]", (proptest::option::of(0u8..3), rules), 1..4).prop_map(|routes| {
-        let made = routes.into_iter().map(|(name, (created, rules))| Object {
-            metadata: metadata(&name, created),
-            spec: GrpcRouteSpec { parent_refs: vec![], hostnames: vec![], rules },
-        });
+        let made = routes.into_iter().map(|(name, (created, rules))| Object::new(
+            metadata(&name, created),
+            GrpcRouteSpec { parent_refs: vec![], hostnames: vec![], rules },
+        ));
         made.collect()
     })
 }

@@ -171,11 +171,14 @@ struct Envelope<S> {
     _kind: IgnoredAny,
     metadata: Metadata,
     spec: S,
+    /// What `mesh get` prints of how an object fares; whoever writes it back has no say in that.
+    #[serde(default, rename = "status")]
+    _status: IgnoredAny,
 }
 
 fn object<S: DeserializeOwned>(document: &Document<'_>) -> Result<Object<S>, Misplaced> {
     match serde_saphyr::from_str::<Envelope<S>>(document.text) {
-        Ok(Envelope { metadata, spec, .. }) => Ok(Object { metadata, spec }),
+        Ok(Envelope { metadata, spec, .. }) => Ok(Object::new(metadata, spec)),
         Err(error) => {
             let error = error.without_snippet();
             let place = error.location().filter(|at| at.line() > 0).map(|at| Place {

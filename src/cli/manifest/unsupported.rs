@@ -41,7 +41,6 @@ pub fn field(field: &str) -> Option<&'static str> {
     match field {
         "externalAuth" | "useDefaultGateways" => Some(NOT_YET),
         "extensionRef" => Some("there are no filters but those of the Gateway API: leave this one out"),
-        "status" => Some("the mesh itself says how an object fares: leave this field out"),
         "uid" | "managedFields" | "selfLink" | "ownerReferences" | "finalizers" | "generateName" => {
             Some("a field of Kubernetes that has no meaning here: leave it out")
         }

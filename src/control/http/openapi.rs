@@ -219,7 +219,7 @@ fn objects() -> Vec<(&'static str, Value)> {
     ];
     let watch = "Objects of a kind; with watch, lines of revision, change and object instead";
     vec![
-        ("Resource", open("A manifest: apiVersion, kind, metadata, spec")),
+        ("Resource", open("A manifest: apiVersion, kind, metadata, spec; of routes, status too")),
         ("ResourceList", object(watch, &resources)),
         ("WriteResult", object("What a write did", &written)),
         ("ApplyRequest", object("Objects to be written together", &apply)),

@@ -18,7 +18,9 @@ use crate::control::http::answer::{Read, Refused};
 use crate::control::http::stream::{self, Gate, Source};
 use crate::control::plane::Plane;
 use crate::logic::state::{Change, State as Machine, Written};
+use crate::logic::status::Fates;
 use crate::model::intention::Action;
+use crate::model::name::ServiceName;
 use crate::model::resource::{Key, Kind, Resource, Revision};
 
 #[derive(Debug, Default, Deserialize)]
@@ -41,8 +43,37 @@ pub(crate) async fn list(
         return Ok(stream::answer(follow, Gate::new(&plane, caller, Right::Reader)));
     }
     let state = plane.store.state();
-    let items = select(&state, kind, query.namespace.as_deref()).map(|item| item.as_ref().clone()).collect();
+    let fates = Fated::new(&plane, &state, kind);
+    let fates = fates.look();
+    let items = select(&state, kind, query.namespace.as_deref());
+    let items = items.map(|item| shown(item, fates.as_ref())).collect();
     Ok(Json(ResourceList { revision: state.policy_revision(), items }).into_response())
+}
+
+/// What it takes to say how objects of one kind fare.
+struct Fated<'a> {
+    state: &'a Machine,
+    announced: Option<Vec<ServiceName>>,
+}
+
+impl<'a> Fated<'a> {
+    fn new(plane: &Plane, state: &'a Machine, kind: Kind) -> Self {
+        let announced = kind.is_route().then(|| plane.catalog.borrow().by_service().into_keys().collect());
+        Self { state, announced }
+    }
+
+    /// Returns how they fare; `None` when that is not said of their kind.
+    fn look(&self) -> Option<Fates<'a>> {
+        let announced = self.announced.clone()?;
+        Some(Fates::new(self.state.resources().values().map(AsRef::as_ref), announced))
+    }
+}
+
+/// Returns an object as it is shown: with how it fares.
+fn shown(object: &Arc<Resource>, fates: Option<&Fates<'_>>) -> Resource {
+    let mut object = object.as_ref().clone();
+    object.set_status(fates.and_then(|fates| fates.of(&object)));
+    object
 }
 
 fn select<'a>(
@@ -62,7 +93,9 @@ pub(crate) async fn read(
     let state = plane.store.state();
     let object = state.resources().get(&key).ok_or_else(|| no_object(&key))?;
     let version = object.metadata().resource_version.clone().unwrap_or_default();
-    Ok(([(ETAG, format!("\"{version}\""))], Json(object.as_ref().clone())).into_response())
+    let fates = Fated::new(&plane, &state, key.kind);
+    let object = shown(object, fates.look().as_ref());
+    Ok(([(ETAG, format!("\"{version}\""))], Json(object)).into_response())
 }
 
 pub(crate) async fn set_default_action(
@@ -125,10 +158,12 @@ impl Follow {
             }
             None => {
                 let items = select(&state, kind, query.namespace.as_deref());
+                let fates = Fated::new(plane, &state, kind);
+                let fates = fates.look();
                 let created = |item: &Arc<Resource>| ResourceEvent {
                     revision: version(item),
                     change: ChangeKind::Created,
-                    object: item.as_ref().clone(),
+                    object: shown(item, fates.as_ref()),
                 };
                 (state.policy_revision(), items.map(created).collect())
             }
@@ -141,12 +176,15 @@ impl Follow {
     fn take(&mut self) -> Option<Vec<ResourceEvent>> {
         let changes = self.plane.store.changes_since(self.sent)?;
         let mut events = std::mem::take(&mut self.first);
+        let state = self.plane.store.state();
+        let fated = Fated::new(&self.plane, &state, self.kind);
+        let fates = if changes.is_empty() { None } else { fated.look() };
         for change in changes {
             self.sent = self.sent.max(change.revision);
             let key = change.object.key();
             if key.kind == self.kind && self.namespace.as_ref().is_none_or(|name| *name == key.namespace) {
                 let change_kind = change_kind(change.written);
-                let object = change.object.as_ref().clone();
+                let object = shown(&change.object, fates.as_ref());
                 events.push(ResourceEvent { revision: change.revision, change: change_kind, object });
             }
         }

@@ -116,15 +116,15 @@ impl Rollup {
         }
         for resource in input.resources {
             match resource {
-                Resource::GrpcRoute(Object { metadata, spec }) => {
+                Resource::GrpcRoute(Object { metadata, spec, .. }) => {
                     let rules = spec.rules.iter().map(|rule| rule.name.as_deref());
                     groups.declare(metadata, &spec.parent_refs, rules);
                 }
-                Resource::HttpRoute(Object { metadata, spec }) => {
+                Resource::HttpRoute(Object { metadata, spec, .. }) => {
                     let rules = spec.rules.iter().map(|rule| rule.name.as_deref());
                     groups.declare(metadata, &spec.parent_refs, rules);
                 }
-                Resource::TcpRoute(Object { metadata, spec }) => {
+                Resource::TcpRoute(Object { metadata, spec, .. }) => {
                     let rules = spec.rules.iter().map(|rule| rule.name.as_deref());
                     groups.declare(metadata, &spec.parent_refs, rules);
                 }

@@ -152,6 +152,7 @@ impl State {
         expected: Expected,
         stamp: Stamp<'_>,
     ) -> Result<Vec<Event>, Refusal> {
+        resource.set_status(None);
         let key = resource.key();
         let old = self.resources.get(&key);
         expect(&key, old, expected)?;

@@ -194,3 +194,28 @@ async fn what_a_change_makes_of_other_objects_is_a_warning_of_that_change() {
     assert_eq!(shadowed["object"], "httproutes/default/second");
     assert!(applied(&again).iter().all(|one| one["object"] == "intentions/default/one"), "{again}");
 }
+
+#[tokio::test]
+async fn a_route_is_shown_with_how_it_fares_and_that_is_not_kept() {
+    let world = world().await;
+    world.apply("", json!({ "objects": [route("r")] })).await;
+    let at = "/v1/resources/httproutes/default/r";
+
+    let (_, mut shown) = world.call(Caller::Local, "GET", at, None).await;
+    let (_, list) = world.call(Caller::Local, "GET", "/v1/resources/httproutes", None).await;
+    let parent = shown["status"]["parents"][0].clone();
+    let reasons: Vec<_> = parent["conditions"].as_array().unwrap().iter().map(|condition| condition["reason"].clone()).collect();
+
+    assert_eq!(parent["parentRef"]["name"], "web");
+    assert_eq!(parent["controllerName"], "mesh/control");
+    assert_eq!(reasons, ["NoMatchingParent", "BackendNotFound"]);
+    assert_eq!(parent["conditions"][0]["observedGeneration"], 1);
+    assert_eq!(list["items"][0]["status"], shown["status"]);
+
+    // What is written back of it is no change.
+    shown["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+    let (status, again) = world.call(Caller::Local, "PUT", at, Some(shown)).await;
+    assert_eq!((status, again["change"].as_str()), (StatusCode::OK, Some("unchanged")), "{again}");
+    let (_, other) = world.call(Caller::Local, "PUT", &path("one"), Some(intention("one", "web"))).await;
+    assert!(other["object"].get("status").is_none());
+}
