@@ -257,7 +257,10 @@ pub(crate) async fn describe(args: DescribeArgs, client: &Client) -> anyhow::Res
             (condition.status == ConditionStatus::True) == (condition.kind == ConditionType::PartiallyInvalid)
         };
         for Condition { kind, reason, message, .. } in parent.conditions.iter().filter(wrong) {
-            output::note(&format!("{}: {kind:?} is not as it should be ({reason:?}): {message}", parent.parent_ref.name));
+            output::note(&format!(
+                "{}: {kind:?} is not as it should be ({reason:?}): {message}",
+                parent.parent_ref.name
+            ));
         }
     }
     Ok(Exit::Done)

@@ -81,7 +81,8 @@ impl<'a> Fates<'a> {
             let mut conditions =
                 vec![say(ConditionType::Accepted, accepted, reason, message), resolved.clone()];
             if let (Faults::Some(first), true) = (&faults, accepted) {
-                let message = format!("Fall Back: proxies keep the last revision that they could obey: {first}");
+                let message =
+                    format!("Fall Back: proxies keep the last revision that they could obey: {first}");
                 let kind = ConditionType::PartiallyInvalid;
                 conditions.push(say(kind, true, Reason::UnsupportedValue, message));
             }
@@ -93,7 +94,8 @@ impl<'a> Fates<'a> {
     fn accepted(&self, route: Route<'_>, parent: &ParentRef) -> (bool, Reason, String) {
         let own = &route.metadata().namespace;
         let of = parent.namespace.as_ref().unwrap_or(own);
-        let Some(service) = ServiceName::new(&parent.name, of).ok().filter(|name| self.services.contains_key(name))
+        let Some(service) =
+            ServiceName::new(&parent.name, of).ok().filter(|name| self.services.contains_key(name))
         else {
             let message = format!("no node announces service {}.{of} yet", parent.name);
             return (false, Reason::NoMatchingParent, message);
@@ -131,7 +133,8 @@ impl<'a> Fates<'a> {
         let mut said = BTreeSet::new();
         for (name, namespace, port) in backends.chain(mirrors(resource)) {
             let namespace = namespace.unwrap_or(own);
-            let known = ServiceName::new(name, namespace).ok().and_then(|name| self.services.get(&name).copied());
+            let known =
+                ServiceName::new(name, namespace).ok().and_then(|name| self.services.get(&name).copied());
             match (known, port) {
                 (None, _) => {
                     said.insert(format!("no node announces service {name}.{namespace} yet"));

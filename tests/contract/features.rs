@@ -21,7 +21,8 @@ fn every_feature_that_is_claimed_has_its_test() {
     assert!(shown.len() >= 25, "{} lines", shown.len());
 
     for (name, file) in shown {
-        let text = std::fs::read_to_string(root.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let text =
+            std::fs::read_to_string(root.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         assert!(text.contains(&format!("fn {name}(")), "there is no test {name} in {file}");
     }
 }

@@ -318,10 +318,12 @@ fn any_grpc_routes() -> impl Strategy<Value = Vec<Object<GrpcRouteSpec>>> {
         .prop_map(|matches| GrpcRouteRule { matches, ..GrpcRouteRule::default() });
     let rules = proptest::collection::vec(rule, 1..4);
     proptest::collection::btree_map("[a-d]", (proptest::option::of(0u8..3), rules), 1..4).prop_map(|routes| {
-        let made = routes.into_iter().map(|(name, (created, rules))| Object::new(
-            metadata(&name, created),
-            GrpcRouteSpec { parent_refs: vec![], hostnames: vec![], rules },
-        ));
+        let made = routes.into_iter().map(|(name, (created, rules))| {
+            Object::new(
+                metadata(&name, created),
+                GrpcRouteSpec { parent_refs: vec![], hostnames: vec![], rules },
+            )
+        });
         made.collect()
     })
 }

@@ -31,15 +31,16 @@ fn conditions(all: &[Resource], of: usize) -> Vec<(ConditionType, bool, Reason)>
     let status = Fates::new(all, known()).of(&all[of]).unwrap();
     let all = &status.parents[0].conditions;
     assert!(all.iter().all(|condition| condition.observed_generation == 7 && !condition.message.is_empty()));
-    let short = all.iter().map(|condition| {
-        (condition.kind, condition.status == ConditionStatus::True, condition.reason)
-    });
+    let short = all
+        .iter()
+        .map(|condition| (condition.kind, condition.status == ConditionStatus::True, condition.reason));
     short.collect()
 }
 
 const ACCEPTED: (ConditionType, bool, Reason) = (ConditionType::Accepted, true, Reason::Accepted);
 const RESOLVED: (ConditionType, bool, Reason) = (ConditionType::ResolvedRefs, true, Reason::ResolvedRefs);
-const NOT_FOUND: (ConditionType, bool, Reason) = (ConditionType::ResolvedRefs, false, Reason::BackendNotFound);
+const NOT_FOUND: (ConditionType, bool, Reason) =
+    (ConditionType::ResolvedRefs, false, Reason::BackendNotFound);
 
 #[test]
 fn a_route_to_what_is_there_is_accepted_and_resolved() {
@@ -62,8 +63,17 @@ fn a_route_to_what_is_there_is_accepted_and_resolved() {
 
 #[test]
 fn what_is_not_there_is_named() {
-    let nowhere = route("HTTPRoute", "r", "default", json!([{"name": "gone"}]), json!([{"backendRefs": [{"name": "api"}]}]));
-    assert_eq!(conditions(&[nowhere], 0), [(ConditionType::Accepted, false, Reason::NoMatchingParent), RESOLVED]);
+    let nowhere = route(
+        "HTTPRoute",
+        "r",
+        "default",
+        json!([{"name": "gone"}]),
+        json!([{"backendRefs": [{"name": "api"}]}]),
+    );
+    assert_eq!(
+        conditions(&[nowhere], 0),
+        [(ConditionType::Accepted, false, Reason::NoMatchingParent), RESOLVED]
+    );
 
     let missing = route(
         "GRPCRoute",
@@ -78,7 +88,10 @@ fn what_is_not_there_is_named() {
     assert!(message.contains("gone.default") && message.contains("lost.shop"), "{message}");
 
     let copy = json!([{"filters": [{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "gone"}}}], "backendRefs": [{"name": "api"}]}]);
-    assert_eq!(conditions(&[route("HTTPRoute", "r", "default", json!([{"name": "web"}]), copy)], 0), [ACCEPTED, NOT_FOUND]);
+    assert_eq!(
+        conditions(&[route("HTTPRoute", "r", "default", json!([{"name": "web"}]), copy)], 0),
+        [ACCEPTED, NOT_FOUND]
+    );
 }
 
 #[test]
@@ -95,9 +108,15 @@ fn a_port_that_a_service_does_not_have_matches_nothing() {
     let no_parent = (ConditionType::Accepted, false, Reason::NoMatchingParent);
 
     assert_eq!(conditions(&of(json!({"name": "web", "port": 81}), api.clone()), 0), [ACCEPTED, RESOLVED]);
-    assert_eq!(conditions(&of(json!({"name": "web", "sectionName": "public"}), api.clone()), 0), [ACCEPTED, RESOLVED]);
+    assert_eq!(
+        conditions(&of(json!({"name": "web", "sectionName": "public"}), api.clone()), 0),
+        [ACCEPTED, RESOLVED]
+    );
     assert_eq!(conditions(&of(json!({"name": "web", "port": 82}), api.clone()), 0), [no_parent, RESOLVED]);
-    assert_eq!(conditions(&of(json!({"name": "web", "port": 81, "sectionName": "public"}), api), 0), [no_parent, RESOLVED]);
+    assert_eq!(
+        conditions(&of(json!({"name": "web", "port": 81, "sectionName": "public"}), api), 0),
+        [no_parent, RESOLVED]
+    );
     let backend = json!({"name": "web", "port": 82});
     assert_eq!(conditions(&of(json!({"name": "web"}), backend), 0), [ACCEPTED, NOT_FOUND]);
 }
@@ -105,7 +124,8 @@ fn a_port_that_a_service_does_not_have_matches_nothing() {
 #[test]
 fn a_route_of_a_less_specific_kind_is_in_conflict_unless_it_is_of_another_port_or_caller() {
     let rules = json!([{"backendRefs": [{"name": "api", "namespace": "default"}]}]);
-    let http = |namespace: &str, parent: Value| route("HTTPRoute", "h", namespace, json!([parent]), rules.clone());
+    let http =
+        |namespace: &str, parent: Value| route("HTTPRoute", "h", namespace, json!([parent]), rules.clone());
     let grpc = |parent: Value| route("GRPCRoute", "g", "default", json!([parent]), rules.clone());
     let web = json!({"name": "web"});
     let conflict = (ConditionType::Accepted, false, Reason::Conflicted);
@@ -118,7 +138,11 @@ fn a_route_of_a_less_specific_kind_is_in_conflict_unless_it_is_of_another_port_o
         "apiVersion": "mesh/v1", "kind": "Service", "metadata": {"name": "web"},
         "spec": {"ports": [{"port": 80}, {"port": 81}]},
     }));
-    let apart = [http("default", json!({"name": "web", "port": 80})), grpc(json!({"name": "web", "port": 81})), service];
+    let apart = [
+        http("default", json!({"name": "web", "port": 80})),
+        grpc(json!({"name": "web", "port": 81})),
+        service,
+    ];
     assert_eq!(conditions(&apart, 0), [ACCEPTED, RESOLVED]);
 }
 

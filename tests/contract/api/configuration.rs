@@ -204,7 +204,12 @@ async fn a_route_is_shown_with_how_it_fares_and_that_is_not_kept() {
     let (_, mut shown) = world.call(Caller::Local, "GET", at, None).await;
     let (_, list) = world.call(Caller::Local, "GET", "/v1/resources/httproutes", None).await;
     let parent = shown["status"]["parents"][0].clone();
-    let reasons: Vec<_> = parent["conditions"].as_array().unwrap().iter().map(|condition| condition["reason"].clone()).collect();
+    let reasons: Vec<_> = parent["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|condition| condition["reason"].clone())
+        .collect();
 
     assert_eq!(parent["parentRef"]["name"], "web");
     assert_eq!(parent["controllerName"], "mesh/control");

@@ -37,10 +37,14 @@ fn route(backends: &Value) -> Value {
 
 /// Connects, and returns what is said, or that the connection was refused.
 async fn greeting(caller: &Node) -> String {
-    let mut stream = TcpStream::connect(caller.port("db")).await.unwrap();
-    let mut said = String::new();
-    match within(stream.read_to_string(&mut said)).await {
-        Ok(_) => said,
+    let heard = within(async {
+        let mut stream = TcpStream::connect(caller.port("db")).await?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await?;
+        std::io::Result::Ok(said)
+    });
+    match heard.await {
+        Ok(said) => said,
         Err(error) if error.kind() == ErrorKind::ConnectionReset => "reset".to_owned(),
         Err(error) => panic!("{error}"),
     }
