@@ -202,7 +202,7 @@ macro_rules! kinds {
             fn try_from(manifest: Manifest) -> Result<Self, String> {
                 match manifest { $(
                     Manifest::$variant { api_version, metadata, spec, status } => {
-                        if api_version == $api {
+                        if Kind::$variant.has_version(&api_version) {
                             Ok(Self::$variant(Object { metadata, spec, status }))
                         } else {
                             Err(format!("apiVersion '{api_version}' of kind {} is not known: expected {}", $kind, $api))
@@ -229,7 +229,18 @@ kinds! {
     TrafficPolicy(TrafficPolicySpec) = "TrafficPolicy", "mesh/v1", "trafficpolicies", ["tp"];
 }
 
+/// Older and newer names of what an `apiVersion` of ours says, which manifests may have: the schema is the same.
+const ALIASES: [(Kind, &str); 2] = [
+    (Kind::HttpRoute, "gateway.networking.k8s.io/v1beta1"),
+    (Kind::TcpRoute, "gateway.networking.k8s.io/v1"),
+];
+
 impl Kind {
+    /// Returns whether manifests of this kind may have an `apiVersion`. What is shown of them has [`Self::api_version`].
+    pub fn has_version(self, api_version: &str) -> bool {
+        self.api_version() == api_version || ALIASES.contains(&(self, api_version))
+    }
+
     /// Returns whether its objects say where calls to services go.
     pub fn is_route(self) -> bool {
         matches!(self, Self::GrpcRoute | Self::HttpRoute | Self::TcpRoute)

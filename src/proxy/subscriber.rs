@@ -80,7 +80,7 @@ async fn take(
     if snapshot.trust_domain != current.trust_domain {
         return Err(format!("it is of the mesh {}, not of {}", snapshot.trust_domain, current.trust_domain));
     }
-    validate::snapshot(&snapshot)?;
+    validate::snapshot(&snapshot, &current)?;
     let snapshot = Arc::new(snapshot);
     let (vault, kept) = (vault.clone(), snapshot.clone());
     let written = tokio::task::spawn_blocking(move || membership::keep_snapshot(&vault, &kept)).await;

@@ -181,6 +181,18 @@ fn how_an_object_fares_may_be_written_back_and_means_nothing() {
 }
 
 #[test]
+fn other_versions_of_the_same_schema_are_read_too() {
+    let text = format!("{ROUTE}    - backendRefs: [{{name: web}}]\n").replace("io/v1", "io/v1beta1");
+    let read = parse(&text).unwrap();
+    let shown = serde_json::to_value(&read.objects[0].0).unwrap();
+    assert_eq!(shown["apiVersion"], "gateway.networking.k8s.io/v1");
+
+    let tcp = "apiVersion: gateway.networking.k8s.io/v1\nkind: TCPRoute\nmetadata: {name: db}\nspec: {parentRefs: [{name: db}], rules: [{backendRefs: [{name: db}]}]}\n";
+    assert!(parse(tcp).is_ok());
+    assert_fault(&text.replace("v1beta1", "v1alpha1"), 1, 13, "expected 'gateway.networking.k8s.io/v1'");
+}
+
+#[test]
 fn json_is_read_as_the_yaml_that_it_is() {
     let text = r#"{"apiVersion": "mesh/v1", "kind": "Intention", "metadata": {"name": "x"},
   "spec": {"destination": "web", "sources": [{"service": "*"}], "action": "deny"}}"#;

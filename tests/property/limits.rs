@@ -252,6 +252,10 @@ fn what_a_policy_lists_is_retried_whatever_the_method() {
 
     assert!(again(Outcome::Status(500)) && again(Outcome::Status(503)) && again(Outcome::Grpc(14)));
     assert!(!again(Outcome::Status(502)) && !again(Outcome::Grpc(13)) && !again(Outcome::Broken));
+    assert!(!again(Outcome::Late));
+    let rules = RetryRules { codes: Codes::Listed([504].into()), ..RetryRules::default() };
+    let late = Attempt { outcome: Outcome::Late, idempotent: false, ..FAILED };
+    assert!(matches!(decide(&rules, &late), Verdict::Again(_)));
 }
 
 #[test]

@@ -195,6 +195,42 @@ fn a_condition_on_host_is_about_the_authority() {
 }
 
 #[test]
+fn a_search_does_not_grow_with_the_number_of_routes() {
+    let table = |count: usize| {
+        let rules = |index: usize| {
+            vec![
+                rule(vec![path(PathMatchKind::Exact, &format!("/exact/{index}"))]),
+                rule(vec![path(PathMatchKind::PathPrefix, &format!("/prefix/{index}/deep"))]),
+            ]
+        };
+        let routes: Vec<_> =
+            (0..count).map(|index| route(&format!("r{index}"), None, rules(index))).collect();
+        RouteTable::new(&routes)
+    };
+    let fields = Fields::new();
+    let find = |table: &RouteTable, path: &str| {
+        let head = Head { method: &Method::GET, path, query: None, authority: None, fields: &fields };
+        table.find(&head).map(|rule| rule.label.to_string())
+    };
+    let time = |table: &RouteTable, last: usize| {
+        let began = mesh::net::clock::now();
+        for _ in 0..200 {
+            assert!(find(table, &format!("/exact/{last}")).is_some());
+            assert!(find(table, &format!("/prefix/{last}/deep/down")).is_some());
+            assert!(find(table, "/nowhere/at/all").is_none());
+        }
+        mesh::net::clock::now() - began
+    };
+    let (small, large) = (table(10), table(2_000));
+
+    let best = |table: &RouteTable, last: usize| (0..5).map(|_| time(table, last)).min().unwrap();
+    let (few, many) = (best(&small, 9), best(&large, 1_999));
+
+    // Asking one after the other would take two hundred times as long.
+    assert!(many < few * 20, "{few:?} for 10 routes, {many:?} for 2,000");
+}
+
+#[test]
 fn durations_are_those_of_gep_2257() {
     let millis = |text| duration::parse(text).map(|parsed| parsed.as_millis());
 

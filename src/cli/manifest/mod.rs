@@ -139,7 +139,7 @@ fn resource(document: &Document<'_>) -> Result<Resource, Misplaced> {
     let (text, kind_at) =
         document.kind.as_ref().ok_or_else(|| (document.start, "the field 'kind' is missing".to_owned()))?;
     let same_kind = Kind::ALL.iter().copied().find(|kind| kind.as_str() == text);
-    let kind = same_kind.filter(|kind| kind.api_version() == api_version);
+    let kind = same_kind.filter(|kind| kind.has_version(api_version));
     let Some(kind) = kind else {
         if let Some(sentence) = unsupported::kind(api_version, text) {
             return Err((*kind_at, sentence));

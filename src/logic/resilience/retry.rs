@@ -21,6 +21,7 @@ pub const ATTEMPT: &str = "mesh-attempt";
 pub const NO_RETRY: &str = "mesh-no-retry";
 /// Attempts at one request at most, whatever the reasons, unless a route asks for more.
 pub const ATTEMPTS_MAX: u32 = 5;
+const GATEWAY_TIMEOUT: u16 = 504;
 /// Bytes of a body that are kept for another attempt: 64 KiB, Linkerd's and Pingora's.
 pub const REPLAY_BYTES_MAX: usize = 64 * 1_024;
 
@@ -169,7 +170,11 @@ fn judge(rules: &RetryRules, attempt: &Attempt, draw: u64) -> Verdict {
     let allowed = match attempt.outcome {
         Outcome::Unsent => true,
         Outcome::Unseen => rules.attempts > 0,
-        Outcome::Broken | Outcome::Late => rules.attempts > 0 && attempt.idempotent,
+        Outcome::Broken => rules.attempts > 0 && attempt.idempotent,
+        // What takes too long is what others answer with 504.
+        Outcome::Late => {
+            rules.attempts > 0 && (attempt.idempotent || rules.codes.has(GATEWAY_TIMEOUT, false))
+        }
         Outcome::Status(status) => rules.attempts > 0 && rules.codes.has(status, attempt.idempotent),
         Outcome::Grpc(code) => rules.attempts > 0 && rules.grpc_codes >> code.min(31) & 1 == 1,
     };

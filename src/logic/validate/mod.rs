@@ -16,7 +16,7 @@ pub mod service;
 pub mod traffic_policy;
 pub mod set;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::logic::validate::problem::{Problem, Problems};
 use crate::model::name::{MESH_DOMAIN, ServiceName, is_label};
@@ -72,12 +72,15 @@ pub fn change(
     problems
 }
 
-/// Decides whether a proxy can obey a snapshot, all of it.
+/// Decides whether a proxy can obey a snapshot, all of it; `before` is one that it can obey, whose objects need not be looked
+/// at again.
 ///
 /// # Errors
 /// The first error, as a sentence that names the object and the field: the revision is to be refused.
-pub fn snapshot(snapshot: &Snapshot) -> Result<(), String> {
-    let mut errors = snapshot.resources.iter().flat_map(object).filter(Problem::is_error);
+pub fn snapshot(snapshot: &Snapshot, before: &Snapshot) -> Result<(), String> {
+    let known: BTreeMap<_, _> = before.resources.iter().map(|resource| (resource.key(), resource)).collect();
+    let new = snapshot.resources.iter().filter(|resource| known.get(&resource.key()) != Some(resource));
+    let mut errors = new.flat_map(object).filter(Problem::is_error);
     errors.next().map_or(Ok(()), |problem| Err(problem.to_string()))
 }
 

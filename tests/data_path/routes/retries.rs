@@ -82,3 +82,24 @@ async fn limits_of_time_are_of_the_request_or_of_each_attempt_and_zero_is_none()
     route(&pair, json!({ "timeouts": { "request": "0s" } }), Some(strict));
     assert_eq!(get(pair.caller.outbound(), "web", "/").await.status.as_u16(), 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_takes_too_long_counts_as_504() {
+    let (app, mut heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "http");
+    route(
+        &pair,
+        json!({ "retry": { "codes": [504], "attempts": 1, "backoff": "1ms" }, "timeouts": { "backendRequest": "100ms" } }),
+        None,
+    );
+
+    let mut sender = h1(pair.caller.outbound()).await;
+    let got =
+        read(within(sender.send_request(request("POST", "web", "/hang", Bytes::new()))).await.unwrap()).await;
+
+    assert_eq!(got.status.as_u16(), 504);
+    let mut begun = 0;
+    while begun < 2 {
+        begun += usize::from(within(heard.recv()).await == Some("begun"));
+    }
+}
