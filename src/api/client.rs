@@ -23,9 +23,10 @@ use tokio::time::timeout;
 
 use crate::api::problem::Problem;
 use crate::api::stream;
+use crate::api::why::{Why, WhyRequest};
 use crate::api::wire::{
-    Ack, ApplyRequest, ApplyResult, History, Issued, JoinRequest, RenewRequest, ResourceEvent, ResourceList,
-    ServiceRow, Status, TokenCreated, TokenInfo, TokenRequest, WriteResult,
+    Ack, ApplyRequest, ApplyResult, Defaults, History, Issued, JoinRequest, RenewRequest, ResourceEvent,
+    ResourceList, ServiceRow, Status, TokenCreated, TokenInfo, TokenRequest, WriteResult,
 };
 use crate::identity::tls::{self, ApiConnector};
 use crate::identity::wallet::Wallet;
@@ -320,6 +321,21 @@ impl Client {
         let to = to.map_or_else(String::new, |to| format!("&to={to}"));
         let path = format!("/v1/resources/{}/rollback?dryRun={dry_run}{to}", key.path());
         self.call(Method::POST, &path, None::<&()>).await
+    }
+
+    /// Asks why a call ends where it does.
+    pub async fn why(&self, question: &WhyRequest) -> Result<Why, Error> {
+        self.call(Method::POST, "/v1/why", Some(question)).await
+    }
+
+    /// Returns what holds where no intention says otherwise.
+    pub async fn defaults(&self) -> Result<Defaults, Error> {
+        self.ask("/v1/defaults").await
+    }
+
+    /// Says what holds where no intention says otherwise.
+    pub async fn set_defaults(&self, defaults: &Defaults) -> Result<Defaults, Error> {
+        self.call(Method::PUT, "/v1/defaults", Some(defaults)).await
     }
 
     // --- the services of one host; only with [`Self::admin`] ---

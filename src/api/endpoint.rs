@@ -57,7 +57,9 @@ pub enum Operation {
     Apply,
     ReadHistory,
     Rollback,
-    SetDefaultAction,
+    Why,
+    ReadDefaults,
+    SetDefaults,
     FollowSnapshot,
     Acknowledge,
     Report,
@@ -185,10 +187,17 @@ pub const ENDPOINTS: &[Endpoint] = &[
     .query(&[("to", "the revision of the version to go back to; without it, the last one that was another"), DRY_RUN])
     .gives("WriteResult")
     .says("Writes an object as it was"),
-    endpoint(Operation::SetDefaultAction, Method::Put, "/v1/default-action", Right::Administrator)
-        .takes("Action")
-        .gives("Action")
-        .says("Says what happens to calls that no intention speaks of: \"allow\" or \"deny\""),
+    endpoint(Operation::Why, Method::Post, "/v1/why", Right::Reader)
+        .takes("WhyRequest")
+        .gives("Why")
+        .says("Returns the decision of every stage about a call, as the proxies would take it"),
+    endpoint(Operation::ReadDefaults, Method::Get, "/v1/defaults", Right::Reader)
+        .gives("Defaults")
+        .says("Returns what happens to calls that no intention speaks of, and whether calls are refused at all"),
+    endpoint(Operation::SetDefaults, Method::Put, "/v1/defaults", Right::Administrator)
+        .takes("Defaults")
+        .gives("Defaults")
+        .says("Says what happens to calls that no intention speaks of, and whether calls are refused at all"),
     endpoint(Operation::FollowSnapshot, Method::Get, "/v1/snapshot", Right::Node)
         .query(&[WATCH])
         .gives("Snapshot")

@@ -3,5 +3,6 @@
 pub mod endpoint;
 pub mod problem;
 pub mod wire;
+pub mod why;
 pub mod stream;
 pub mod client;

@@ -9,6 +9,7 @@ use crate::api::problem::FieldProblem;
 use crate::logic::state::history::Version;
 use crate::model::endpoint::Role;
 use crate::model::identity::Subject;
+use crate::model::intention::{Action, Mode};
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::resource::{Resource, Revision};
 use crate::model::service::Protocol;
@@ -213,6 +214,17 @@ pub struct Applied {
 pub struct History {
     /// The versions that are kept, the oldest first.
     pub versions: Vec<Version>,
+}
+
+/// `GET` and `PUT /v1/defaults`: what holds where no intention says otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Defaults {
+    /// What happens to calls that no intention speaks of.
+    pub action: Action,
+    /// Whether calls are refused at all.
+    #[serde(default)]
+    pub mode: Mode,
 }
 
 // --- proxies and control --------------------------------------------------------------------------------------------

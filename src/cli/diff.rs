@@ -59,6 +59,7 @@ fn written(object: Option<&Resource>) -> anyhow::Result<String> {
     let Some(object) = object else { return Ok(String::new()) };
     let mut object = object.clone();
     object.metadata_mut().forget_history();
+    object.set_status(None);
     Ok(output::yaml_text(&object)?)
 }
 

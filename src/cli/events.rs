@@ -9,7 +9,7 @@ use crate::model::view::{EventView, MeshView, Severity};
 /// Flags of `mesh events`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct EventsArgs {
-    /// Only events of this kind: member, apply, token, join, certificate, proxy, deny, outlier or control
+    /// Only events of this kind: member, apply, token, join, certificate, proxy, deny, audit, outlier or control
     #[arg(long)]
     pub(crate) kind: Option<String>,
     /// How to print

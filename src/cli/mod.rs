@@ -19,6 +19,9 @@ mod diff;
 pub(crate) mod get;
 pub(crate) mod delete;
 mod edit;
+mod default;
+mod explain;
+mod why;
 mod history;
 pub(crate) mod token;
 pub(crate) mod node;
@@ -85,8 +88,14 @@ enum Command {
     Get(WithControl<get::GetArgs>),
     /// Show one object with all that is known of it
     Describe(WithControl<get::DescribeArgs>),
+    /// Show what can be written in an object: types, defaults, limits and meaning, field by field
+    Explain(explain::ExplainArgs),
     /// Delete objects
     Delete(WithControl<delete::DeleteArgs>),
+    /// Why a call ends where it does: route, rule, backend, endpoints, intention
+    Why(WithControl<why::WhyArgs>),
+    /// Show or say what happens to calls that no intention speaks of
+    Default(WithControl<default::DefaultArgs>),
     /// Is the mesh well, and if not, what to do
     Check(WithControl<check::CheckArgs>),
     /// Traffic by service
@@ -192,6 +201,7 @@ fn dispatch(command: Command, flags: Flags) -> anyhow::Result<Exit> {
         Command::Control(args) => start::control(Told { args: *args, flags }, reread_control),
         Command::Proxy(args) => start::proxy(Told { args: *args, flags }, reread_proxy),
         Command::Demo(args) => wait_for(demo::run(args)),
+        Command::Explain(args) => explain::run(&args),
         Command::Login(args) => wait_for(login::run(args)),
         Command::Logout => login::logout(),
         Command::Top(with) => wait_for(top::run(with.args, with.address)),
@@ -217,6 +227,8 @@ fn dispatch(command: Command, flags: Flags) -> anyhow::Result<Exit> {
             ask(with, |args, client| async move { get::describe(args, &client).await })
         }
         Command::Delete(with) => ask(with, |args, client| async move { delete::run(args, &client).await }),
+        Command::Why(with) => ask(with, |args, client| async move { why::run(args, &client).await }),
+        Command::Default(with) => ask(with, |args, client| async move { default::run(args, &client).await }),
         Command::Stat(with) => ask(with, |args, client| async move {
             stat::run(&args, connect::views(&client, args.watch).await?).await.map(|()| Exit::Done)
         }),

@@ -12,10 +12,11 @@ use tokio::sync::watch;
 
 use crate::cli::exit::{Exit, refuse};
 use crate::cli::reload::{LogFilter, Reload, Reread, Told};
-use crate::cli::{data_dir, output};
+use crate::cli::{data_dir, default, output};
 use crate::control::bootstrap as control;
 use crate::logic::intercept::{Exception, Mode};
 use crate::model::identity::TrustDomain;
+use crate::model::intention::Action;
 use crate::model::name::{NodeName, ZoneName};
 use crate::model::service::{LocalService, UpstreamPort};
 use crate::model::token::Token;
@@ -250,6 +251,9 @@ pub(crate) struct ControlArgs {
     /// Trust domain of a new mesh [default: random]
     #[arg(long, env = "MESH_TRUST_DOMAIN", value_name = "DOMAIN")]
     trust_domain: Option<TrustDomain>,
+    /// What happens in a new mesh to calls that no intention speaks of [default: allow]; 'mesh default' changes it later
+    #[arg(long, env = "MESH_DEFAULT_ACTION", value_name = "allow|deny", value_parser = default::action)]
+    default_action: Option<Action>,
     /// What this control plane is called [default: this host's name]
     #[arg(long, env = "MESH_NAME", value_name = "NAME")]
     name: Option<NodeName>,
@@ -285,6 +289,7 @@ impl ControlArgs {
             admin: self.admin,
             advertise: self.advertise,
             trust_domain: self.trust_domain,
+            default_action: self.default_action,
             name: self.name,
             root_cert: self.root_cert,
             root_key: self.root_key,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::model::identity::TrustDomain;
+use crate::model::intention::Action;
 use crate::model::name::NodeName;
 
 /// Where the API listens unless told otherwise.
@@ -33,6 +34,8 @@ pub struct Options {
     pub advertise: Option<String>,
     /// The trust domain of a new mesh; `None` draws a random one. On later starts it must equal the one in the store.
     pub trust_domain: Option<TrustDomain>,
+    /// What happens to calls in a new mesh that no intention speaks of; `None` allows them. Later starts change nothing.
+    pub default_action: Option<Action>,
     /// The name of this node; `None` takes the host's name.
     pub name: Option<NodeName>,
     /// Certificate of a root brought along, PEM; first start only, together with `root_key`.

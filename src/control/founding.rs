@@ -120,8 +120,14 @@ async fn prepare(
         (None, None) => random_trust_domain(),
     };
     if first {
-        let default_action = Action::Allow;
+        let default_action = options.default_action.unwrap_or(Action::Allow);
         store.submit(Change::Found { trust_domain: trust_domain.clone(), default_action }).await?;
+    }
+    let held = store.state().mesh().map(|mesh| mesh.default_action);
+    if !first && options.default_action.is_some_and(|asked| held.is_some_and(|held| held != asked)) {
+        tracing::warn!(
+            "--default-action is for the first start of a mesh: 'mesh default' changes it in one that exists"
+        );
     }
     let (data_dir, db, domain) = (options.data_dir.clone(), store.db().clone(), trust_domain.clone());
     let open = move || Authority::open(&data_dir, &db, &domain, brought.as_ref(), clock::wall_ms());

@@ -4,6 +4,7 @@
 //! - [`store`]: the log of [`crate::logic::state`] on disk. [`authority`]: who signs.
 //! - [`collector`], [`fleet`], [`timeline`]: what proxies told, which are here, what happened.
 //! - [`publisher`]: what proxies are given. [`enrollment`]: who is let in. [`plane`]: all of it, shared.
+//! - [`why`]: what the proxies would do with a call.
 //! - [`serving`]: its own certificate and place in the gossip. [`http`]: the API.
 //!
 //! Nothing above the store knows whether it is the only one.
@@ -16,6 +17,7 @@ pub mod fleet;
 pub mod timeline;
 pub mod publisher;
 pub mod plane;
+pub mod why;
 pub mod enrollment;
 pub mod founding;
 pub mod http;

@@ -50,6 +50,7 @@ pub fn snapshot(state: &State, around: &Surroundings) -> Snapshot {
         bundle: around.bundle.iter().map(|der| BASE64.encode(der)).collect(),
         resources: state.resources().values().map(|resource| resource.as_ref().clone()).collect(),
         default_action,
+        mode: state.mesh().map(|mesh| mesh.mode).unwrap_or_default(),
         gossip: GossipKeys {
             ring: state.gossip().iter().map(|key| (key.id, key.key.clone())).collect(),
             seeds: vec![around.gossip],

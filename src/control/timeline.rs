@@ -3,6 +3,7 @@
 use crate::control::collector::Events;
 use crate::logic::state::{Event, Written};
 use crate::model::endpoint::{Catalog, MemberState};
+use crate::model::intention::Mode;
 use crate::model::name::NodeName;
 use crate::model::view::{EventView, Severity};
 use crate::net::clock;
@@ -55,6 +56,13 @@ fn words(event: &Event) -> Option<(Severity, &'static str, String, String)> {
         Event::DefaultActionSet { action } => {
             let message = format!("calls that no intention speaks of: {action:?}").to_lowercase();
             (Info, "apply", "default action".to_owned(), message)
+        }
+        Event::ModeSet { mode } => {
+            let message = match mode {
+                Mode::Enforce => "what is not allowed is refused",
+                Mode::Audit => "nothing is refused: what would be is counted",
+            };
+            (Info, "apply", "default action".to_owned(), message.to_owned())
         }
         Event::TokenCreated { id } => (Info, "token", id.clone(), "a join token was made".to_owned()),
         Event::TokenRevoked { id } => (Info, "token", id.clone(), "the join token was taken back".to_owned()),

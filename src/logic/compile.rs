@@ -124,7 +124,7 @@ impl Rulebook {
             revision: snapshot.revision,
             node: me.clone(),
             banned: snapshot.banned.iter().cloned().collect(),
-            intentions: Arc::new(Intentions::new(intentions, snapshot.default_action)),
+            intentions: Arc::new(Intentions::new(intentions, snapshot.default_action, snapshot.mode)),
             routes: attached.into_iter().map(tables).collect(),
             services,
             traffic: in_force(policies).into_iter().map(rules).collect(),

@@ -2,13 +2,14 @@
 //!
 //! What it shares with `HTTPRoute` is of the same types; which filters it can have is checked by `logic::validate`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::route::{HeaderMatchKind, HttpBackendRef, HttpHeaderMatch, ParentRef, SessionPersistence};
 use crate::model::route_filter::HttpRouteFilter;
 
 /// The body of a `GRPCRoute`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GrpcRouteSpec {
     /// The services it routes for: 1 to 32.
@@ -22,7 +23,7 @@ pub struct GrpcRouteSpec {
 }
 
 /// One rule: what it matches, what it changes, where it leads.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GrpcRouteRule {
     /// Shown in metrics and the console.
@@ -43,7 +44,7 @@ pub struct GrpcRouteRule {
 }
 
 /// Conditions that must all hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GrpcRouteMatch {
     /// On what is called; everything when absent.
@@ -55,7 +56,7 @@ pub struct GrpcRouteMatch {
 }
 
 /// A condition on the service and the method of gRPC that are called: at least one of both.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GrpcMethodMatch {
     /// How both are compared; `Exact` by default.

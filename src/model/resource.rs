@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use crate::model::grpc_route::GrpcRouteSpec;
@@ -19,7 +20,7 @@ use crate::model::traffic_policy::TrafficPolicySpec;
 pub type Revision = u64;
 
 /// Name, place and history of an object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Metadata {
     /// Unique within kind and namespace: a DNS label or labels joined by dots.
@@ -106,10 +107,10 @@ impl fmt::Display for Key {
 
 /// Declares the kinds once: enum, names, and the object behind each.
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $variant:ident($spec:ty) = $kind:literal, $api:literal, $plural:literal, [$($short:literal),*];)+) => {
+    ($($(#[doc = $doc_text:literal])* $variant:ident($spec:ty) = $kind:literal, $api:literal, $plural:literal, [$($short:literal),*];)+) => {
         /// The kinds of object.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub enum Kind { $($(#[$doc])* $variant,)+ }
+        pub enum Kind { $($(#[doc = $doc_text])* $variant,)+ }
 
         impl Kind {
             /// Every kind, in the order of their documentation.
@@ -130,6 +131,11 @@ macro_rules! kinds {
                 match self { $(Self::$variant => $plural,)+ }
             }
 
+            /// Returns the JSON Schema of its manifests, as the types that read them say.
+            pub fn schema(self) -> Schema {
+                match self { $(Self::$variant => manifest_schema::<$spec>($kind, $api, concat!($($doc_text, " "),*)),)+ }
+            }
+
             /// Finds a kind by any name people use: kind, plural or short, in any case.
             pub fn find(text: &str) -> Option<Self> {
                 let text = text.to_ascii_lowercase();
@@ -142,7 +148,7 @@ macro_rules! kinds {
 
         /// An object of any kind; on the wire, a manifest with `apiVersion` and `kind`.
         #[derive(Debug, Clone, PartialEq, Eq)]
-        pub enum Resource { $($(#[$doc])* $variant(Object<$spec>),)+ }
+        pub enum Resource { $($(#[doc = $doc_text])* $variant(Object<$spec>),)+ }
 
         impl Resource {
             /// Returns its kind.
@@ -245,6 +251,30 @@ impl Kind {
     pub fn is_route(self) -> bool {
         matches!(self, Self::GrpcRoute | Self::HttpRoute | Self::TcpRoute)
     }
+}
+
+/// Returns the schema of a manifest whose body is an `S`.
+fn manifest_schema<S: JsonSchema>(kind: &str, api_version: &str, description: &str) -> Schema {
+    let mut generator = SchemaGenerator::default();
+    let metadata = generator.subschema_for::<Metadata>();
+    let spec = generator.subschema_for::<S>();
+    let definitions = generator.take_definitions(true);
+    schemars::json_schema!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": kind,
+        "description": description.trim(),
+        "type": "object",
+        "properties": {
+            "apiVersion": { "type": "string", "const": api_version, "description": "The version of the schema." },
+            "kind": { "type": "string", "const": kind, "description": "What it is." },
+            "metadata": metadata,
+            "spec": spec,
+            "status": { "type": "object", "description": "How it fares: said by the mesh, ignored when written." },
+        },
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+        "additionalProperties": false,
+        "$defs": definitions,
+    })
 }
 
 impl fmt::Display for Kind {

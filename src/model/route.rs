@@ -3,13 +3,14 @@
 //! The types mirror the upstream schema's field names. What cannot be obeyed is absent here, so that a manifest using it is
 //! refused with the place, never half obeyed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::route_filter::HttpRouteFilter;
 use crate::model::traffic_policy::SessionKind;
 
 /// The body of an `HTTPRoute`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpRouteSpec {
     /// The services it routes for: 1 to 32.
@@ -23,7 +24,7 @@ pub struct HttpRouteSpec {
 }
 
 /// The service a route is for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ParentRef {
     /// API group: `""` (core) for a Service.
@@ -46,7 +47,7 @@ pub struct ParentRef {
 }
 
 /// One rule: what it matches, what it changes, where it leads.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpRouteRule {
     /// Shown in metrics and the console.
@@ -73,7 +74,7 @@ pub struct HttpRouteRule {
 }
 
 /// Conditions that must all hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpRouteMatch {
     /// On the path; every path when absent.
@@ -91,7 +92,7 @@ pub struct HttpRouteMatch {
 }
 
 /// A condition on the path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpPathMatch {
     /// How `value` is compared; `PathPrefix` by default.
@@ -107,7 +108,7 @@ fn root_path() -> String {
 }
 
 /// How a path is compared.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PathMatchKind {
     /// The whole path.
     Exact,
@@ -119,7 +120,7 @@ pub enum PathMatchKind {
 }
 
 /// A condition on a header field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpHeaderMatch {
     /// How `value` is compared; `Exact` by default.
@@ -132,7 +133,7 @@ pub struct HttpHeaderMatch {
 }
 
 /// How the value of a header field or query parameter is compared.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum HeaderMatchKind {
     /// Byte for byte.
     #[default]
@@ -142,7 +143,7 @@ pub enum HeaderMatchKind {
 }
 
 /// A condition on a parameter of the query.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpQueryParamMatch {
     /// How `value` is compared; `Exact` by default.
@@ -155,7 +156,7 @@ pub struct HttpQueryParamMatch {
 }
 
 /// The methods a match can ask for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "the methods of RFC 9110 §9.3 and RFC 5789")]
 pub enum HttpMethod {
@@ -171,7 +172,7 @@ pub enum HttpMethod {
 }
 
 /// A service to send to, with its share.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpBackendRef {
     /// API group: `""` (core) for a Service.
@@ -201,7 +202,7 @@ fn one() -> u32 {
 }
 
 /// Limits of time, as GEP-2257 durations (`10s`, `1h30m`, `500ms`); `0s` switches a limit off.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpRouteTimeouts {
     /// From the request's first byte to the response's last.
@@ -214,7 +215,7 @@ pub struct HttpRouteTimeouts {
 
 /// When requests are tried again (GEP-1731). What is not said is as the service's `TrafficPolicy` says. A body longer than
 /// 64 KiB is not sent again, and all retries together stay within the budget of that policy.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpRouteRetry {
     /// Status codes that are retried, whatever the method, 400 to 599.
@@ -229,7 +230,7 @@ pub struct HttpRouteRetry {
 }
 
 /// Sessions (GEP-1619): a token says which endpoint a client belongs to, and the client sends it back.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SessionPersistence {
     /// The name of the cookie or header field, at most 128 bytes; one of the rule's own by default.
@@ -250,7 +251,7 @@ pub struct SessionPersistence {
 }
 
 /// What a session's cookie is like.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CookieConfig {
     /// How long browsers keep it; `Session` by default.
@@ -259,7 +260,7 @@ pub struct CookieConfig {
 }
 
 /// How long browsers keep a cookie.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum CookieLifetime {
     /// Until they end.
     #[default]

@@ -1,5 +1,6 @@
 //! What routes do to requests and responses besides sending them somewhere: the filters of `HTTPRoute` and `GRPCRoute`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::traffic_policy::Fraction;
@@ -7,7 +8,7 @@ use crate::model::traffic_policy::Fraction;
 /// Something done to a request or its response: `type` says what, the field of that name how.
 ///
 /// A struct as in the upstream schema, rather than an enum, so that a parser can say where in a file it went wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpRouteFilter {
     /// What it does.
@@ -49,7 +50,7 @@ impl HttpRouteFilter {
 }
 
 /// What a filter does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum FilterKind {
     /// Changes the request's header fields.
     RequestHeaderModifier,
@@ -68,7 +69,7 @@ pub enum FilterKind {
 }
 
 /// Changes to header fields: `set` replaces, `add` appends, `remove` removes; at most 16 each.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HeaderModifier {
     /// Fields to put in place of any of that name.
@@ -83,7 +84,7 @@ pub struct HeaderModifier {
 }
 
 /// A header field.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HeaderField {
     /// Its name, in any case.
@@ -94,7 +95,7 @@ pub struct HeaderField {
 
 /// The service that gets a copy of requests; exactly one of its endpoints does. At most one of `percent` and `fraction`
 /// says of how many; of all without either.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RequestMirror {
     /// The service.
@@ -108,7 +109,7 @@ pub struct RequestMirror {
 }
 
 /// A service to send to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackendObjectReference {
     /// API group: `""` (core) for a Service.
@@ -128,7 +129,7 @@ pub struct BackendObjectReference {
 }
 
 /// An answer that sends the caller elsewhere; what is not said is as it was asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RequestRedirect {
     /// The scheme of the `Location`.
@@ -149,7 +150,7 @@ pub struct RequestRedirect {
 }
 
 /// The schemes that a redirection can lead to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the schemes of RFC 9110 §4.2")]
 pub enum RedirectScheme {
@@ -158,7 +159,7 @@ pub enum RedirectScheme {
 }
 
 /// Another host or path for a request on its way; which service gets it does not change.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UrlRewrite {
     /// The value of `Host`.
@@ -170,7 +171,7 @@ pub struct UrlRewrite {
 }
 
 /// Another path: `type` says how much of it is replaced, the field of that name by what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PathModifier {
     /// How much of it.
@@ -185,7 +186,7 @@ pub struct PathModifier {
 }
 
 /// How much of a path is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PathModifierKind {
     /// All of it.
     ReplaceFullPath,
@@ -194,7 +195,7 @@ pub enum PathModifierKind {
 }
 
 /// Which other origins may call, and how. Preflight requests are answered by the proxy.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CorsFilter {
     /// `scheme://host[:port]`, `*` as or at the beginning of the host for any; or `*` alone for all. At most 64.

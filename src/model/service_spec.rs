@@ -1,5 +1,6 @@
 //! Service: what everybody should know of a service beyond where it is (`mesh/v1`).
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::service::Protocol;
@@ -7,7 +8,7 @@ use crate::model::service::Protocol;
 /// The body of a `Service`: about the service of the object's own name and namespace.
 ///
 /// A service needs no such object to exist: nodes announce what they run.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceSpec {
     /// What it speaks, whatever its nodes announce; their word counts when absent.
@@ -23,7 +24,7 @@ pub struct ServiceSpec {
 }
 
 /// A port that callers name.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServicePort {
     /// A label, unique among the ports; the `sectionName` of a route's parent.
@@ -40,7 +41,7 @@ pub struct ServicePort {
 }
 
 /// A periodic probe of every instance by its own node: exactly one of `http`, `grpc` and `tcp` is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HealthCheck {
     /// By a GET request.
@@ -67,7 +68,7 @@ pub struct HealthCheck {
 }
 
 /// A probe by HTTP.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpProbe {
     /// The path, with or without a query.
@@ -79,7 +80,7 @@ pub struct HttpProbe {
 }
 
 /// A probe by the gRPC health checking protocol.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GrpcProbe {
     /// The name asked about; the server as a whole when empty.
@@ -88,7 +89,7 @@ pub struct GrpcProbe {
 }
 
 /// A probe by opening a connection: `tcp: {}`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpProbe {}
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::identity::TrustDomain;
-use crate::model::intention::Action;
+use crate::model::intention::{Action, Mode};
 use crate::model::name::NodeName;
 use crate::model::resource::{Resource, Revision};
 
@@ -21,6 +21,9 @@ pub struct Snapshot {
     pub resources: Vec<Resource>,
     /// What happens to calls that no intention speaks of.
     pub default_action: Action,
+    /// Whether calls are refused at all.
+    #[serde(default)]
+    pub mode: Mode,
     /// Keys of the gossip ring.
     pub gossip: GossipKeys,
     /// Nodes whose certificates are refused everywhere.

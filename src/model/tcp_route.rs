@@ -1,11 +1,12 @@
 //! `TCPRoute` in the schema of the Gateway API (`gateway.networking.k8s.io/v1alpha2`), bound to services.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::route::{HttpBackendRef, ParentRef};
 
 /// The body of a `TCPRoute`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpRouteSpec {
     /// The services it routes for: 1 to 32.
@@ -15,7 +16,7 @@ pub struct TcpRouteSpec {
 }
 
 /// Where connections go.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpRouteRule {
     /// Shown in metrics and the console.

@@ -5,10 +5,11 @@
 //! Every field may be left out; what holds then is said at the field, and why at the rule it becomes in `logic`. The larger
 //! parts are boxed: most policies have few of them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The body of a `TrafficPolicy`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrafficPolicySpec {
     /// The service it is about, of the object's own namespace.
@@ -46,7 +47,7 @@ pub struct TrafficPolicySpec {
 }
 
 /// The service that a policy is about.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TargetRef {
     /// API group: `""` (core) or `mesh` for a Service.
@@ -60,7 +61,7 @@ pub struct TargetRef {
 }
 
 /// Which endpoint takes a call.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LoadBalancing {
     /// The algorithm; `PeakEwma` by default.
@@ -75,7 +76,7 @@ pub struct LoadBalancing {
 }
 
 /// An algorithm of balancing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum BalancingPolicy {
     /// Of two random endpoints, the one expected to answer sooner.
     #[default]
@@ -92,7 +93,7 @@ pub enum BalancingPolicy {
 
 /// What makes two calls the same to `ConsistentHash`: exactly one of `header`, `cookie` and `source`. Calls without that
 /// field go to any endpoint.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConsistentHash {
     /// The value of a header field.
@@ -111,12 +112,12 @@ pub struct ConsistentHash {
 }
 
 /// The caller as a key: `source: {}`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SourceKey {}
 
 /// What zones mean to balancing.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Locality {
     /// `Prefer` by default, but `Ignore` for `ConsistentHash`, where one key has one endpoint for all callers.
@@ -128,7 +129,7 @@ pub struct Locality {
 }
 
 /// Whether zones count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LocalityMode {
     /// The caller's own zone first, then others, the nearest by round-trip time first.
     Prefer,
@@ -137,7 +138,7 @@ pub enum LocalityMode {
 }
 
 /// Keeps each client with the endpoint that answered it first, by a token that the client sends back (GEP-1619).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SessionAffinity {
     /// Where the token travels; `Cookie` by default.
@@ -152,7 +153,7 @@ pub struct SessionAffinity {
 }
 
 /// Where the token of a session travels.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SessionKind {
     /// In a cookie.
     #[default]
@@ -162,7 +163,7 @@ pub enum SessionKind {
 }
 
 /// The growth of a new endpoint's share.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SlowStart {
     /// After so long an endpoint takes its whole share, a duration of 1s to 1h.
@@ -173,7 +174,7 @@ pub struct SlowStart {
 }
 
 /// Limits of time; `0s` switches a limit off.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrafficTimeouts {
     /// From the request's first byte to the response's last, retries included; none by default.
@@ -192,7 +193,7 @@ pub struct TrafficTimeouts {
 }
 
 /// When a request is tried again. A body longer than 64 KiB is not.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TrafficRetry {
     /// Retries of one request at most, 0 to 4; 2 by default.
@@ -216,7 +217,7 @@ pub struct TrafficRetry {
 }
 
 /// What all retries of one proxy to one service may come to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RetryBudget {
     /// Of the requests of the interval, 0 to 100; 20 by default.
@@ -231,7 +232,7 @@ pub struct RetryBudget {
 }
 
 /// A status of gRPC other than `OK`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[expect(missing_docs, reason = "the status codes of gRPC, in its own words")]
 pub enum GrpcCode {
@@ -254,7 +255,7 @@ pub enum GrpcCode {
 }
 
 /// How much each caller's proxy may have under way to the service; what is above is refused at once.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CircuitBreaking {
     /// TCP connections and upgraded ones, 1 to 1,000,000; 65,536 by default.
@@ -270,7 +271,7 @@ pub struct CircuitBreaking {
 
 /// When an endpoint is left alone for a while because of its answers. (One that refuses or resets connections always is,
 /// from the first time on.)
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OutlierDetection {
     /// After so many answers of 502, 503 or 504 (gRPC: `UNAVAILABLE`) or timed-out attempts in a row, 0 to
@@ -303,7 +304,7 @@ pub struct OutlierDetection {
 }
 
 /// Ejects an endpoint whose success rate is far below that of the others.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SuccessRate {
     /// Answers of an endpoint in one interval below which it is not compared, 0 to 1,000,000; 100 by default, 0 switches
@@ -316,7 +317,7 @@ pub struct SuccessRate {
 }
 
 /// How much one instance serves at a time, of HTTP and gRPC: exactly one of `limit` and `adaptive`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Concurrency {
     /// So many requests, 1 to 1,000,000.
@@ -328,7 +329,7 @@ pub struct Concurrency {
 }
 
 /// A limit that follows the latency of the instance.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AdaptiveConcurrency {
     /// Never fewer than, 1 to 1,000,000; 10 by default.
@@ -341,7 +342,7 @@ pub struct AdaptiveConcurrency {
 
 /// How often one instance is called, a TCP connection being one call: at least one of `total` and `perSource`. What is above
 /// is answered 429, of TCP refused.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RateLimit {
     /// By all callers together.
@@ -353,7 +354,7 @@ pub struct RateLimit {
 }
 
 /// So many requests in each interval, evenly, with bursts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rate {
     /// How many, 1 to 1,000,000.
@@ -368,7 +369,7 @@ pub struct Rate {
 
 /// Faults on purpose, made by the caller's proxy, in calls of HTTP and gRPC: at least one of `delay` and `abort`. Each is
 /// drawn by itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FaultInjection {
     /// Waits before a request is sent.
@@ -380,7 +381,7 @@ pub struct FaultInjection {
 }
 
 /// A wait: exactly one of `percent` and `fraction` says how often.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FaultDelay {
     /// Of requests, 0 to 100.
@@ -394,7 +395,7 @@ pub struct FaultDelay {
 }
 
 /// An answer instead of the service's: exactly one of `percent` and `fraction` says how often.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FaultAbort {
     /// Of requests, 0 to 100.
@@ -412,7 +413,7 @@ pub struct FaultAbort {
 }
 
 /// A share, as in the Gateway API's mirroring.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Fraction {
     /// At most the denominator.

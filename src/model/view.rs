@@ -68,6 +68,12 @@ pub struct TrafficView {
     pub failures_total: u64,
     /// Since the observer started.
     pub denied_total: u64,
+    /// Those by the rule that refused them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub denials: BTreeMap<String, u64>,
+    /// Calls that went through and would have been refused, were it enforced, by the rule; since the observer started.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub audited: BTreeMap<String, u64>,
     /// Responses in the window by class: `2xx`, `3xx`, `4xx`, `5xx`, `none`.
     pub classes: BTreeMap<String, u64>,
     /// Failure tokens in the window.

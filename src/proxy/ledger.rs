@@ -171,6 +171,8 @@ pub(crate) struct Account {
     /// Whether it counts only if it carried something.
     perhaps: Cell<bool>,
     failure: Cell<Option<Failure>>,
+    /// The rule that refused it, or, with `true`, would have.
+    judged: RefCell<Option<(Arc<str>, bool)>>,
     sent: Cell<u64>,
     received: Cell<u64>,
 }
@@ -207,6 +209,7 @@ impl Account {
             retries: 0,
             perhaps: Cell::new(false),
             failure: Cell::new(None),
+            judged: RefCell::default(),
             sent: Cell::new(0),
             received: Cell::new(0),
         }
@@ -242,6 +245,11 @@ impl Account {
         self.sent.get() + self.received.get()
     }
 
+    /// Notes which rule refuses it, or, when `audited`, would have.
+    pub(crate) fn judged(&self, (rule, audited): (&Arc<str>, bool)) {
+        *self.judged.borrow_mut() = Some((rule.clone(), audited));
+    }
+
     /// Says that the connection did not end as it should.
     pub(crate) fn fail(&self, failure: Failure) {
         self.failure.set(Some(failure));
@@ -258,7 +266,10 @@ impl Drop for Account {
         let reason = failure.map(Failure::token);
         let took = clock::now().saturating_duration_since(self.began);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let judged = self.judged.take();
+        let rule = judged.as_ref().map(|(rule, audited)| (rule.as_ref(), *audited));
         self.cell.record(&Outcome {
+            rule,
             reason,
             failed: failure.is_some_and(Failure::counts_as_failed),
             denied: failure == Some(Failure::Denied),
@@ -280,6 +291,9 @@ impl Drop for Account {
             status: 0,
             grpc_status: None,
             reason,
+            rule: rule.map_or("", |(rule, _)| rule),
+            audited: rule.is_some_and(|(_, audited)| audited),
+            request_id: None,
             retries: self.retries,
             latency_us: took_us,
             duration_us: took_us,

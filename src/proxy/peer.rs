@@ -4,7 +4,8 @@ use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::logic::authorize::{Verdict, authorize};
+use crate::logic::authorize::request::Asked;
+use crate::logic::authorize::{Call, Verdict, authorize};
 use crate::logic::resilience::concurrency::ConcurrencyRules;
 use crate::logic::resilience::rate::{self, RateRules};
 use crate::model::identity::Subject;
@@ -38,6 +39,17 @@ pub(crate) struct Peer {
 struct Admission {
     rate: Option<RateRules>,
     concurrency: Option<ConcurrencyRules>,
+}
+
+/// What the policy says about a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Judged {
+    /// It may go through.
+    Allowed,
+    /// It may, as nothing is enforced; which rule would refuse it.
+    Audited(Arc<str>),
+    /// It may not; which rule refuses it.
+    Refused(Arc<str>),
 }
 
 /// Which side of a call this proxy is on.
@@ -126,28 +138,26 @@ impl Peer {
         cell.get_or_insert_with(|| context.ledger.inbound(&self.subject, &self.service, protocol)).clone()
     }
 
-    /// Asks the policy in force.
-    ///
-    /// # Errors
-    /// When it does not let this peer call.
-    pub(crate) fn allowed(&self, context: &Context) -> Result<(), Failed> {
+    /// Judges a call by the policy in force.
+    pub(crate) fn judge(&self, context: &Context, asked: Asked<'_>) -> Judged {
         let tables = context.shared.look();
         if tables.policy.banned.contains(&self.node) {
-            return Err(Failed::new(Failure::Denied, format!("node {} is banned", self.node)));
+            return Judged::Refused(format!("ban of node {}", self.node).into());
         }
-        match authorize(&tables.policy, &self.subject, &self.service) {
-            Verdict::Allow { .. } => Ok(()),
-            Verdict::Deny { rule } => {
-                let cause = format!("{} may not call {}: {rule}", self.subject, self.service);
-                Err(Failed::new(Failure::Denied, cause))
-            }
+        match authorize(&tables.policy, &Call { peer: &self.subject, destination: &self.service, asked }) {
+            Verdict::Allow { audit: None, .. } => Judged::Allowed,
+            Verdict::Allow { audit: Some(rule), .. } => Judged::Audited(rule),
+            Verdict::Deny { rule } => Judged::Refused(rule),
         }
     }
 
-    /// Waits until the policy does not let this peer call any more.
-    pub(crate) async fn forbidden(&self, context: &Context) {
+    /// Waits until the policy does not let this peer make a call any more; returns the rule that refuses it.
+    pub(crate) async fn forbidden(&self, context: &Context, asked: Asked<'_>) -> Arc<str> {
         let mut changes = context.shared.changes();
-        while self.allowed(context).is_ok() {
+        loop {
+            if let Judged::Refused(rule) = self.judge(context, asked) {
+                return rule;
+            }
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
@@ -161,14 +171,6 @@ impl At<'_> {
         match self {
             Self::Outbound => Side::Outbound,
             Self::Inbound(_) => Side::Inbound,
-        }
-    }
-
-    /// Waits until the policy does not allow the call any more; the calling side never knows.
-    pub(crate) async fn forbidden(self, context: &Context) {
-        match self {
-            Self::Outbound => std::future::pending().await,
-            Self::Inbound(peer) => peer.forbidden(context).await,
         }
     }
 }

@@ -14,6 +14,7 @@ use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::logic::authorize::request::Asked;
 use crate::logic::balance::balancer::{Algorithm, HashKey};
 use crate::logic::balance::hash;
 use crate::logic::resilience::limits::Limit;
@@ -27,7 +28,7 @@ use crate::proxy::context::{ATTEMPTS_MAX, Context};
 use crate::proxy::failure::{Failed, Failure, Retry};
 use crate::proxy::ledger::{Account, Called, Parties};
 use crate::proxy::links::{CONNECT_TIME, LINK_TIME};
-use crate::proxy::peer::Peer;
+use crate::proxy::peer::{Judged, Peer};
 use crate::proxy::silence::over;
 use crate::proxy::stream::duplex::{End, duplex};
 use crate::proxy::stream::link::{Arriving, Leaving, open_tcp};
@@ -314,7 +315,7 @@ async fn converse(
     (mut leaving, arriving): (Leaving, Arriving),
     account: &Account,
 ) -> Result<(), Failure> {
-    let app = match connect(context, peer).await {
+    let app = match connect(context, peer, account).await {
         Ok(app) => app,
         Err(failure) => {
             account.decide(true);
@@ -332,7 +333,10 @@ async fn converse(
         let carrying = pin!(duplex(caller, app.end(), progress));
         tokio::select! {
             carried = carrying => carried.map_err(|failed| failed.failure),
-            () = peer.forbidden(context) => Err(Failure::Denied),
+            rule = peer.forbidden(context, Asked::Connection) => {
+                account.judged((&rule, false));
+                Err(Failure::Denied)
+            }
             () = drain.closing() => Err(Failure::Truncated),
         }
     };
@@ -343,11 +347,18 @@ async fn converse(
     ended
 }
 
-async fn connect(context: &Context, peer: &Peer) -> Result<TcpStream, Failure> {
+async fn connect(context: &Context, peer: &Peer, account: &Account) -> Result<TcpStream, Failure> {
     let locals = context.shared.locals();
     let local = locals.find(&peer.service, peer.port).ok_or(Failure::NotHere)?;
-    let admitted = peer.allowed(context).and_then(|()| peer.not_too_often(context, clock::now()));
-    admitted.map_err(|failed| failed.failure)?;
+    match peer.judge(context, Asked::Connection) {
+        Judged::Allowed => {}
+        Judged::Audited(rule) => account.judged((&rule, true)),
+        Judged::Refused(rule) => {
+            account.judged((&rule, false));
+            return Err(Failure::Denied);
+        }
+    }
+    peer.not_too_often(context, clock::now()).map_err(|failed| failed.failure)?;
     if context.shared.is_own(local.addr) {
         return Err(Failure::Loop);
     }

@@ -57,6 +57,15 @@ pub struct Record<'a> {
     /// Failure token, where this proxy made the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
+    /// The intention, or default, that refused it, or would have.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub rule: &'a str,
+    /// Whether it only would have: nothing was refused.
+    #[serde(skip_serializing_if = "is_false")]
+    pub audited: bool,
+    /// What the caller was told to ask for, where it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<&'a str>,
     /// Attempts beyond the first.
     pub retries: u32,
     /// To the end of the response head (HTTP), of the whole connection (TCP).
@@ -67,6 +76,11 @@ pub struct Record<'a> {
     pub bytes_sent: u64,
     /// Body bytes to the caller.
     pub bytes_received: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde passes")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Where a log is written to.

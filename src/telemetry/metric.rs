@@ -27,7 +27,7 @@ pub const IDLE_TAKES_MAX: u32 = 600;
 
 /// How one request, or one connection, ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct Outcome<'a> {
     /// HTTP status; 0 where there was none.
     pub status: u16,
     /// gRPC status, where the call was gRPC and had one.
@@ -38,6 +38,8 @@ pub struct Outcome {
     pub failed: bool,
     /// Whether an intention refused it.
     pub denied: bool,
+    /// The rule that refused it, or, with `true`, would have.
+    pub rule: Option<(&'a str, bool)>,
     /// Attempts beyond the first.
     pub retries: u32,
     /// To the end of the response head (HTTP), of the whole connection (TCP).
@@ -239,7 +241,7 @@ impl EdgeCell {
     }
 
     /// Counts a request or connection that ended.
-    pub fn record(&self, outcome: &Outcome) {
+    pub fn record(&self, outcome: &Outcome<'_>) {
         let mut counts = lock(&self.0);
         counts.requests += 1;
         counts.failures += u64::from(outcome.failed);
@@ -255,6 +257,13 @@ impl EdgeCell {
             match counts.reasons.get_mut(reason) {
                 Some(count) => *count += 1,
                 None => _ = counts.reasons.insert(reason.to_owned(), 1),
+            }
+        }
+        if let Some((rule, audited)) = outcome.rule {
+            let counts = if audited { &mut counts.audited } else { &mut counts.denials };
+            match counts.get_mut(rule) {
+                Some(count) => *count += 1,
+                None => _ = counts.insert(rule.to_owned(), 1),
             }
         }
         counts.latency.record(outcome.latency_us);
@@ -378,9 +387,20 @@ pub const METRICS: &[Metric] = &[
     ),
     counter(
         "mesh_denied_total",
-        &[],
-        Source::Edge(|edge, emit| emit(&[], &edge.denied)),
-        "Calls that intentions refused.",
+        &["rule"],
+        Source::Edge(|edge, emit| {
+            edge.denials.iter().for_each(|(rule, count)| emit(&[rule], count));
+            if edge.denials.is_empty() {
+                emit(&[&""], &edge.denied);
+            }
+        }),
+        "Calls that intentions refused, by the rule that did.",
+    ),
+    counter(
+        "mesh_audited_total",
+        &["rule"],
+        Source::Edge(|edge, emit| edge.audited.iter().for_each(|(rule, count)| emit(&[rule], count))),
+        "Calls that went through and would have been refused, were it enforced, by the rule.",
     ),
     Metric {
         name: "mesh_request_duration_seconds",

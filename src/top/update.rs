@@ -282,7 +282,7 @@ fn subject(state: &State) -> Option<Target> {
 
 fn why(state: &mut State) -> Outcome {
     let command = match subject(state) {
-        Some(Target::Edge(edge)) => format!("mesh edges {}", edge.destination),
+        Some(Target::Edge(edge)) => format!("mesh why {} {}", edge.source, edge.destination),
         Some(Target::Node(node) | Target::Identity(_, node)) => format!("mesh describe node {node}"),
         Some(Target::Service(name) | Target::Instance(name, ..) | Target::Route(name, _)) => {
             format!("mesh describe service {name}")

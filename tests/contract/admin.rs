@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mesh::model::endpoint::Catalog;
-use mesh::model::intention::Action;
+use mesh::model::intention::{Action, Mode};
 use mesh::model::snapshot::{GossipKeys, Snapshot};
 use mesh::model::view::MeshView;
 use mesh::net::task;
@@ -25,6 +25,7 @@ fn snapshot() -> Snapshot {
         bundle: Vec::new(),
         resources: Vec::new(),
         default_action: Action::Allow,
+        mode: Mode::Enforce,
         gossip: GossipKeys { ring: vec![(4, SECRET.to_owned())], seeds: Vec::new() },
         banned: Vec::new(),
         controls: Vec::new(),

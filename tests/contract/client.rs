@@ -32,6 +32,7 @@ fn options(dir: &Path) -> Options {
         admin: any,
         advertise: None,
         trust_domain: None,
+        default_action: None,
         name: Some("control-1".parse().unwrap()),
         root_cert: None,
         root_key: None,

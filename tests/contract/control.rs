@@ -34,6 +34,7 @@ fn options(dir: &Path) -> Options {
         admin: "127.0.0.1:0".parse().unwrap(),
         advertise: None,
         trust_domain: None,
+        default_action: None,
         name: Some("control-1".parse().unwrap()),
         root_cert: None,
         root_key: None,

@@ -16,6 +16,7 @@ mod reporter;
 mod admin;
 mod examples;
 mod features;
+mod schema;
 mod manifest;
 mod api;
 mod screens;

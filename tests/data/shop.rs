@@ -143,6 +143,8 @@ fn traffic(rps: f64, p50: f64, p99: f64, failing: f64, second: u64, salt: u64) -
         requests_total: (rps * (second + 1) as f64) as u64,
         failures_total: (failures * (second + 1) as f64) as u64,
         denied_total: 0,
+        denials: BTreeMap::new(),
+        audited: BTreeMap::new(),
         classes,
         reasons,
         heat,
@@ -246,6 +248,7 @@ fn edges(second: u64) -> Vec<EdgeView> {
             if (*source, *called) == ("recs", "ledger") && second >= INCIDENT + 20 {
                 seen.denied_per_second = 0.2;
                 seen.denied_total = 12 + second - INCIDENT;
+                seen.denials.insert("allow list of intention default/ledger".to_owned(), seen.denied_total);
             }
             let mut server = traffic(rps * share, p50 * 0.8, *p99, 0.0003, second, salt);
             server.requests_per_second *= 1.0 - failing;

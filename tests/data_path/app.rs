@@ -156,6 +156,7 @@ async fn handle(ears: &Ears, mut request: Request<Incoming>) -> Response<Reply> 
         }
         "/upgrade" => return upgrade(&mut request),
         "/small" => Response::new(Small { left: 20_000 }.boxed_unsync()),
+        "/drip" => Response::new(Drip { dripped: false }.boxed_unsync()),
         "/big" => Response::new(Full::new(Bytes::from(vec![b'x'; 10 << 20])).boxed_unsync()),
         "/grpc" => {
             let mut trailers = HeaderMap::new();
@@ -245,5 +246,25 @@ impl http_body::Body for Small {
         }
         self.left -= 1;
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b's'; 100])))))
+    }
+}
+
+/// One message, and then nothing for ever.
+struct Drip {
+    dripped: bool,
+}
+
+impl http_body::Body for Drip {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if std::mem::replace(&mut self.dripped, true) {
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"drop")))))
     }
 }

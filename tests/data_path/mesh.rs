@@ -11,7 +11,7 @@ use mesh::identity::wallet::Wallet;
 use mesh::logic::compile::compile;
 use mesh::model::endpoint::{Announcement, Catalog, Member, MemberState, NodeRecord, Role};
 use mesh::model::identity::{SpiffeId, Subject};
-use mesh::model::intention::Action;
+use mesh::model::intention::{Action, Mode};
 use mesh::model::name::{NodeName, ServiceName};
 use mesh::model::resource::Resource;
 use mesh::model::service::{LocalService, UpstreamPort};
@@ -84,6 +84,7 @@ struct State {
     catalog: Catalog,
     resources: Vec<Resource>,
     banned: Vec<NodeName>,
+    mode: Mode,
     revision: u64,
     nodes: BTreeMap<NodeName, Arc<Shared>>,
 }
@@ -96,6 +97,12 @@ pub(crate) struct Node {
 }
 
 impl Mesh {
+    /// Makes one whose nodes keep access logs.
+    pub(crate) fn logged() -> (Self, Log) {
+        let log = Log::default();
+        (Self { log: Some(log.clone()), ..Self::new() }, log)
+    }
+
     pub(crate) fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -217,6 +224,11 @@ impl Mesh {
         }]));
     }
 
+    /// Refuses nothing from now on.
+    pub(crate) fn audit(&self) {
+        self.change(|state| state.mode = Mode::Audit);
+    }
+
     /// Bans a node.
     pub(crate) fn ban(&self, node: &str) {
         self.change(|state| state.banned.push(node.parse().unwrap()));
@@ -245,6 +257,7 @@ impl State {
             bundle: Vec::new(),
             resources: self.resources.clone(),
             default_action: Action::Allow,
+            mode: self.mode,
             gossip: GossipKeys { ring: Vec::new(), seeds: Vec::new() },
             banned: self.banned.clone(),
             controls: Vec::new(),
@@ -287,7 +300,11 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new(name: &str, app: SocketAddr, protocol: &str) -> Self {
-        let mesh = Mesh::new();
+        Self::of(Mesh::new(), name, app, protocol)
+    }
+
+    /// As [`Pair::new`], in a mesh that is there.
+    pub(crate) fn of(mesh: Mesh, name: &str, app: SocketAddr, protocol: &str) -> Self {
         let slash = if protocol.is_empty() { "" } else { "/" };
         let callee = mesh.node("callee", &[format!("{name}={app}{slash}{protocol}")], &[]);
         let caller = mesh.node("caller", &[], &[name]);

@@ -129,7 +129,7 @@ fn an_edit_is_written_unless_somebody_else_wrote_and_a_refused_text_is_kept() {
     desk.kept().iter().for_each(|file| fs::remove_file(file).unwrap());
     let wrong =
         desk.edit("intention/a", "sed -i 's/destination: api/destination: No Name/' \"$1\"").failed(1);
-    let after_wrong = desk.kept();
+    let after_wrong = fs::read_to_string(&desk.kept()[0]).unwrap();
     desk.kept().iter().for_each(|file| fs::remove_file(file).unwrap());
     let control = format!("unix://{}", desk.mesh.data().join("control.sock").display());
     let meanwhile = format!(
@@ -144,7 +144,7 @@ fn an_edit_is_written_unless_somebody_else_wrote_and_a_refused_text_is_kept() {
     assert!(after_good.is_empty(), "{after_good:?}");
     assert!(failed.contains("nothing was written"), "{failed}");
     assert!(wrong.contains("spec.destination") && wrong.contains("Your text is kept in"), "{wrong}");
-    assert!(fs::read_to_string(&after_wrong[0]).unwrap().contains("No Name"));
+    assert!(after_wrong.contains("No Name"), "{after_wrong}");
     assert!(
         conflict.contains("somebody else wrote it") && conflict.contains("resourceVersion"),
         "{conflict}"
@@ -198,4 +198,43 @@ fn a_wait_tells_of_each_proxy_and_ends_with_status_7_when_one_is_behind() {
     assert_eq!(late.code, Some(7), "{}", late.err);
     assert!(late.err.contains("√ prompt: r"), "{}", late.err);
     assert!(late.err.contains("‼ silent: behind, at r"), "{}", late.err);
+}
+
+#[test]
+fn what_can_be_written_is_explained_without_a_control_plane() {
+    let desk = Desk::new();
+
+    let page = desk.mesh.cli(&["explain", "intention.spec.rules"]).ok();
+    let field = desk.mesh.cli(&["explain", "int.spec.mode"]).ok();
+    let tree = desk.mesh.cli(&["explain", "httproute", "--recursive"]).ok();
+    let schema = desk.mesh.json(&["explain", "trafficpolicy", "-o", "json"]);
+    let missing = desk.mesh.cli(&["explain", "intention.spec.nothing"]).failed(4);
+
+    assert!(
+        page.contains("FIELD:    spec.rules <[]Object>") && page.contains("entries at most 64"),
+        "{page}"
+    );
+    assert!(page.contains("methods  <[]string>"), "{page}");
+    assert!(
+        field.contains("DEFAULT:  enforce") && field.contains("audit\n      Nothing is refused"),
+        "{field}"
+    );
+    assert!(tree.contains("      backendRefs  <[]Object>"), "{tree}");
+    assert_eq!(schema["properties"]["kind"]["const"], "TrafficPolicy");
+    assert!(missing.contains("destination, ") && missing.contains("Intention.spec"), "{missing}");
+}
+
+#[test]
+fn the_default_is_chosen_at_the_first_start_and_changed_later() {
+    let mut mesh = Mesh::start_with(&Place::here(), &["--default-action", "deny"]);
+
+    let first = mesh.json(&["default", "-o", "json"]);
+    let changed = mesh.cli(&["default", "allow", "--mode", "audit"]).ok();
+    mesh.restart_control();
+    let kept = mesh.cli(&["default", "-o", "name"]).ok();
+    mesh.cli(&["default", "maybe"]).failed(2);
+
+    assert_eq!((&first["action"], &first["mode"]), (&"deny".into(), &"enforce".into()));
+    assert!(changed.contains("allow") && changed.contains("audit"), "{changed}");
+    assert_eq!(kept, "allow\n");
 }

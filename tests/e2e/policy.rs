@@ -150,12 +150,30 @@ fn a_denied_caller_gets_403_and_a_closed_connection() {
     until("web refuses", seconds(10), || (shop.caller.status("web", "/", &[]) == 403).then_some(()));
     until("mail closes", seconds(10), || (shop.mail() == (String::new(), false)).then_some(()));
     assert_eq!(shop.caller.status("web-v2", "/", &[]), 200, "others are not concerned");
+    let why = shop.mesh.cli(&["why", "shop", "web", "GET", "/"]);
+    assert_eq!(why.code, Some(1), "{}", why.err);
+    assert!(
+        why.out.contains("refused by intention default/web") && why.out.contains("as caller decides"),
+        "{}",
+        why.out
+    );
+    assert_eq!(shop.mesh.cli(&["why", "shop", "web-v2", "GET", "/"]).code, Some(0));
+    let told = shop.caller.get("web", "/", &[]).out;
+    assert!(told.contains("request ") && !told.contains("default/web"), "{told}");
     let edge = until("the refusal is counted", seconds(15), || {
         let edges = shop.mesh.view()["edges"].as_array()?.clone();
         let edge = edges.into_iter().find(|edge| edge["destination"] == "web.default")?;
         (edge["deniedTotal"].as_u64()? > 0).then_some(edge)
     });
     assert_eq!((&edge["source"], &edge["mtls"]), (&"shop.default".into(), &true.into()), "{edge}");
+    assert!(edge["denials"]["intention default/web"].as_u64().unwrap() > 0, "{edge}");
+    until("the refusal is told", seconds(10), || {
+        shop.mesh
+            .cli(&["events", "--kind", "deny"])
+            .out
+            .contains("intention default/web refused")
+            .then_some(())
+    });
 
     shop.mesh.cli(&["delete", "intention", "web", "mail"]).ok();
     until("web answers again", seconds(10), || (shop.caller.status("web", "/", &[]) == 200).then_some(()));

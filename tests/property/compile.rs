@@ -12,7 +12,7 @@ use mesh::logic::resilience::retry::Codes;
 use mesh::logic::route::table::RouteKind;
 use mesh::logic::traffic::TrafficRules;
 use mesh::model::endpoint::{Announcement, Catalog, Member, MemberState, NodeRecord, Role, Standing};
-use mesh::model::intention::Action;
+use mesh::model::intention::{Action, Mode};
 use mesh::model::name::{NodeName, ServiceName, ZoneName};
 use mesh::model::resource::{Object, Resource};
 use mesh::model::route::{
@@ -32,6 +32,7 @@ fn snapshot(resources: Vec<Resource>) -> Snapshot {
         bundle: vec![],
         resources,
         default_action: Action::Allow,
+        mode: Mode::Enforce,
         gossip: GossipKeys { ring: vec![], seeds: vec![] },
         banned: vec![],
         controls: vec![],

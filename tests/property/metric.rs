@@ -21,7 +21,7 @@ fn key(number: usize) -> EdgeKey {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Record { shard: usize, edge: usize, outcome: Outcome },
+    Record { shard: usize, edge: usize, outcome: Outcome<'static> },
     Take,
     Read,
     DropShard(usize),

@@ -7,7 +7,7 @@ use mesh::logic::compile::{Policy, compile};
 use mesh::logic::naming::book::{AddressBook, NAMES_MAX, is_virtual};
 use mesh::logic::naming::zone::{Answer, Datum, Kind, Lead, Zone};
 use mesh::model::endpoint::{Announcement, Catalog, Member, MemberState, NodeRecord, Role};
-use mesh::model::intention::Action;
+use mesh::model::intention::{Action, Mode};
 use mesh::model::name::ServiceName;
 use mesh::model::service::Protocol;
 use mesh::model::snapshot::{GossipKeys, Snapshot};
@@ -176,6 +176,7 @@ fn policy(services: &[(&str, &[u16])]) -> Policy {
         bundle: vec![],
         resources: vec![],
         default_action: Action::Allow,
+        mode: Mode::Enforce,
         gossip: GossipKeys { ring: vec![], seeds: vec![] },
         banned: vec![],
         controls: vec![],

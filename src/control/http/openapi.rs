@@ -210,6 +210,20 @@ fn objects() -> Vec<(&'static str, Value)> {
         ("changes", list(&open("change, object, and with dryRun the object before"))),
         ("warnings", list(&open("A doubt that did not stop the write: object, path, message, severity"))),
     ];
+    let question = [
+        ("source", text("Who calls: NAME.NAMESPACE or node/NAME")),
+        ("node?", text("From which node; without it, the first one where the caller runs")),
+        ("destination", text("NAME.NAMESPACE")),
+        ("port?", number("Which of its ports, where it has several")),
+        (
+            "request?",
+            open("method, path, headers (pairs of name and value); none for a connection that is no HTTP"),
+        ),
+    ];
+    let defaults = [
+        ("action", json!({ "type": "string", "enum": ["allow", "deny"] })),
+        ("mode?", json!({ "type": "string", "enum": ["enforce", "audit"] })),
+    ];
     let version = "revision, atMs, by, change, object";
     let problem = [
         ("title", text("The status in words")),
@@ -225,7 +239,9 @@ fn objects() -> Vec<(&'static str, Value)> {
         ("ApplyRequest", object("Objects to be written together", &apply)),
         ("ApplyResult", object("What became of each object", &applied)),
         ("History", object("What an object was", &[("versions", list(&open(version)))])),
-        ("Action", json!({ "type": "string", "enum": ["allow", "deny"] })),
+        ("WhyRequest", object("A call that somebody makes, or would", &question)),
+        ("Why", open("revision, source, node, destination, request, route, backends, outcome, passes")),
+        ("Defaults", object("What holds where no intention says otherwise", &defaults)),
         ("Problem", object("Why a request was refused", &problem)),
     ]
 }

@@ -14,12 +14,11 @@ use tokio::sync::watch;
 use crate::api::endpoint::Right;
 use crate::api::wire::{ChangeKind, ResourceEvent, ResourceList};
 use crate::control::http::access::Caller;
-use crate::control::http::answer::{Read, Refused};
+use crate::control::http::answer::Refused;
 use crate::control::http::stream::{self, Gate, Source};
 use crate::control::plane::Plane;
-use crate::logic::state::{Change, State as Machine, Written};
+use crate::logic::state::{State as Machine, Written};
 use crate::logic::status::Fates;
-use crate::model::intention::Action;
 use crate::model::name::ServiceName;
 use crate::model::resource::{Key, Kind, Resource, Revision};
 
@@ -96,15 +95,6 @@ pub(crate) async fn read(
     let fates = Fated::new(&plane, &state, key.kind);
     let object = shown(object, fates.look().as_ref());
     Ok(([(ETAG, format!("\"{version}\""))], Json(object)).into_response())
-}
-
-pub(crate) async fn set_default_action(
-    State(plane): State<Arc<Plane>>,
-    Extension(caller): Extension<Caller>,
-    Read(action): Read<Action>,
-) -> Result<Json<Action>, Refused> {
-    plane.submit_for(caller.name(), Change::SetDefaultAction(action)).await?;
-    Ok(Json(action))
 }
 
 pub(crate) fn kind(plural: &str) -> Result<Kind, Refused> {

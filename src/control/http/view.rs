@@ -6,16 +6,20 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Extension, Query, State};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::api::endpoint::Right;
+use crate::api::why::{Why, WhyRequest};
 use crate::api::wire::Status;
 use crate::control::http::access::Caller;
+use crate::control::http::answer::{Read, Refused};
 use crate::control::http::fleet::WatchQuery;
 use crate::control::http::stream::{self, Gate, Source};
 use crate::control::plane::Plane;
+use crate::control::why;
 use crate::model::endpoint::Catalog;
 use crate::net::clock;
 
@@ -64,4 +68,14 @@ pub(crate) async fn status(State(plane): State<Arc<Plane>>) -> Json<Status> {
 pub(crate) async fn catalog(State(plane): State<Arc<Plane>>) -> Json<Catalog> {
     let catalog = Arc::clone(&plane.catalog.borrow());
     Json(catalog.as_ref().clone())
+}
+
+pub(crate) async fn why(
+    State(plane): State<Arc<Plane>>,
+    Read(question): Read<WhyRequest>,
+) -> Result<Json<Why>, Refused> {
+    let answered = tokio::task::spawn_blocking(move || why::why(&plane, question)).await;
+    let interrupted = |_| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "the question was interrupted");
+    let answered = answered.map_err(interrupted)?;
+    answered.map(Json).map_err(|reason| Refused::new(StatusCode::BAD_REQUEST, reason))
 }

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use crate::api::wire::{Applied, ApplyRequest, ApplyResult, ChangeKind, History, WriteResult};
+use crate::api::wire::{Applied, ApplyRequest, ApplyResult, ChangeKind, Defaults, History, WriteResult};
 use crate::control::http::access::Caller;
 use crate::control::http::answer::{Read, Refused, field_problem};
 use crate::control::http::resources::{change_kind, kind, no_object, version};
@@ -122,6 +122,26 @@ pub(crate) async fn rollback(
         state.resources().get(&key).map_or(Expected::Absent, |now| Expected::Revision(version(now)));
     let write = Write::Put { resource: Box::new(resource), expected };
     one(&plane, &caller, write, query.dry_run).await
+}
+
+pub(crate) async fn defaults(State(plane): State<Arc<Plane>>) -> Json<Defaults> {
+    Json(stored_defaults(&plane.store.state()))
+}
+
+pub(crate) async fn set_defaults(
+    State(plane): State<Arc<Plane>>,
+    Extension(caller): Extension<Caller>,
+    Read(Defaults { action, mode }): Read<Defaults>,
+) -> Result<Json<Defaults>, Refused> {
+    plane.submit_for(caller.name(), Change::SetDefaultAction(action)).await?;
+    let committed = plane.submit_for(caller.name(), Change::SetMode(mode)).await?;
+    Ok(Json(stored_defaults(&committed.state)))
+}
+
+fn stored_defaults(state: &Machine) -> Defaults {
+    state
+        .mesh()
+        .map_or_else(Defaults::default, |mesh| Defaults { action: mesh.default_action, mode: mesh.mode })
 }
 
 /// Writes or removes one object.

@@ -120,6 +120,12 @@ pub struct EdgeCounts {
     pub retries: u64,
     /// Calls that intentions refused.
     pub denied: u64,
+    /// Those by the rule that refused them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub denials: BTreeMap<String, u64>,
+    /// Calls that went through and would have been refused, were it enforced, by the rule.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub audited: BTreeMap<String, u64>,
     /// Body bytes from the caller.
     pub bytes_sent: u64,
     /// Body bytes to the caller.

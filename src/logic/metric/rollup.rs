@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::logic::metric::report::{EdgeDelta, EdgeKey, EjectedEndpoint, ProxyStatus, Report};
+use crate::logic::metric::report::{EdgeCounts, EdgeDelta, EdgeKey, EjectedEndpoint, ProxyStatus, Report};
 use crate::logic::metric::total::EdgeTotal;
 use crate::logic::metric::window::{WINDOW_TICKS, Window};
 use crate::model::name::NodeName;
@@ -138,8 +138,7 @@ impl Rollup {
         if let Some(reporter) = self.reporters.get_mut(node) {
             reporter.count_open(&key, delta.counts.opened, delta.counts.closed);
         }
-        let denied = delta.counts.denied;
-        let message = format!("intentions refused {denied} calls to {} on {node}", key.destination);
+        let news = refusals(&key, node, &delta.counts);
         let subject = format!("{} -> {}", key.source, key.destination);
         let series = self.series.entry(key).or_default();
         series.touched_ms = now_ms;
@@ -149,11 +148,9 @@ impl Rollup {
         }
         let told =
             series.deny_event_ms.is_some_and(|at_ms| now_ms < at_ms.saturating_add(DENY_EVENT_EVERY_MS));
-        if denied == 0 || told {
-            return None;
-        }
+        let (severity, kind, message) = news.filter(|_| !told)?;
         series.deny_event_ms = Some(now_ms);
-        Some(event(now_ms, Severity::Warning, "deny", subject, message))
+        Some(event(now_ms, severity, kind, subject, message))
     }
 
     /// Returns all that was counted since each series began.
@@ -230,6 +227,27 @@ impl Reporter {
         let ((from_ms, from_cpu), (to_ms, to_cpu)) = (self.cpu.front()?, self.cpu.back()?);
         let elapsed = to_ms.checked_sub(*from_ms).filter(|elapsed| *elapsed > 0)?;
         Some(to_cpu.saturating_sub(*from_cpu) as f64 / elapsed as f64)
+    }
+}
+
+/// Returns what is worth telling of the calls on an edge that were refused, or would have been: by which rules.
+fn refusals(key: &EdgeKey, node: &NodeName, counts: &EdgeCounts) -> Option<(Severity, &'static str, String)> {
+    let to = format!("to {} on {node}", key.destination);
+    let by = |rules: &BTreeMap<String, u64>, did: &str| {
+        let each = rules.iter().map(|(rule, count)| format!("{rule} {did} {count} calls"));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    match (counts.denied, counts.denials.is_empty(), counts.audited.is_empty()) {
+        (0, true, true) => None,
+        (_, false, _) => {
+            Some((Severity::Warning, "deny", format!("{} {to}", by(&counts.denials, "refused"))))
+        }
+        (0, true, false) => {
+            Some((Severity::Info, "audit", format!("{} {to}", by(&counts.audited, "would have refused"))))
+        }
+        (denied, true, _) => {
+            Some((Severity::Warning, "deny", format!("intentions refused {denied} calls {to}")))
+        }
     }
 }
 

@@ -15,6 +15,8 @@ pub const BUCKETS_US: [u64; 25] = [
 const VALUES_MAX: usize = 64;
 /// Longest failure token that is kept as it is, in bytes.
 const REASON_BYTES_MAX: usize = 32;
+/// The same of a rule: an object's name and namespace, the rule's name, and a few words.
+const RULE_BYTES_MAX: usize = 448;
 /// Stands for the failure tokens that found no room.
 pub const OTHER: &str = "other";
 
@@ -35,6 +37,10 @@ pub struct EdgeTotal {
     pub retries: u64,
     /// Calls that intentions refused.
     pub denied: u64,
+    /// Those by the rule that refused them.
+    pub denials: BTreeMap<String, u64>,
+    /// Calls that went through and would have been refused, were it enforced, by the rule.
+    pub audited: BTreeMap<String, u64>,
     /// Body bytes from the caller.
     pub bytes_sent: u64,
     /// Body bytes to the caller.
@@ -65,6 +71,8 @@ impl EdgeTotal {
         add_statuses(&mut self.statuses, &counts.statuses);
         add_statuses(&mut self.grpc_statuses, &counts.grpc_statuses);
         add_reasons(&mut self.reasons, &counts.reasons);
+        add_rules(&mut self.denials, &counts.denials);
+        add_rules(&mut self.audited, &counts.audited);
         for (kept, limit) in self.buckets.iter_mut().zip(BUCKETS_US) {
             grow(kept, counts.latency.count_until(limit));
         }
@@ -92,6 +100,8 @@ impl EdgeCounts {
         add_statuses(&mut self.statuses, &other.statuses);
         add_statuses(&mut self.grpc_statuses, &other.grpc_statuses);
         add_reasons(&mut self.reasons, &other.reasons);
+        add_rules(&mut self.denials, &other.denials);
+        add_rules(&mut self.audited, &other.audited);
         self.latency.merge(&other.latency);
     }
 
@@ -122,13 +132,22 @@ fn add_statuses(into: &mut BTreeMap<u16, u64>, from: &BTreeMap<u16, u64>) {
 }
 
 fn add_reasons(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
-    for (reason, count) in from {
-        if let Some(sum) = into.get_mut(reason) {
+    add_named(into, from, REASON_BYTES_MAX);
+}
+
+/// Adds counts by the rules of intentions.
+pub fn add_rules(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
+    add_named(into, from, RULE_BYTES_MAX);
+}
+
+fn add_named(into: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>, bytes_max: usize) {
+    for (name, count) in from {
+        if let Some(sum) = into.get_mut(name) {
             grow(sum, *count);
             continue;
         }
-        let room = into.len() < VALUES_MAX && reason.len() <= REASON_BYTES_MAX;
-        let reason = if room { reason.clone() } else { OTHER.to_owned() };
-        grow(into.entry(reason).or_default(), *count);
+        let room = into.len() < VALUES_MAX && name.len() <= bytes_max;
+        let name = if room { name.clone() } else { OTHER.to_owned() };
+        grow(into.entry(name).or_default(), *count);
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::logic::metric::histogram::Histogram;
 use crate::logic::metric::report::{EdgeKey, EjectedEndpoint};
 use crate::logic::metric::rollup::{Reporter, Rollup, Series, TICK_MS};
+use crate::logic::metric::total::add_rules;
 use crate::logic::metric::window::{CLASSES, Sum, WINDOW_TICKS};
 use crate::model::endpoint::{Catalog, Endpoint};
 use crate::model::identity::{SpiffeId, Subject, TrustDomain};
@@ -62,6 +63,8 @@ struct Traffic {
     requests: u64,
     failures: u64,
     denied: u64,
+    denials: BTreeMap<String, u64>,
+    audited: BTreeMap<String, u64>,
 }
 
 /// All traffic, grouped as it is shown.
@@ -293,6 +296,8 @@ impl Sides {
             // Only the called side knows what it refused.
             traffic.denied_total = traffic.denied_total.max(server.denied_total);
             traffic.denied_per_second = traffic.denied_per_second.max(server.denied_per_second);
+            traffic.denials.clone_from(&server.denials);
+            traffic.audited.clone_from(&server.audited);
         }
         // Inbound takes nothing but mutual TLS.
         let mtls = self.called || self.inbound.is_some();
@@ -308,6 +313,8 @@ impl Traffic {
             requests: series.total.requests,
             failures: series.total.failures,
             denied: series.total.denied,
+            denials: series.total.denials.clone(),
+            audited: series.total.audited.clone(),
         }
     }
 
@@ -317,6 +324,8 @@ impl Traffic {
         self.requests = self.requests.saturating_add(other.requests);
         self.failures = self.failures.saturating_add(other.failures);
         self.denied = self.denied.saturating_add(other.denied);
+        add_rules(&mut self.denials, &other.denials);
+        add_rules(&mut self.audited, &other.audited);
     }
 
     fn view(&self, seconds: u64) -> TrafficView {
@@ -336,6 +345,8 @@ impl Traffic {
             requests_total: self.requests,
             failures_total: self.failures,
             denied_total: self.denied,
+            denials: self.denials.clone(),
+            audited: self.audited.clone(),
             classes: classes.map(|(class, count)| ((*class).to_owned(), count)).collect(),
             reasons: counts.reasons.clone(),
             heat: heat(&self.sum.newest),

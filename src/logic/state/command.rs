@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::logic::state::record::{Issuance, JoinToken};
 use crate::model::endpoint::Role;
 use crate::model::identity::{Subject, TrustDomain};
-use crate::model::intention::Action;
+use crate::model::intention::{Action, Mode};
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::resource::{Key, Resource, Revision};
 
@@ -90,6 +90,8 @@ pub enum Change {
     Apply(Vec<Write>),
     /// Says what happens to calls that no intention speaks of.
     SetDefaultAction(Action),
+    /// Says whether calls are refused at all.
+    SetMode(Mode),
     /// Makes a join token; forgets those that expired a day ago.
     CreateToken(JoinToken),
     /// Takes a join token back. Nodes that came with it stay.
@@ -142,6 +144,7 @@ impl fmt::Debug for Change {
             Self::Delete { .. } => "Delete",
             Self::Apply(_) => "Apply",
             Self::SetDefaultAction(_) => "SetDefaultAction",
+            Self::SetMode(_) => "SetMode",
             Self::CreateToken(_) => "CreateToken",
             Self::RevokeToken { .. } => "RevokeToken",
             Self::Admit(_) => "Admit",
@@ -222,6 +225,9 @@ pub enum Event {
     DefaultActionSet {
         action: Action,
     },
+    ModeSet {
+        mode: Mode,
+    },
     TokenCreated {
         id: String,
     },
@@ -278,6 +284,7 @@ impl Event {
             Self::Founded { .. }
             | Self::Object { .. }
             | Self::DefaultActionSet { .. }
+            | Self::ModeSet { .. }
             | Self::Banned { .. }
             | Self::Unbanned { .. }
             | Self::GossipKeyInstalled { .. }

@@ -12,7 +12,7 @@ use crate::logic::state::history::{Histories, Version};
 use crate::logic::state::record::{GossipKey, Issuance, JoinToken, Mesh, Node};
 use crate::model::endpoint::Role;
 use crate::model::identity::{Subject, TrustDomain};
-use crate::model::intention::Action;
+use crate::model::intention::{Action, Mode};
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::resource::{Key, Resource, Revision};
 
@@ -75,6 +75,7 @@ impl State {
             Change::Delete { key, expected } => self.delete(&key, expected, stamp)?,
             Change::Apply(writes) => self.apply_all(writes, stamp)?,
             Change::SetDefaultAction(action) => self.set_default_action(action),
+            Change::SetMode(mode) => self.set_mode(mode),
             Change::CreateToken(token) => self.create_token(token, at_ms)?,
             Change::RevokeToken { id } => {
                 self.tokens.remove(&id).ok_or(Refusal::UnknownToken)?;
@@ -110,8 +111,12 @@ impl State {
         if let Some(mesh) = &self.mesh {
             return Err(Refusal::Founded(mesh.trust_domain.clone()));
         }
-        self.mesh =
-            Some(Mesh { trust_domain: trust_domain.clone(), default_action: action, founded_ms: at_ms });
+        self.mesh = Some(Mesh {
+            trust_domain: trust_domain.clone(),
+            default_action: action,
+            mode: Mode::Enforce,
+            founded_ms: at_ms,
+        });
         Ok(vec![Event::Founded { trust_domain }])
     }
 
@@ -120,6 +125,16 @@ impl State {
             Some(mesh) if mesh.default_action != action => {
                 mesh.default_action = action;
                 vec![Event::DefaultActionSet { action }]
+            }
+            Some(_) | None => Vec::new(),
+        }
+    }
+
+    fn set_mode(&mut self, mode: Mode) -> Vec<Event> {
+        match &mut self.mesh {
+            Some(mesh) if mesh.mode != mode => {
+                mesh.mode = mode;
+                vec![Event::ModeSet { mode }]
             }
             Some(_) | None => Vec::new(),
         }

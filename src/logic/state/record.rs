@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::endpoint::Role;
 use crate::model::identity::{Subject, TrustDomain};
-use crate::model::intention::Action;
+use crate::model::intention::{Action, Mode};
 use crate::model::name::{NodeName, ServiceName};
 
 /// The mesh itself, once it is founded.
@@ -16,6 +16,9 @@ pub struct Mesh {
     pub trust_domain: TrustDomain,
     /// What happens to calls that no intention speaks of.
     pub default_action: Action,
+    /// Whether calls are refused at all.
+    #[serde(default)]
+    pub mode: Mode,
     /// When it was founded, Unix milliseconds.
     pub founded_ms: u64,
 }

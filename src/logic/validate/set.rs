@@ -6,7 +6,7 @@ use crate::logic::authorize::{self, Source};
 use crate::logic::compile::{in_force, parents, target};
 use crate::logic::route::table::{Route, precedence};
 use crate::logic::validate::problem::{Problem, Problems};
-use crate::model::intention::{Action, IntentionSpec, ServicePattern};
+use crate::model::intention::{Action, IntentionSpec, Mode, ServicePattern};
 use crate::model::name::ServiceName;
 use crate::model::resource::{Key, Kind, Metadata, Object, Resource};
 use crate::model::route::{HttpRouteMatch, HttpRouteSpec, PathMatchKind};
@@ -233,6 +233,9 @@ fn contradictions(resources: &[Resource]) -> Vec<Problem> {
         let Ok(destination) = authorize::destination(&intention.spec.destination, namespace) else {
             continue;
         };
+        if !intention.spec.rules.is_empty() || intention.spec.mode == Mode::Audit {
+            continue;
+        }
         let mut found = Problems::new(resource.key());
         let allows = intention.spec.action == Action::Allow;
         for (index, wanted) in intention.spec.sources.iter().enumerate() {

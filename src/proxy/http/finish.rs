@@ -14,7 +14,7 @@ use crate::proxy::http::exchange::{Ended, Responder, Sides, break_off};
 use crate::proxy::http::forward::{Answered, within};
 use crate::proxy::http::observe::Watch;
 use crate::proxy::http::payload::Payload;
-use crate::proxy::http::{message, reply, tunnel};
+use crate::proxy::http::{message, permission, reply, tunnel};
 use crate::proxy::peer::At;
 
 /// Returns what a request speaks.
@@ -67,7 +67,8 @@ pub(crate) async fn finish(
     };
     let turn = http.turn(at, observation, (clock::now(), idle));
     let mut sides = Sides { payload: &mut payload, observation, turn: turn.as_ref() };
-    let passed = within(deadline, pin!(exchange.body(framing, &mut sides, &mut down))).await;
+    let passing = async { within(deadline, pin!(exchange.body(framing, &mut sides, &mut down))).await };
+    let passed = permission::unless_forbidden(http, (at, head), observation, passing).await;
     match passed.and_then(|passed| passed) {
         Ok(()) => {
             observation.complete();

@@ -17,6 +17,7 @@ pub(crate) mod exchange;
 pub(crate) mod reply;
 pub(crate) mod client;
 pub(crate) mod websocket;
+pub(crate) mod permission;
 pub(crate) mod course;
 pub(crate) mod forward;
 pub(crate) mod tunnel;

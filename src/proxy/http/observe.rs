@@ -15,11 +15,15 @@ use crate::model::view::{EdgeProtocol, Side};
 use crate::net::clock;
 use crate::proxy::failure::Failure;
 use crate::proxy::ledger::Ledger;
+use crate::proxy::peer::Judged;
 use crate::telemetry::access::Record;
 use crate::telemetry::metric::{EdgeCell, Outcome};
 
 /// gRPC statuses that are the server's fault (OpenTelemetry's semantic conventions for gRPC servers).
 const GRPC_SERVER_FAULTS: [u16; 6] = [2, 4, 12, 13, 14, 15];
+
+/// The header field that names a request, for those who look for it in logs.
+pub(crate) const REQUEST_ID: &str = "x-request-id";
 
 /// One HTTP call.
 pub(crate) struct Observation {
@@ -47,6 +51,10 @@ struct Known {
     status: u16,
     grpc_status: Option<u16>,
     failure: Option<Failure>,
+    /// The rule that refused it, or would have.
+    judged: Option<(Arc<str>, bool)>,
+    /// Its name, where somebody was told of it.
+    request_id: Option<String>,
     retries: u32,
     head_us: Option<u64>,
     complete: bool,
@@ -164,6 +172,25 @@ impl Observation {
         }
     }
 
+    /// Notes what the policy says.
+    pub(crate) fn judged(&self, judged: &Judged) {
+        self.known.borrow_mut().judged = match judged {
+            Judged::Allowed => None,
+            Judged::Audited(rule) => Some((rule.clone(), true)),
+            Judged::Refused(rule) => Some((rule.clone(), false)),
+        };
+    }
+
+    /// Notes by which name the caller is told of it.
+    pub(crate) fn named(&self, request_id: String) {
+        self.known.borrow_mut().request_id = Some(request_id);
+    }
+
+    /// Returns that name.
+    pub(crate) fn known_name(&self) -> Option<String> {
+        self.known.borrow().request_id.clone()
+    }
+
     /// Notes that everything was passed on.
     pub(crate) fn complete(&self) {
         self.known.borrow_mut().complete = true;
@@ -213,6 +240,7 @@ impl Observation {
                     || server_fault
                     || known.failure.is_some_and(Failure::counts_as_failed),
                 denied: known.failure == Some(Failure::Denied),
+                rule: known.judged.as_ref().map(|(rule, audited)| (rule.as_ref(), *audited)),
                 retries: known.retries,
                 latency_us,
                 bytes_sent: self.sent.get(),
@@ -234,6 +262,9 @@ impl Observation {
                 status: known.status,
                 grpc_status: known.grpc_status,
                 reason,
+                rule: known.judged.as_ref().map_or("", |(rule, _)| rule),
+                audited: known.judged.as_ref().is_some_and(|(_, audited)| *audited),
+                request_id: known.request_id.as_deref(),
                 retries: known.retries,
                 latency_us,
                 duration_us: took_us,

@@ -33,8 +33,9 @@ use crate::proxy::http::forward::{self, Answered, Delivery};
 use crate::proxy::http::message::{self, Answer};
 use crate::proxy::http::observe::{Observation, Origin, Watch};
 use crate::proxy::http::payload::Payload;
-use crate::proxy::http::tunnel;
 use crate::proxy::http::websocket::Handshake;
+use crate::proxy::http::{permission, tunnel};
+
 use crate::proxy::peer::{At, Peer};
 use crate::proxy::tables::Tables;
 use crate::proxy::tcp::Wish;
@@ -276,7 +277,9 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
         }
         let delivery = Delivery { addr, head: &head, framing, handshake };
         let mut sides = Sides { payload: &mut payload, observation, turn: None };
-        let mut answered = delivery.over_http2(http, &mut sides, &mut responder).await;
+        let answering = delivery.over_http2(http, &mut sides, &mut responder);
+        let mut answered =
+            permission::unless_forbidden(http, (At::Inbound(peer), &head), observation, answering).await;
         if let Ok(answered) = &mut answered {
             handed_back(&mut answered.answer, &mut serving, observation);
         }
@@ -294,7 +297,15 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
             }
         };
         let mut sides = Sides { payload: &mut payload, observation, turn: None };
-        let failed = match delivery.over_http1(&mut app, &mut sides, &mut responder).await {
+        let answering = delivery.over_http1(&mut app, &mut sides, &mut responder);
+        let failed = match permission::unless_forbidden(
+            http,
+            (At::Inbound(peer), &head),
+            observation,
+            answering,
+        )
+        .await
+        {
             Ok(mut answered) => {
                 let keep = answered.answer.keep_alive;
                 handed_back(&mut answered.answer, &mut serving, observation);
@@ -325,7 +336,7 @@ fn admitted(
     head: &mut RequestHead,
     observation: &Observation,
 ) -> Result<((SocketAddr, bool), Option<Serving>), Failed> {
-    peer.allowed(&http.context)?;
+    permission::ask(http, peer, head, observation)?;
     let local = local(http, peer, head)?;
     Ok((local, peer.admit(&http.context, observation.began)?))
 }

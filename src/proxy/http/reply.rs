@@ -17,7 +17,7 @@ use crate::net::patience::REPLY_TIME;
 use crate::proxy::failure::{FAILURE, Failed, Failure};
 use crate::proxy::http::exchange::Responder;
 use crate::proxy::http::message::Answer;
-use crate::proxy::http::observe::Observation;
+use crate::proxy::http::observe::{Observation, REQUEST_ID};
 use crate::proxy::stream::pump::Pump;
 use crate::proxy::stream::source::Source;
 use crate::proxy::stream::writer::Writer;
@@ -57,6 +57,9 @@ pub(crate) async fn failure(
     }
     if failed.notes.no_retry {
         head.fields.append(NO_RETRY.as_bytes(), Failure::Exhausted.token().as_bytes());
+    }
+    if let Some(id) = observation.known_name() {
+        head.fields.append(REQUEST_ID.as_bytes(), id.as_bytes());
     }
     head.fields.append(FAILURE.as_bytes(), consequence.token.as_bytes());
     observation.answered(head.status, &head.fields);

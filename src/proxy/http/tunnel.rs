@@ -13,7 +13,7 @@ use crate::proxy::http::client::Http;
 use crate::proxy::http::exchange::{Ended, Exchange, Responder};
 use crate::proxy::http::observe::Watch;
 use crate::proxy::http::payload::Payload;
-use crate::proxy::http::reply;
+use crate::proxy::http::{permission, reply};
 use crate::proxy::peer::At;
 use crate::proxy::silence::over;
 use crate::proxy::stream::duplex::{End, duplex};
@@ -54,7 +54,7 @@ pub(crate) async fn switch(
             Err(failed) => observation.failed(failed.failure),
         },
         () = over(silence.as_ref(), || observation.moved()) => observation.failed(Failure::Stalled),
-        () = at.forbidden(&http.context) => observation.failed(Failure::Denied),
+        failed = permission::forbidden(http, at, asked, observation) => observation.failed(failed.failure),
         () = drain.closing() => observation.failed(Failure::Truncated),
     }
     Ended::Broken

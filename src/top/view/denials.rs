@@ -41,6 +41,14 @@ static COLUMNS: &[Column<EdgeView>] = &[
         rank: Some(|_, edge| Rank::Text(format::service(&edge.destination))),
     },
     Column {
+        title: "RULE",
+        width: Width::Name(12, 40),
+        right: false,
+        drop: 0,
+        cell: |_, edge, _| Cell::new(rule(edge), Role::Text),
+        rank: Some(|_, edge| Rank::Text(rule(edge))),
+    },
+    Column {
         title: "DENY/min",
         width: Width::Fixed(10),
         right: true,
@@ -65,10 +73,18 @@ static COLUMNS: &[Column<EdgeView>] = &[
         rank: Some(|_, edge| Rank::Number(edge.traffic.requests_per_second)),
     },
     Column {
+        title: "AUDIT",
+        width: Width::Fixed(8),
+        right: true,
+        drop: 3,
+        cell: |_, edge, _| unwanted(audited(edge) as f64, Role::Warn),
+        rank: Some(|_, edge| Rank::Number(audited(edge) as f64)),
+    },
+    Column {
         title: "TREND",
         width: Width::Rest(12),
         right: false,
-        drop: 3,
+        drop: 4,
         cell: |scene, edge, width| {
             Cell(spark::denials(scene, &Series::Edge(EdgeId::from(edge)), width.min(60)))
         },
@@ -76,12 +92,31 @@ static COLUMNS: &[Column<EdgeView>] = &[
     },
 ];
 
+/// Returns how many calls would have been refused.
+fn audited(edge: &EdgeView) -> u64 {
+    edge.traffic.audited.values().sum()
+}
+
+/// Returns the rule that refused the most, or would have, and how many others there are.
+fn rule(edge: &EdgeView) -> String {
+    let traffic = &edge.traffic;
+    let rules = if traffic.denials.is_empty() { &traffic.audited } else { &traffic.denials };
+    let Some((most, _)) = rules.iter().max_by_key(|(_, count)| **count) else { return String::new() };
+    let most = most.replace("intention ", "");
+    match rules.len() {
+        1 => most,
+        more => format!("{most} +{}", more - 1),
+    }
+}
+
 /// The view.
 #[derive(Debug)]
 pub struct Denials;
 
 fn rows<'m>(scene: &Scene<'m>) -> Vec<&'m EdgeView> {
-    let denied = |edge: &&EdgeView| edge.traffic.denied_total > 0 || edge.traffic.denied_per_second > 0.0;
+    let denied = |edge: &&EdgeView| {
+        edge.traffic.denied_total > 0 || edge.traffic.denied_per_second > 0.0 || audited(edge) > 0
+    };
     LISTING.rows(scene, scene.mesh.edges.iter().filter(denied))
 }
 
@@ -148,12 +183,20 @@ fn log(scene: &Scene<'_>, edge: &EdgeView, canvas: &mut Canvas<'_>, area: Rect) 
     let end = inner.right();
     let mut pen = canvas.pen(inner.x + 1, inner.y, end);
     pen.write("which rule decides:  ", Role::Dim);
-    pen.write(&format!("mesh get intentions -n {}", edge.destination.namespace()), Role::Accent);
+    pen.write(&format!("mesh why {} {}", edge.source, edge.destination), Role::Accent);
+    let refused = edge.traffic.denials.iter().map(|(rule, count)| format!("{rule}: {count} refused"));
+    let audited =
+        edge.traffic.audited.iter().map(|(rule, count)| format!("{rule}: {count} would be refused"));
+    let rules: Vec<_> = refused.chain(audited).take(usize::from(inner.height) / 2).collect();
+    for (line, rule) in rules.iter().enumerate() {
+        canvas.pen(inner.x + 1, inner.y + 1 + line as u16, end).write(rule, Role::Text);
+    }
+    let begin = 1 + rules.len() as u16;
     let (source, called) = (format::subject(&edge.source), format::service(&edge.destination));
-    let told = scene.state.events().filter(|event| event.kind == "deny");
+    let told = scene.state.events().filter(|event| matches!(event.kind.as_str(), "deny" | "audit"));
     let told = told.filter(|event| event.subject.contains(&source) && event.subject.contains(&called));
-    for (line, event) in told.take(usize::from(inner.height.saturating_sub(1))).enumerate() {
-        let mut pen = canvas.pen(inner.x + 1, inner.y + 1 + line as u16, end);
+    for (line, event) in told.take(usize::from(inner.height.saturating_sub(begin))).enumerate() {
+        let mut pen = canvas.pen(inner.x + 1, inner.y + begin + line as u16, end);
         let status = of_severity(event.severity);
         pen.write(&format::clock(event.at_ms, scene.state.utc_offset_s), Role::Dim).skip(1);
         pen.write(&event.message, if status.is_fault() { Role::Text } else { Role::Dim });

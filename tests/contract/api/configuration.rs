@@ -1,7 +1,11 @@
 //! Working with objects: many at once, pruned, tried, remembered, taken back.
 
+use std::sync::Arc;
+
 use axum::http::StatusCode;
 use mesh::control::http::access::Caller;
+use mesh::model::endpoint::{Announcement, Catalog, Member, MemberState, NodeRecord, Role};
+use mesh::model::service::Protocol;
 use serde_json::{Value, json};
 
 use crate::contract::api::{Host, World, intention, line, path, tomorrow, world};
@@ -223,4 +227,124 @@ async fn a_route_is_shown_with_how_it_fares_and_that_is_not_kept() {
     assert_eq!((status, again["change"].as_str()), (StatusCode::OK, Some("unchanged")), "{again}");
     let (_, other) = world.call(Caller::Local, "PUT", &path("one"), Some(intention("one", "web"))).await;
     assert!(other["object"].get("status").is_none());
+}
+
+#[tokio::test]
+async fn the_default_is_read_and_changed_and_told_to_proxies_and_on_the_timeline() {
+    let world = world().await;
+    let host = world.joined("host-1", &[]).await;
+
+    let (_, before) = world.call(host.caller(tomorrow()), "GET", "/v1/defaults", None).await;
+    let (status, after) = world
+        .call(Caller::Local, "PUT", "/v1/defaults", Some(json!({ "action": "deny", "mode": "audit" })))
+        .await;
+    let (forbidden, _) =
+        world.call(host.caller(tomorrow()), "PUT", "/v1/defaults", Some(json!({ "action": "allow" }))).await;
+    let (_, snapshot) = world.call(host.caller(tomorrow()), "GET", "/v1/snapshot", None).await;
+
+    assert_eq!(before, json!({ "action": "allow", "mode": "enforce" }));
+    assert_eq!((status, after), (StatusCode::OK, json!({ "action": "deny", "mode": "audit" })));
+    assert_eq!(forbidden, StatusCode::FORBIDDEN);
+    assert_eq!((&snapshot["defaultAction"], &snapshot["mode"]), (&json!("deny"), &json!("audit")));
+    let events = world.plane.collector.events.all();
+    assert!(events.iter().any(|event| event.message.contains("nothing is refused")), "{events:?}");
+}
+
+#[tokio::test]
+async fn every_example_can_be_applied() {
+    let world = world().await;
+    let directory = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/examples");
+    let read = mesh::cli::manifest::read(&[directory]).unwrap();
+    let objects: Vec<_> =
+        read.objects.iter().map(|(object, _)| serde_json::to_value(object).unwrap()).collect();
+
+    let (status, body) = world.apply("", json!({ "objects": objects })).await;
+
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!(changes(&body).len(), objects.len());
+    assert!(changes(&body).iter().all(|(_, change)| change == "created"));
+}
+
+/// A catalogue in which each node runs one service.
+fn catalog(running: &[(&str, &str)]) -> Arc<Catalog> {
+    let member = |(node, service): &(&str, &str)| {
+        let announcement = Announcement {
+            service: service.parse().unwrap(),
+            port: 80,
+            protocol: Protocol::Http,
+            weight: 100,
+            healthy: true,
+        };
+        let record = NodeRecord {
+            node: node.parse().unwrap(),
+            epoch: 1,
+            version: 1,
+            role: Role::Proxy,
+            addr: "10.0.0.1:15008".parse().unwrap(),
+            zone: None,
+            build: "test".to_owned(),
+            draining: false,
+            services: vec![announcement],
+        };
+        let gossip = record.addr;
+        let state = MemberState::Alive;
+        (record.node.clone(), Member { record: Some(record), state, gossip, since_ms: 0, rtt_us: None })
+    };
+    Arc::new(Catalog { members: running.iter().map(member).collect() })
+}
+
+#[tokio::test]
+async fn a_call_is_explained_stage_by_stage() {
+    let world = world().await;
+    world.catalog.send_replace(catalog(&[("a", "shop"), ("b", "web"), ("c", "web-v2")]));
+    let mut split = route("web");
+    split["spec"]["rules"] = json!([
+        { "name": "writes", "matches": [{ "method": "POST" }], "backendRefs": [{ "name": "web-v2", "port": 80 }] },
+        {
+            "name": "reads", "matches": [{ "method": "GET", "path": { "type": "PathPrefix", "value": "/shop" } }],
+            "filters": [{ "type": "RequestHeaderModifier",
+                          "requestHeaderModifier": { "set": [{ "name": "x-added", "value": "yes" }] } }],
+            "backendRefs": [{ "name": "web", "port": 80, "weight": 3 }, { "name": "web-v2", "port": 80 }],
+        },
+    ]);
+    let mut writers = intention("no-writes", "web-v2");
+    writers["spec"]["action"] = json!("deny");
+    writers["spec"]["rules"] = json!([{ "name": "write", "methods": ["POST"] }]);
+    let (status, body) = world.apply("", json!({ "objects": [split, writers] })).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let ask = async |method: &str, path: &str, destination: &str| {
+        let question = json!({
+            "source": "shop.default", "destination": destination, "request": { "method": method, "path": path },
+        });
+        let (status, body) = world.call(Caller::Local, "POST", "/v1/why", Some(question)).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        body
+    };
+
+    let read = ask("GET", "/shop/1", "web").await;
+    let write = ask("POST", "/", "web").await;
+    let lost = ask("GET", "/elsewhere", "web").await;
+    let unknown = ask("GET", "/", "nowhere").await;
+    let connection = json!({ "source": "shop.default", "destination": "web-v2" });
+    let (_, connection) = world.call(Caller::Local, "POST", "/v1/why", Some(connection)).await;
+
+    assert_eq!(
+        (&read["node"], &read["passes"], &read["route"]["rule"]),
+        (&json!("a"), &json!(true), &json!("web/reads"))
+    );
+    assert_eq!(read["route"]["object"], "httproutes/default/web");
+    assert_eq!(read["route"]["written"]["backendRefs"][0]["weight"], 3);
+    let shares: Vec<_> =
+        read["backends"].as_array().unwrap().iter().map(|one| one["share"].as_f64().unwrap()).collect();
+    assert_eq!(shares, [0.75, 0.25]);
+    assert_eq!(read["backends"][0]["request"]["headers"], json!([["x-added", "yes"]]));
+    assert_eq!(read["backends"][0]["endpoints"][0]["node"], "b");
+    assert_eq!(read["backends"][0]["intention"], json!({ "allowed": true, "by": "default allow" }));
+    assert_eq!(write["passes"], false);
+    assert_eq!(write["outcome"], "403 (RBAC): intention default/no-writes/write refuses it");
+    assert!(lost["outcome"].as_str().unwrap().starts_with("404 (NR)"), "{lost}");
+    assert!(unknown["outcome"].as_str().unwrap().starts_with("404 (NR)"), "{unknown}");
+    assert_eq!(connection["backends"][0]["intention"]["allowed"], false, "nobody knows what is said on it");
+    let bad = json!({ "source": "shop", "destination": "web", "request": { "method": "GET", "path": "x" } });
+    assert_eq!(world.call(Caller::Local, "POST", "/v1/why", Some(bad)).await.0, StatusCode::BAD_REQUEST);
 }

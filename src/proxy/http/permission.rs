@@ -1,0 +1,96 @@
+//! Whether a request may be carried to the local service, asked when it comes and again whenever the policy changes.
+//!
+//! A caller that is refused learns that it is, and under which number; by which rule, the operator does: from the access log,
+//! the metrics, and what the control plane shows.
+
+use std::fmt::Write as _;
+
+use crate::logic::authorize::request::Asked;
+use crate::logic::http::head::RequestHead;
+use crate::logic::request::Head;
+use crate::proxy::failure::{Failed, Failure};
+use crate::proxy::http::client::Http;
+use crate::proxy::http::observe::{Observation, REQUEST_ID};
+use crate::proxy::peer::{At, Judged, Peer};
+
+/// Longest name of a request that is taken over from its caller, bytes.
+const REQUEST_ID_MAX: usize = 128;
+
+/// Asks the policy in force about a request.
+///
+/// # Errors
+/// When it is refused.
+pub(crate) fn ask(
+    http: &Http,
+    peer: &Peer,
+    head: &RequestHead,
+    observation: &Observation,
+) -> Result<(), Failed> {
+    let judged = peer.judge(&http.context, asked(head));
+    observation.judged(&judged);
+    match judged {
+        Judged::Refused(_) => Err(refused(http, head, observation)),
+        Judged::Allowed | Judged::Audited(_) => Ok(()),
+    }
+}
+
+/// Waits until the policy does not allow a call any more, and notes by which rule; the calling side never knows.
+pub(crate) async fn forbidden(
+    http: &Http,
+    at: At<'_>,
+    head: &RequestHead,
+    observation: &Observation,
+) -> Failed {
+    match at {
+        At::Outbound => std::future::pending().await,
+        At::Inbound(peer) => {
+            let rule = peer.forbidden(&http.context, asked(head)).await;
+            observation.judged(&Judged::Refused(rule));
+            refused(http, head, observation)
+        }
+    }
+}
+
+/// Takes a step of a call, unless the policy forbids the call before it is done.
+pub(crate) async fn unless_forbidden<T>(
+    http: &Http,
+    (at, head): (At<'_>, &RequestHead),
+    observation: &Observation,
+    step: impl Future<Output = Result<T, Failed>>,
+) -> Result<T, Failed> {
+    if matches!(at, At::Outbound) {
+        return step.await;
+    }
+    tokio::select! {
+        // Most steps are done at once: then nobody has to be told of changes.
+        biased;
+        done = step => done,
+        failed = forbidden(http, at, head, observation) => Err(failed),
+    }
+}
+
+fn asked(head: &RequestHead) -> Asked<'_> {
+    let (path, query) = head.path_and_query();
+    let authority = head.authority.as_deref();
+    Asked::Request(Head { method: &head.method, path, query, authority, fields: &head.fields })
+}
+
+/// Makes the answer to a call that is refused: it says under which number, not why.
+fn refused(http: &Http, head: &RequestHead, observation: &Observation) -> Failed {
+    let given = head.fields.get(REQUEST_ID).and_then(|id| std::str::from_utf8(id).ok());
+    let fits =
+        |id: &&str| id.len() <= REQUEST_ID_MAX && !id.is_empty() && id.bytes().all(|b| b.is_ascii_graphic());
+    let id = given.filter(fits).map_or_else(|| made_up(http), str::to_owned);
+    let failed = Failed::new(Failure::Denied, format!("request {id}"));
+    observation.named(id);
+    failed
+}
+
+fn made_up(http: &Http) -> String {
+    let mut id = String::with_capacity(32);
+    for part in [http.context.draw(), http.context.draw()] {
+        // Writing to a string cannot fail.
+        _ = write!(id, "{part:016x}");
+    }
+    id
+}
