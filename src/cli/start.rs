@@ -85,9 +85,10 @@ pub(crate) struct ProxyArgs {
     /// Where health, metrics and the admin API answer, unauthenticated
     #[arg(long, env = "MESH_ADMIN", default_value = "127.0.0.1:15000", value_name = "ADDRESS", value_parser = address)]
     admin: SocketAddr,
-    /// Where names below .mesh are answered, by DNS over UDP and TCP; 'off' for nowhere
-    #[arg(long, env = "MESH_DNS", default_value = "127.0.0.1:15053", value_name = "ADDRESS|off", value_parser = listener)]
-    dns: Listener,
+    /// Where names below .mesh are answered, by DNS over UDP and TCP; 'off' for nowhere [default: 127.0.0.1:15053, or
+    /// another port when that is taken]
+    #[arg(long, env = "MESH_DNS", value_name = "ADDRESS|off", value_parser = listener)]
+    dns: Option<Listener>,
     /// Who is asked about other names: the servers in /etc/resolv.conf (host), nobody (off), or these; may be repeated
     #[arg(
         long,
@@ -182,7 +183,12 @@ impl ProxyArgs {
             workers,
             tls_reuse: !self.no_tls_reuse,
             access_log,
-            names: NamesOptions { listen: self.dns.0, both: self.intercept != Mode::Off, upstreams },
+            names: NamesOptions {
+                listen: self.dns.map_or(Some(DEFAULT_DNS), |dns| dns.0),
+                insists: self.dns.is_some(),
+                both: self.intercept != Mode::Off,
+                upstreams,
+            },
             intercept,
             settings,
         })
@@ -195,6 +201,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         "expected an IP address and a port, such as 127.0.0.1:15001 or 0.0.0.0:7443; port 0 takes a free one".to_owned()
     })
 }
+
+/// Where names are answered when nobody says.
+const DEFAULT_DNS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15_053);
 
 /// An address to listen on, or none.
 #[derive(Debug, Clone, Copy)]

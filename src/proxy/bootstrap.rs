@@ -52,6 +52,8 @@ pub struct Options {
 pub struct NamesOptions {
     /// Where its name server listens; `None` for no name server.
     pub listen: Option<SocketAddr>,
+    /// Whether it must be that port; else another will do when it is taken.
+    pub insists: bool,
     /// Whether it listens on the same port of `::1` too, if there is one.
     pub both: bool,
     /// Whom it asks about other names.

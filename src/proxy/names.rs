@@ -58,7 +58,14 @@ impl Names {
         let counts = Arc::<Counts>::default();
         let mut addrs = Vec::new();
         if let Some(addr) = options.listen {
-            let bound = serve(addr, options, &zone, &counts).map_err(|source| Error { addr, source })?;
+            let bound = match serve(addr, options, &zone, &counts) {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && !options.insists => {
+                    tracing::warn!(%addr, "the usual port for DNS is taken; addresses.json says which is used");
+                    serve(SocketAddr::new(addr.ip(), 0), options, &zone, &counts)
+                }
+                served => served,
+            };
+            let bound = bound.map_err(|source| Error { addr, source })?;
             addrs.push(bound);
             if options.both {
                 // A host without IPv6 has no questions by it either.

@@ -43,10 +43,13 @@ async fn tell_of_link(server: SocketAddr) -> Result<(), tool::Error> {
     ip(&["addr", "add", ADDRESS, "dev", LINK]).await?;
     ip(&["link", "set", LINK, "up"]).await?;
     let (server, domain) = (server.to_string(), format!("~{MESH_DOMAIN}"));
-    let commands: [&[&str]; 4] = [
+    let commands: [&[&str]; 6] = [
         &["dns", LINK, &server],
         &["domain", LINK, &domain],
         &["default-route", LINK, "false"],
+        // Nobody else is on the link.
+        &["llmnr", LINK, "no"],
+        &["mdns", LINK, "no"],
         // What has no signature of the world's root would be refused.
         &["dnssec", LINK, "no"],
     ];

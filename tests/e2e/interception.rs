@@ -3,11 +3,12 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 
 use crate::stage::mesh::{Mesh, ProxyPlan};
 use crate::stage::peer;
 use crate::stage::place::{Network, Place};
-use crate::stage::process::{Done, curl, run, run_with};
+use crate::stage::process::{Done, Process, curl, run, run_with};
 use crate::stage::program::{self, python, script};
 use crate::stage::wait::{seconds, until};
 
@@ -193,8 +194,13 @@ fn strict_leaves_only_mutual_tls_to_other_hosts_but_for_exceptions() {
     let reached = |from: &Place| curl(from, &["--max-time", "3", &direct]).out == "secret";
     assert!(reached(&outsider), "before");
     let server = hosts.proxy(2, "server").service(&service).intercept("strict").start();
-    let _caller = hosts.proxy(3, "caller").intercept("on").start();
+    let _caller = hosts.proxy(3, "caller").service("loop=240.1.2.3:80").intercept("on").start();
     hosts.reaches("http://web.mesh/", "secret");
+    // A service that is said to be at a virtual address is nowhere: the proxy's own calls are not captured.
+    until("the loop is broken", seconds(20), || {
+        let flags = ["-o", "/dev/null", "-w", "%{http_code}", "http://loop.mesh/"];
+        ["502", "503"].contains(&curl(&hosts.here(), &flags).out.as_str()).then_some(())
+    });
 
     assert!(!reached(&outsider) && !reached(&hosts.here()), "strict leaves it open");
     assert!(reached(&hosts.servers()), "the host itself is shut out");
@@ -378,4 +384,60 @@ fn services_are_added_and_removed_while_the_proxy_runs_and_survive_its_restart()
         (curl(&hosts.here(), &["http://late.shop.mesh/"]).code != Some(0)).then_some(())
     });
     hosts.reaches("http://web.mesh/", "first");
+}
+
+/// Where `tests/e2e/peers.sh` unpacks systemd-resolved.
+const RESOLVED: &str = "/usr/local/lib/mesh-e2e/systemd-resolved";
+
+#[test]
+fn systemd_resolved_is_told_of_the_names_and_forgets_them() {
+    if !Path::new(RESOLVED).is_dir() {
+        eprintln!("not tried: {RESOLVED} is missing (tests/e2e/peers.sh)");
+        return;
+    }
+    let hosts = Hosts::new();
+    let here = hosts.here();
+    let folder = hosts.mesh.folder().join("resolved");
+    std::fs::create_dir(&folder).unwrap();
+    let mut command = std::process::Command::new("sh");
+    command.arg(script("resolved.sh")).arg(&folder).arg(RESOLVED);
+    let _resolved = Process::start(&here, hosts.mesh.folder(), "resolved", command);
+    let bus = format!("unix:path={}", folder.join("bus").display());
+    let path = format!("{RESOLVED}/usr/bin:{}", std::env::var("PATH").unwrap());
+    let ask = |words: &[&str]| {
+        run_with(&here, seconds(20), "resolvectl", words, |command| {
+            command.env("PATH", &path).env("DBUS_SYSTEM_BUS_ADDRESS", &bus);
+        })
+    };
+    until("resolved answers", seconds(20), || (ask(&["dns"]).code == Some(0)).then_some(()));
+    let before = (network_state(&here), ask(&["domain"]).ok());
+    let port = answerer(&hosts.servers(), "here");
+    let _server = hosts.proxy(2, "server").service(&format!("web={port}")).start();
+    let start = || {
+        let plan = hosts.proxy(3, "caller").intercept("on");
+        plan.env("PATH", &path).env("DBUS_SYSTEM_BUS_ADDRESS", &bus).start()
+    };
+
+    let mut caller = start();
+    let answer = until("resolved knows the name", seconds(20), || {
+        Some(ask(&["query", "web.mesh"])).filter(|answer| answer.code == Some(0))
+    });
+    assert!(
+        answer.out.starts_with("web.mesh: 24") || answer.out.starts_with("web.mesh: fd6d:"),
+        "{}",
+        answer.out
+    );
+    let domains = ask(&["domain"]).ok();
+    assert!(domains.contains("(mesh0): ~mesh"), "{domains}");
+    hosts.reaches("http://web.mesh/", "here");
+    assert!(caller.process.terminate().success());
+    assert_eq!((network_state(&here), ask(&["domain"]).ok()), before, "after it has ended");
+
+    drop(caller);
+    let mut caller = start();
+    assert_ne!(ask(&["domain"]).ok(), before.1);
+    caller.process.kill();
+    until("what it left is removed", seconds(20), || {
+        ((network_state(&here), ask(&["domain"]).ok()) == before).then_some(())
+    });
 }

@@ -4,9 +4,23 @@ set -eu
 export DEBIAN_FRONTEND=noninteractive
 
 PACKAGES="ca-certificates curl file iproute2 nftables openssl procps util-linux
-          nginx-light redis-server postgresql
+          nginx-light redis-server postgresql dbus
           python3 python3-grpcio python3-websockets
           shellcheck dash busybox"
+
+# To install systemd-resolved would change whom this host asks for names: it is only unpacked, for hosts that tests make.
+resolved=/usr/local/lib/mesh-e2e/systemd-resolved
+unpack_resolved() {
+    [ ! -d $resolved ] || return 0
+    folder=$(mktemp -d)
+    if (cd "$folder" && apt-get download -q systemd-resolved >/dev/null 2>&1 && dpkg -x systemd-resolved_*.deb unpacked); then
+        mkdir -p "${resolved%/*}"
+        cp -r "$folder/unpacked" $resolved
+    else
+        echo "systemd-resolved cannot be had: its scenario will not be tried" >&2
+    fi
+    rm -rf "$folder"
+}
 
 missing=''
 for package in $PACKAGES; do
@@ -14,7 +28,10 @@ for package in $PACKAGES; do
 done
 # nginx in any of its packages will do.
 ! command -v nginx >/dev/null 2>&1 || missing=$(printf '%s' "$missing" | sed 's/ nginx-light//')
-[ -n "$missing" ] || exit 0
+if [ -z "$missing" ]; then
+    unpack_resolved
+    exit 0
+fi
 
 # The packages would start their services; the tests start their own, on free ports.
 policy=/usr/sbin/policy-rc.d
@@ -26,3 +43,4 @@ fi
 apt-get update -q
 # shellcheck disable=SC2086 # one word for each package
 apt-get install -y -q --no-install-recommends $missing
+unpack_resolved

@@ -109,6 +109,7 @@ impl Mesh {
             flags: Vec::new(),
             ports: BTreeMap::from(["outbound", "inbound", "gossip", "admin"].map(|name| (name, 0))),
             names: false,
+            environment: Vec::new(),
         }
     }
 
@@ -156,6 +157,7 @@ pub(crate) struct ProxyPlan {
     flags: Vec<String>,
     ports: BTreeMap<&'static str, u16>,
     names: bool,
+    environment: Vec<(String, String)>,
 }
 
 impl ProxyPlan {
@@ -178,6 +180,12 @@ impl ProxyPlan {
     pub(crate) fn intercept(mut self, mode: &str) -> Self {
         self.names = true;
         self.flag("--intercept", mode)
+    }
+
+    /// Sets a variable of its environment.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Adds a flag with a value.
@@ -213,7 +221,7 @@ impl ProxyPlan {
         if !self.names {
             command.args(["--dns", "off"]);
         }
-        command.env("HOME", &self.logs);
+        command.env("HOME", &self.logs).envs(self.environment.iter().map(|(name, value)| (name, value)));
         Process::start(&self.place, &self.logs, &self.node, command)
     }
 }
