@@ -10,7 +10,7 @@ use mesh::logic::link::head::{
     self, FIELDS_MAX, read_fields, read_request, read_response, write_fields, write_request, write_response,
 };
 use mesh::logic::link::pulse::{Beat, PING_EVERY, PING_PATIENCE, Pulse};
-use mesh::logic::link::window::{Receiving, Sending, WINDOW_INITIAL, WINDOW_MAX};
+use mesh::logic::link::window::{Habit, Receiving, Sending, WINDOW_INITIAL, WINDOW_MAX};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -198,6 +198,34 @@ fn a_window_grows_only_when_it_held_the_sender_up() {
     assert_eq!(credit_after(trip * 2, Some(trip)), (half + WINDOW_INITIAL, WINDOW_INITIAL.into()));
     assert_eq!(credit_after(trip * 3, Some(trip)), (half, 0));
     assert_eq!(credit_after(Duration::ZERO, None), (half, 0));
+}
+
+#[test]
+fn a_new_stream_begins_with_what_others_came_to_need() {
+    let now = Instant::now();
+    let trip = Some(Duration::from_millis(1));
+    let (mut habit, mut budget) = (Habit::default(), 4 << 20);
+    let mut first = Receiving::new(now);
+    assert_eq!(habit.begin(&mut first, &mut budget), 0, "nothing is known yet");
+    first.received(WINDOW_INITIAL as usize).unwrap();
+    first.taken(WINDOW_INITIAL as usize);
+    first.credit(now, trip, &mut budget);
+    habit.learn(&first);
+
+    let mut second = Receiving::new(now);
+    let before = budget;
+    assert_eq!(habit.begin(&mut second, &mut budget), WINDOW_INITIAL);
+    assert_eq!(before - budget, second.growth());
+    assert_eq!(second.received(2 * WINDOW_INITIAL as usize), Ok(()));
+    assert_eq!(second.received(1), Err(Violation::Overrun));
+
+    let mut small_budget = u64::from(WINDOW_INITIAL) * 4 - 1;
+    assert_eq!(habit.begin(&mut Receiving::new(now), &mut small_budget), 0, "the rest is for who needs it");
+
+    for _ in 0..8 {
+        habit.learn(&Receiving::new(now));
+    }
+    assert_eq!(habit.begin(&mut Receiving::new(now), &mut budget), 0, "nobody needed it lately");
 }
 
 #[test]

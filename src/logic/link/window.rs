@@ -3,6 +3,9 @@
 //! A window begins small and doubles when it was what held the sender up: when the reader takes a whole window within four
 //! round trips, as in yamux of libp2p; gRPC's BDP estimator has the same aim. What is granted beyond the first size comes out
 //! of a budget that streams share, so that memory is bounded.
+//!
+//! What the windows of a link have grown to, the next stream is granted from its beginning ([`Habit`]): else each body of a
+//! megabyte would wait for half a dozen credits, as if the link had never carried one.
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +22,10 @@ pub const GROWTH_BYTES_MAX: u64 = 32 << 20;
 const SENDING_MAX: u32 = 1 << 30;
 /// A window taken within so many round trips grows.
 const ROUND_TRIPS: u32 = 4;
+/// New streams take no more than one part in so many of what windows may still grow by: the rest is for those that need it.
+const HABIT_SHARE: u64 = 4;
+/// A stream that does not need what it was granted takes one part in so many from the habit.
+const HABIT_DECAY: u32 = 8;
 
 /// What may be sent on one stream.
 #[derive(Debug)]
@@ -60,12 +67,14 @@ pub struct Receiving {
     left: u32,
     taken: u32,
     since: Instant,
+    /// Whether the sender was ever given something back: it had more to say than half of the window.
+    is_used: bool,
 }
 
 impl Receiving {
     /// Makes the window of a stream opened `now`.
     pub fn new(now: Instant) -> Self {
-        Self { size: WINDOW_INITIAL, left: WINDOW_INITIAL, taken: 0, since: now }
+        Self { size: WINDOW_INITIAL, left: WINDOW_INITIAL, taken: 0, since: now, is_used: false }
     }
 
     /// Counts bytes that arrived.
@@ -96,11 +105,47 @@ impl Receiving {
         let credit = self.taken + growth;
         self.taken = 0;
         self.left += credit;
+        self.is_used = true;
         credit
     }
 
     /// Returns what the window has grown by, in bytes: what its end gives back to the budget.
     pub fn growth(&self) -> u64 {
         u64::from(self.size - WINDOW_INITIAL)
+    }
+}
+
+/// What the windows of a link's streams lately grew to.
+#[derive(Debug)]
+pub struct Habit {
+    size: u32,
+}
+
+impl Default for Habit {
+    fn default() -> Self {
+        Self { size: WINDOW_INITIAL }
+    }
+}
+
+impl Habit {
+    /// Grants a new stream what those before it came to need, out of `budget`. Returns the credit to send; 0 is none.
+    pub fn begin(&self, window: &mut Receiving, budget: &mut u64) -> u32 {
+        let growth = self.size.saturating_sub(window.size);
+        if growth == 0 || u64::from(growth) > *budget / HABIT_SHARE {
+            return 0;
+        }
+        *budget -= u64::from(growth);
+        window.size += growth;
+        window.left += growth;
+        growth
+    }
+
+    /// Learns from a stream that has ended.
+    pub fn learn(&mut self, window: &Receiving) {
+        if window.is_used {
+            self.size = self.size.max(window.size);
+        } else {
+            self.size = (self.size - self.size / HABIT_DECAY).max(WINDOW_INITIAL);
+        }
     }
 }

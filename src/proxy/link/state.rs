@@ -18,7 +18,7 @@ use crate::logic::http::head::RequestHead;
 use crate::logic::link::frame::{Code, Kind, REASON_BYTES_MAX};
 use crate::logic::link::head;
 use crate::logic::link::pulse::Pulse;
-use crate::logic::link::window::{Receiving, Sending};
+use crate::logic::link::window::{Habit, Receiving, Sending};
 use crate::proxy::link::error::{Broken, Refusal};
 use crate::proxy::link::inbox::Inbox;
 use crate::proxy::link::outbox::{OUT_BYTES_FULL, Outbox};
@@ -159,6 +159,8 @@ pub(crate) struct State {
     pub(crate) pulse: Pulse,
     /// What windows may still grow by.
     pub(crate) budget: u64,
+    /// What they grew to before.
+    habit: Habit,
     /// Bytes in all inboxes.
     pub(crate) unread: usize,
     driver: Waiter,
@@ -184,6 +186,7 @@ impl State {
             arriving: Waiter::default(),
             pulse: Pulse::new(now),
             budget,
+            habit: Habit::default(),
             unread: 0,
             driver: Waiter::default(),
             now,
@@ -306,8 +309,19 @@ impl State {
         // TCP has no head to wait for.
         slot.has_head = carried == Carried::Tcp;
         let place = self.insert(slot);
+        self.widen(place);
         self.wake_driver();
         Ok(place)
+    }
+
+    /// Grants a new stream what others came to need.
+    fn widen(&mut self, place: usize) {
+        let slot = &mut self.slots[place];
+        let credit = self.habit.begin(&mut slot.receiving, &mut self.budget);
+        if credit > 0 {
+            self.out.put(Kind::Credit, false, slot.id, &credit.to_be_bytes());
+            self.driver.wake();
+        }
     }
 
     /// Lets nobody open streams any more, and tells the peer if it is the one who does.
@@ -334,6 +348,9 @@ impl State {
             slot.inbox.put_end(None);
         }
         let place = self.insert(slot);
+        if !end {
+            self.widen(place);
+        }
         self.arrivals.push_back((place, opening));
         self.arriving.wake();
     }
@@ -432,6 +449,7 @@ impl State {
         self.places.remove(&slot.id);
         self.unread -= slot.inbox.bytes();
         self.budget += slot.receiving.growth();
+        self.habit.learn(&slot.receiving);
         if self.slots.is_empty() {
             self.idle_since = self.now;
             if self.phase != Phase::Open {
