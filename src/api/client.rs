@@ -234,6 +234,16 @@ impl Client {
         self.tell(Method::POST, &format!("/v1/nodes/{node}/ban"), None::<&()>).await
     }
 
+    /// Lets a node's services have no new calls while others serve them.
+    pub async fn drain(&self, node: &NodeName) -> Result<(), Error> {
+        self.tell(Method::POST, &format!("/v1/nodes/{node}/drain"), None::<&()>).await
+    }
+
+    /// Lets them have calls again.
+    pub async fn undrain(&self, node: &NodeName) -> Result<(), Error> {
+        self.tell(Method::DELETE, &format!("/v1/nodes/{node}/drain"), None::<&()>).await
+    }
+
     /// Takes a ban back.
     pub async fn unban(&self, node: &NodeName) -> Result<(), Error> {
         self.tell(Method::DELETE, &format!("/v1/nodes/{node}/ban"), None::<&()>).await

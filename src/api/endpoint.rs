@@ -68,6 +68,8 @@ pub enum Operation {
     Catalog,
     Ban,
     Unban,
+    Drain,
+    Undrain,
     Forget,
     OpenApi,
     Installer,
@@ -222,6 +224,10 @@ pub const ENDPOINTS: &[Endpoint] = &[
         .says("Refuses the certificates of a node everywhere, from now on"),
     endpoint(Operation::Unban, Method::Delete, "/v1/nodes/{name}/ban", Right::Administrator)
         .says("Takes a ban back"),
+    endpoint(Operation::Drain, Method::Post, "/v1/nodes/{name}/drain", Right::Administrator)
+        .says("Lets the services of a node have no new calls while other nodes serve them"),
+    endpoint(Operation::Undrain, Method::Delete, "/v1/nodes/{name}/drain", Right::Administrator)
+        .says("Lets the services of a node have calls again"),
     endpoint(Operation::Forget, Method::Delete, "/v1/nodes/{name}", Right::Administrator)
         .says("Removes a node: it can no longer renew, and its name is free"),
     endpoint(Operation::OpenApi, Method::Get, "/openapi.json", Right::Anyone)

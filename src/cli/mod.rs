@@ -70,6 +70,8 @@ enum Command {
     Login(login::LoginArgs),
     /// Forget the operator's certificate on this host
     Logout,
+    /// Let a node's services have no new calls while other nodes serve them, or take that back
+    Drain(WithControl<node::DrainArgs>),
     /// Refuse a node's certificates everywhere, or take that back
     Ban(WithControl<node::BanArgs>),
     /// Remove a node: it can no longer renew its certificates, and its name is free
@@ -208,6 +210,9 @@ fn dispatch(command: Command, flags: Flags) -> anyhow::Result<Exit> {
         Command::Check(with) => wait_for(check::run(with.args, with.address)),
         Command::Token(with) => {
             ask(with, |args, client| async move { token::run(args, &client).await.map(|()| Exit::Done) })
+        }
+        Command::Drain(with) => {
+            ask(with, |args, client| async move { node::drain(args, &client).await.map(|()| Exit::Done) })
         }
         Command::Ban(with) => {
             ask(with, |args, client| async move { node::ban(args, &client).await.map(|()| Exit::Done) })

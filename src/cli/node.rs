@@ -1,4 +1,4 @@
-//! `mesh ban` and `mesh leave`: nodes put out of the mesh, and let back in.
+//! `mesh drain`, `mesh leave` and `mesh ban`: nodes that get no calls, are removed, or put out of the mesh.
 
 use clap::Args;
 
@@ -23,6 +23,36 @@ pub(crate) struct LeaveArgs {
     /// The node: it can no longer renew its certificates, and its name is free for another host
     #[arg(value_name = "NODE")]
     node: NodeName,
+}
+
+/// Flags of `mesh drain`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct DrainArgs {
+    /// The node: its services get no new calls while other nodes serve them
+    #[arg(value_name = "NODE")]
+    node: NodeName,
+    /// Let its services have calls again
+    #[arg(long)]
+    undo: bool,
+}
+
+/// Carries out `mesh drain`.
+///
+/// # Errors
+/// Those of the control plane.
+pub(crate) async fn drain(args: DrainArgs, client: &Client) -> anyhow::Result<()> {
+    let node = args.node;
+    if args.undo {
+        client.undrain(&node).await?;
+        output::note(&format!("the services of node {node} get calls again"));
+    } else {
+        client.drain(&node).await?;
+        output::note(&format!(
+            "node {node} drains: other nodes get the calls of its services, and it keeps what is under way; \
+             'mesh drain --undo {node}' takes it back"
+        ));
+    }
+    Ok(())
 }
 
 /// Carries out `mesh ban`.

@@ -56,6 +56,7 @@ pub fn snapshot(state: &State, around: &Surroundings) -> Snapshot {
             seeds: vec![around.gossip],
         },
         banned: state.banned().keys().cloned().collect(),
+        draining: state.draining().keys().cloned().collect(),
         controls: vec![around.advertised.clone()],
     }
 }

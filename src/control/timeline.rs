@@ -78,6 +78,12 @@ fn words(event: &Event) -> Option<(Severity, &'static str, String, String)> {
             (Warning, "join", node.to_string(), "banned: its certificates are refused everywhere".to_owned())
         }
         Event::Unbanned { node } => (Info, "join", node.to_string(), "the ban was taken back".to_owned()),
+        Event::Draining { node } => {
+            (Info, "drain", node.to_string(), "drains: its services get no new calls".to_owned())
+        }
+        Event::Undrained { node } => {
+            (Info, "drain", node.to_string(), "its services get calls again".to_owned())
+        }
         Event::Forgotten { node } => {
             (Info, "join", node.to_string(), "removed from the mesh: its name is free".to_owned())
         }

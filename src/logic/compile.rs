@@ -29,6 +29,7 @@ pub struct Rulebook {
     revision: Revision,
     node: NodeName,
     banned: BTreeSet<NodeName>,
+    drains: bool,
     intentions: Arc<Intentions>,
     /// Of each service, or of each of its ports.
     routes: BTreeMap<ServiceName, Vec<(Option<u16>, Bound)>>,
@@ -45,6 +46,8 @@ pub struct Policy {
     pub revision: Revision,
     /// Nodes that must not be talked to.
     pub banned: BTreeSet<NodeName>,
+    /// Whether the services of this node are to have no new calls while others serve them.
+    pub drains: bool,
     node: NodeName,
     zone: Option<ZoneName>,
     intentions: Arc<Intentions>,
@@ -124,6 +127,7 @@ impl Rulebook {
             revision: snapshot.revision,
             node: me.clone(),
             banned: snapshot.banned.iter().cloned().collect(),
+            drains: snapshot.draining.contains(me),
             intentions: Arc::new(Intentions::new(intentions, snapshot.default_action, snapshot.mode)),
             routes: attached.into_iter().map(tables).collect(),
             services,
@@ -166,6 +170,7 @@ impl Rulebook {
         Policy {
             revision: self.revision,
             banned: self.banned.clone(),
+            drains: self.drains,
             node: self.node.clone(),
             zone,
             intentions: Arc::clone(&self.intentions),

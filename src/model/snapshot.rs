@@ -28,6 +28,9 @@ pub struct Snapshot {
     pub gossip: GossipKeys,
     /// Nodes whose certificates are refused everywhere.
     pub banned: Vec<NodeName>,
+    /// Nodes whose services are to have no new calls while others serve them.
+    #[serde(default)]
+    pub draining: Vec<NodeName>,
     /// Where the control planes' API answers: `host:port`, the one that sent this first.
     pub controls: Vec<String>,
 }

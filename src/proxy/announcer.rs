@@ -40,14 +40,14 @@ struct Probes {
 
 /// Puts a list of services in force.
 type Enforce = Box<dyn Fn(&[LocalService]) + Send + Sync>;
-/// Tells others the failure domain and the services.
-type Announce = Box<dyn Fn(Option<ZoneName>, Vec<Announcement>) + Send + Sync>;
+/// Tells others the failure domain, whether it drains, and the services.
+type Announce = Box<dyn Fn(Option<ZoneName>, bool, Vec<Announcement>) + Send + Sync>;
 
 /// Keeps everyone informed of the services of this host.
 pub(crate) struct Announcer {
     /// Which services these are, and the failure domain; both may change.
     pub(crate) settings: watch::Receiver<Settings>,
-    /// Which health checks they have.
+    /// Which health checks they have, and whether they are to have calls.
     pub(crate) policies: watch::Receiver<Arc<Policy>>,
     /// An instance is announced once there is a certificate to answer with.
     pub(crate) wallets: watch::Receiver<Arc<Wallet>>,
@@ -83,7 +83,8 @@ impl Announcer {
                     Some(_) => drop(healthy.entry(instance_of(service)).or_insert(false)),
                 }
             }
-            (self.announce)(settings.zone, announcements(self.proven(&services), &healthy));
+            let proven = announcements(self.proven(&services), &healthy);
+            (self.announce)(settings.zone, policy.drains, proven);
             tokio::select! {
                 change = self.policies.changed() => if change.is_err() { return },
                 Some((instance, now)) = changed.recv() => drop(healthy.insert(instance, now)),
@@ -97,7 +98,8 @@ impl Announcer {
     async fn replace(&self, old: &[LocalService], next: &Settings, healthy: &BTreeMap<Instance, bool>) {
         let stay: Vec<_> = old.iter().filter(|service| next.services.contains(service)).cloned().collect();
         if stay.len() < old.len() {
-            (self.announce)(next.zone.clone(), announcements(self.proven(&stay), healthy));
+            let drains = self.policies.borrow().drains;
+            (self.announce)(next.zone.clone(), drains, announcements(self.proven(&stay), healthy));
             tokio::time::sleep(FAREWELL).await;
         }
         (self.enforce)(&next.services);

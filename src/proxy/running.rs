@@ -453,8 +453,8 @@ impl Node {
         };
         let agent = self.agent.clone();
         let addr = SocketAddr::new(self.advertise, inbound.port());
-        let announce = move |zone: Option<ZoneName>, services: Vec<Announcement>| {
-            agent.announce(Said { addr, zone, build: BUILD.to_owned(), draining: false, services });
+        let announce = move |zone: Option<ZoneName>, draining: bool, services: Vec<Announcement>| {
+            agent.announce(Said { addr, zone, build: BUILD.to_owned(), draining, services });
         };
         Announcer {
             settings: options.settings.clone(),

@@ -260,6 +260,7 @@ impl State {
             mode: self.mode,
             gossip: GossipKeys { ring: Vec::new(), seeds: Vec::new() },
             banned: self.banned.clone(),
+            draining: Vec::new(),
             controls: Vec::new(),
         }
     }

@@ -122,6 +122,30 @@ fn when_a_host_of_a_service_dies_its_callers_hardly_notice() {
 }
 
 #[test]
+fn a_drained_host_gets_no_new_calls_while_another_serves_them() {
+    let hosts = Hosts::new(2);
+    let drained = u8::try_from(hosts.favourite()).unwrap();
+    let (node, other) = (format!("copy-{drained}"), format!("copy-{}", 1 - drained));
+    let answers = || hosts.caller.get("web", "/", &[]).ok().trim().to_owned();
+
+    hosts.mesh.cli(&["drain", &node]).ok();
+    pause(seconds(1));
+    let while_draining: Vec<_> = (0..30).map(|_| answers()).collect();
+    hosts.mesh.cli(&["drain", &other]).ok();
+    pause(seconds(1));
+    let with_nobody_else = answers();
+    hosts.mesh.cli(&["drain", "--undo", &node]).ok();
+    hosts.knows(drained);
+    let after: Vec<_> = (0..30).map(|_| answers()).collect();
+    let unknown = hosts.mesh.cli(&["drain", "nobody"]).failed(4);
+
+    assert!(while_draining.iter().all(|name| *name == other), "{while_draining:?}");
+    assert!(with_nobody_else.starts_with("copy-"), "{with_nobody_else}");
+    assert!(after.iter().all(|name| *name == node), "{after:?}");
+    assert!(unknown.contains("nobody"), "{unknown}");
+}
+
+#[test]
 fn a_host_whose_cable_is_pulled_is_left_out_and_comes_back() {
     let hosts = Hosts::new(2);
     let favourite = u8::try_from(hosts.favourite()).unwrap();

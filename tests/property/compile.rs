@@ -35,6 +35,7 @@ fn snapshot(resources: Vec<Resource>) -> Snapshot {
         mode: Mode::Enforce,
         gossip: GossipKeys { ring: vec![], seeds: vec![] },
         banned: vec![],
+        draining: Vec::new(),
         controls: vec![],
     }
 }

@@ -92,6 +92,8 @@ fn change() -> impl Strategy<Value = Change> {
         }),
         (0u8..3).prop_map(|name| Change::Ban(node(name))),
         (0u8..3).prop_map(|name| Change::Unban(node(name))),
+        (0u8..3).prop_map(|name| Change::Drain(node(name))),
+        (0u8..3).prop_map(|name| Change::Undrain(node(name))),
         (0u8..3).prop_map(|name| Change::Forget(node(name))),
         any::<bool>()
             .prop_map(|deny| { Change::SetDefaultAction(if deny { Action::Deny } else { Action::Allow }) }),

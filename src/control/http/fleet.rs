@@ -108,6 +108,22 @@ pub(crate) async fn unban(
     Ok(StatusCode::NO_CONTENT)
 }
 
+pub(crate) async fn drain(
+    State(plane): State<Arc<Plane>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refused> {
+    plane.submit(Change::Drain(node_name(&name)?)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(crate) async fn undrain(
+    State(plane): State<Arc<Plane>>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refused> {
+    plane.submit(Change::Undrain(node_name(&name)?)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 pub(crate) async fn forget(
     State(plane): State<Arc<Plane>>,
     Path(name): Path<String>,

@@ -68,6 +68,8 @@ fn handler(operation: Operation) -> MethodRouter<Arc<Plane>> {
         Operation::Catalog => get(view::catalog),
         Operation::Ban => post(fleet::ban),
         Operation::Unban => delete(fleet::unban),
+        Operation::Drain => post(fleet::drain),
+        Operation::Undrain => delete(fleet::undrain),
         Operation::Forget => delete(fleet::forget),
         Operation::OpenApi => get(openapi::serve),
         Operation::Installer => get(assets::installer),

@@ -114,6 +114,10 @@ pub enum Change {
     Ban(NodeName),
     /// Takes a ban back.
     Unban(NodeName),
+    /// Lets a node's services have no new calls while others serve them.
+    Drain(NodeName),
+    /// Lets them have calls again.
+    Undrain(NodeName),
     /// Forgets a node, so that its name is free; it can no longer renew.
     Forget(NodeName),
     /// Gives every member one more gossip key to open with; the first of all seals as well.
@@ -152,6 +156,8 @@ impl fmt::Debug for Change {
             Self::Issue(_) => "Issue",
             Self::Ban(_) => "Ban",
             Self::Unban(_) => "Unban",
+            Self::Drain(_) => "Drain",
+            Self::Undrain(_) => "Undrain",
             Self::Forget(_) => "Forget",
             Self::InstallGossipKey { .. } => "InstallGossipKey",
             Self::PromoteGossipKey { .. } => "PromoteGossipKey",
@@ -263,6 +269,12 @@ pub enum Event {
     Unbanned {
         node: NodeName,
     },
+    Draining {
+        node: NodeName,
+    },
+    Undrained {
+        node: NodeName,
+    },
     Forgotten {
         node: NodeName,
     },
@@ -287,6 +299,8 @@ impl Event {
             | Self::ModeSet { .. }
             | Self::Banned { .. }
             | Self::Unbanned { .. }
+            | Self::Draining { .. }
+            | Self::Undrained { .. }
             | Self::GossipKeyInstalled { .. }
             | Self::GossipKeyPromoted { .. }
             | Self::GossipKeyRetired { .. } => true,

@@ -41,6 +41,8 @@ pub struct State {
     tokens: BTreeMap<String, JoinToken>,
     nodes: BTreeMap<NodeName, Node>,
     banned: BTreeMap<NodeName, u64>,
+    #[serde(default)]
+    draining: BTreeMap<NodeName, u64>,
     issued: BTreeMap<String, Issuance>,
     gossip: Vec<GossipKey>,
     #[serde(default)]
@@ -86,6 +88,8 @@ impl State {
             Change::Issue(certificates) => self.issue(certificates, at_ms)?,
             Change::Ban(node) => self.ban(node, at_ms)?,
             Change::Unban(node) => self.unban(node),
+            Change::Drain(node) => self.drain(node, at_ms)?,
+            Change::Undrain(node) => self.undrain(node)?,
             Change::Forget(node) => self.forget(node)?,
             Change::InstallGossipKey { id, key } => self.install_gossip_key(id, key, at_ms)?,
             Change::PromoteGossipKey { id } => self.promote_gossip_key(id, at_ms)?,
@@ -354,6 +358,32 @@ impl State {
         }
     }
 
+    fn drain(&mut self, node: NodeName, at_ms: u64) -> Result<Vec<Event>, Refusal> {
+        self.proxy(&node)?;
+        if self.draining.contains_key(&node) {
+            return Ok(Vec::new());
+        }
+        self.draining.insert(node.clone(), at_ms);
+        Ok(vec![Event::Draining { node }])
+    }
+
+    fn undrain(&mut self, node: NodeName) -> Result<Vec<Event>, Refusal> {
+        self.proxy(&node)?;
+        Ok(match self.draining.remove(&node) {
+            Some(_) => vec![Event::Undrained { node }],
+            None => Vec::new(),
+        })
+    }
+
+    /// Refuses what is no proxy.
+    fn proxy(&self, node: &NodeName) -> Result<(), Refusal> {
+        match self.nodes.get(node).map(|known| known.role) {
+            Some(Role::Proxy) => Ok(()),
+            Some(Role::Control) => Err(Refusal::IsControl(node.clone())),
+            Some(Role::Operator) | None => Err(Refusal::UnknownNode(node.clone())),
+        }
+    }
+
     /// A ban outlives the record of its node, or leaving would undo it.
     fn forget(&mut self, node: NodeName) -> Result<Vec<Event>, Refusal> {
         match self.nodes.get(&node).map(|known| known.role) {
@@ -362,6 +392,7 @@ impl State {
             Some(Role::Proxy | Role::Operator) => {}
         }
         self.nodes.remove(&node);
+        self.draining.remove(&node);
         Ok(vec![Event::Forgotten { node }])
     }
 
@@ -523,6 +554,11 @@ impl State {
     /// Returns the banned nodes and since when, Unix milliseconds.
     pub fn banned(&self) -> &BTreeMap<NodeName, u64> {
         &self.banned
+    }
+
+    /// Returns the nodes that drain and since when, Unix milliseconds.
+    pub fn draining(&self) -> &BTreeMap<NodeName, u64> {
+        &self.draining
     }
 
     /// Returns the certificates that are valid, or were a day ago, by serial number.
