@@ -10,6 +10,7 @@ use crate::logic::state::command::{
 };
 use crate::logic::state::history::{Histories, Version};
 use crate::logic::state::record::{GossipKey, Issuance, JoinToken, Mesh, Node};
+use crate::logic::state::ring::Ring;
 use crate::model::endpoint::Role;
 use crate::model::identity::{Subject, TrustDomain};
 use crate::model::intention::{Action, Mode};
@@ -22,8 +23,6 @@ pub const RESOURCES_MAX: usize = 20_000;
 pub const TOKENS_MAX: usize = 10_000;
 /// Most nodes that were ever let in and not forgotten.
 pub const NODES_MAX: usize = 20_000;
-/// Most gossip keys: the one that seals, the one before, the one to come.
-pub const GOSSIP_KEYS_MAX: usize = 3;
 /// How long expired tokens and certificates are remembered, milliseconds.
 const REMEMBER_MS: u64 = 24 * 60 * 60 * 1000;
 /// The newest key of a node and the one before.
@@ -44,7 +43,7 @@ pub struct State {
     #[serde(default)]
     draining: BTreeMap<NodeName, u64>,
     issued: BTreeMap<String, Issuance>,
-    gossip: Vec<GossipKey>,
+    gossip: Ring,
     #[serde(default)]
     histories: Histories,
 }
@@ -91,9 +90,9 @@ impl State {
             Change::Drain(node) => self.drain(node, at_ms)?,
             Change::Undrain(node) => self.undrain(node)?,
             Change::Forget(node) => self.forget(node)?,
-            Change::InstallGossipKey { id, key } => self.install_gossip_key(id, key, at_ms)?,
-            Change::PromoteGossipKey { id } => self.promote_gossip_key(id, at_ms)?,
-            Change::RetireGossipKey { id } => self.retire_gossip_key(id)?,
+            Change::InstallGossipKey { id, key } => self.gossip.install(id, key, at_ms)?,
+            Change::PromoteGossipKey { id } => self.gossip.promote(id, at_ms)?,
+            Change::RetireGossipKey { id } => self.gossip.retire(id)?,
         };
         if !events.is_empty() {
             self.revision += 1;
@@ -437,42 +436,6 @@ impl State {
         };
         if allowed { Ok(()) } else { Err(Refusal::Subject { node: node.clone(), subject: subject.clone() }) }
     }
-
-    // --- gossip keys --------------------------------------------------------------------------------------------
-
-    fn install_gossip_key(&mut self, id: u8, key: String, at_ms: u64) -> Result<Vec<Event>, Refusal> {
-        if self.gossip.iter().any(|known| known.id == id) {
-            return Err(Refusal::GossipKeyExists(id));
-        }
-        if self.gossip.len() >= GOSSIP_KEYS_MAX {
-            return Err(Refusal::TooMany { what: "gossip keys", max: GOSSIP_KEYS_MAX });
-        }
-        self.gossip.push(GossipKey { id, key, since_ms: at_ms });
-        Ok(vec![Event::GossipKeyInstalled { id }])
-    }
-
-    fn promote_gossip_key(&mut self, id: u8, at_ms: u64) -> Result<Vec<Event>, Refusal> {
-        match self.gossip.iter().position(|key| key.id == id) {
-            None => Err(Refusal::GossipKey(id)),
-            Some(0) => Ok(Vec::new()),
-            Some(place) => {
-                let mut key = self.gossip.remove(place);
-                key.since_ms = at_ms;
-                self.gossip.insert(0, key);
-                Ok(vec![Event::GossipKeyPromoted { id }])
-            }
-        }
-    }
-
-    fn retire_gossip_key(&mut self, id: u8) -> Result<Vec<Event>, Refusal> {
-        match self.gossip.iter().position(|key| key.id == id) {
-            None | Some(0) => Err(Refusal::GossipKey(id)),
-            Some(place) => {
-                self.gossip.remove(place);
-                Ok(vec![Event::GossipKeyRetired { id }])
-            }
-        }
-    }
 }
 
 /// What there is to read.
@@ -568,7 +531,7 @@ impl State {
 
     /// Returns the gossip keys; the first seals, all open.
     pub fn gossip(&self) -> &[GossipKey] {
-        &self.gossip
+        self.gossip.keys()
     }
 }
 

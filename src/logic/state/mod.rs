@@ -4,6 +4,7 @@
 //! - [`record`]: what the state is made of.
 //! - [`command`]: what may be asked of it, what it answers, and why it refuses.
 //! - [`history`]: what objects were before.
+//! - `ring`: the keys of gossip.
 //! - [`machine`]: the state and the one way to change it.
 //! - [`rotation`]: which change of the gossip keys is due.
 //!
@@ -14,6 +15,7 @@ pub mod record;
 pub mod command;
 pub mod history;
 mod by_key;
+mod ring;
 pub mod machine;
 pub mod rotation;
 
