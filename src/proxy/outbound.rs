@@ -5,10 +5,12 @@
 //! speaks first decides. A caller that turns out to speak HTTP goes the way of HTTP, and the connection is closed, having
 //! carried nothing.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -25,6 +27,7 @@ use crate::proxy::failure::Failed;
 use crate::proxy::http::client::Http;
 use crate::proxy::http::pipeline::Entry;
 use crate::proxy::http::serve;
+use crate::proxy::rest::LAST_CALL;
 use crate::proxy::tcp::{self, Opened, Plain, Wish};
 
 /// A caller that speaks this soon is never doubted to speak first.
@@ -55,9 +58,7 @@ enum Turn {
 pub(crate) async fn named(http: &Rc<Http>, mut stream: TcpStream, from: SocketAddr) {
     let holder = http.context.holder(from, stream.local_addr().ok());
     let mut first = First::new();
-    if let Ok(Ok(())) = Box::pin(timeout(http.context.patience.head, first.read_on(&mut stream))).await
-        && !first.bytes.is_empty()
-    {
+    if Box::pin(first.words(http, &mut stream)).await && !first.bytes.is_empty() {
         // What is no HTTP is told so by the parser.
         serve(http, Entry { service: None, port: None, from: from.ip(), holder }, first, stream).await;
     }
@@ -106,10 +107,10 @@ async fn to_service(
     let turn = match declared.unwrap_or_default() {
         Protocol::Tcp => Turn::Opaque(None),
         Protocol::Http | Protocol::H2c | Protocol::Grpc => {
-            match timeout(http.context.patience.head, first.read_on(&mut stream)).await {
-                Ok(Ok(())) => Turn::Http,
-                Ok(Err(_)) | Err(_) => return,
+            if !Box::pin(first.words(http, &mut stream)).await {
+                return;
             }
+            Turn::Http
         }
         Protocol::Detect => match Box::pin(race(http, &wish, &mut first, &mut stream)).await {
             Ok(turn) => turn,
@@ -144,6 +145,7 @@ async fn race(http: &Rc<Http>, wish: &Wish, first: &mut First, stream: &mut TcpS
     let mut failed: Option<Failed> = None;
     let mut patience: Option<Pin<Box<Sleep>>> = None;
     let mut drain = http.context.drain.clone();
+    let mut leaving = false;
     loop {
         tokio::select! {
             read = first.read(stream) => {
@@ -165,12 +167,16 @@ async fn race(http: &Rc<Http>, wish: &Wish, first: &mut First, stream: &mut TcpS
                 return Ok(Turn::Opaque(opened));
             }
             () = over(&mut patience) => {
-                return Ok(match failed {
-                    Some(failed) => Turn::Lost(failed),
-                    None => Turn::Opaque(opened),
-                });
+                return match failed {
+                    Some(failed) => Ok(Turn::Lost(failed)),
+                    None if leaving && first.bytes.is_empty() => Err(io::ErrorKind::ConnectionAborted.into()),
+                    None => Ok(Turn::Opaque(opened)),
+                };
             }
-            () = drain.draining() => return Err(io::ErrorKind::ConnectionAborted.into()),
+            () = drain.draining(), if !leaving => {
+                leaving = true;
+                patience.get_or_insert_with(|| Box::pin(sleep(LAST_CALL)));
+            }
         }
     }
 }
@@ -241,6 +247,18 @@ impl First {
         let count = stream.read_buf(&mut self.bytes).await?;
         self.detection = detect(&self.bytes);
         Ok(count)
+    }
+
+    /// Reads until it is clear what is spoken. Returns whether anything may follow: not from a caller that takes too long,
+    /// or says nothing while the proxy drains.
+    async fn words(&mut self, http: &Http, stream: &mut TcpStream) -> bool {
+        let place = http.context.rest.enter();
+        let mut reading = pin!(timeout(http.context.patience.head, self.read_on(stream)));
+        let read = poll_fn(|cx| match reading.as_mut().poll(cx) {
+            Poll::Pending => place.poll_ended(cx).map(|()| false),
+            Poll::Ready(read) => Poll::Ready(matches!(read, Ok(Ok(())))),
+        });
+        read.await
     }
 
     /// Reads until it is clear what is spoken, or the caller has no more to say.

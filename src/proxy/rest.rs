@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::net::clock;
 
+/// Once the proxy drains, a connection that waits is still served for this long after its last request, and told then that
+/// it ends: closed at once, it would lose a request that is on its way.
+pub(crate) const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// The waiting connections of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
@@ -40,8 +44,9 @@ impl Rest {
         self.draining.get()
     }
 
-    /// Ends the wait of those that have waited for `patience`.
+    /// Ends the wait of those that have waited for `patience`; while the proxy drains, for [`LAST_CALL`].
     pub(crate) fn sweep(&self, now: Instant, patience: Duration) {
+        let patience = if self.draining.get() { patience.min(LAST_CALL) } else { patience };
         for (_, waiting) in self.waiting.borrow_mut().iter_mut() {
             if now.saturating_duration_since(waiting.since) >= patience {
                 waiting.end();
@@ -49,11 +54,11 @@ impl Rest {
         }
     }
 
-    /// Ends every wait, now and from now on.
+    /// Tells everyone who waits that the proxy drains, now and from now on.
     pub(crate) fn drain(&self) {
         self.draining.set(true);
         for (_, waiting) in self.waiting.borrow_mut().iter_mut() {
-            waiting.end();
+            waiting.wake();
         }
     }
 }
@@ -61,6 +66,10 @@ impl Rest {
 impl Waiting {
     fn end(&mut self) {
         self.over = true;
+        self.wake();
+    }
+
+    fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -68,11 +77,13 @@ impl Waiting {
 }
 
 impl Place<'_> {
-    /// Waits until the wait is to end.
+    /// Waits until the wait is to end, or the proxy drains: for who can tell the caller so without losing anything.
     pub(crate) fn poll_over(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.rest.draining.get() {
-            return Poll::Ready(());
-        }
+        if self.rest.draining.get() { Poll::Ready(()) } else { self.poll_ended(cx) }
+    }
+
+    /// Waits until the wait is to end.
+    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut waiting = self.rest.waiting.borrow_mut();
         let Some(waiting) = waiting.get_mut(self.key) else { return Poll::Ready(()) };
         if waiting.over {

@@ -31,6 +31,8 @@ use crate::proxy::{inbound, outbound};
 
 /// How often idle connections are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// The same, while everything ends.
+const LAST_SWEEPS_EVERY: Duration = Duration::from_millis(100);
 /// For what is cut to notice.
 const CUT_TIME: Duration = Duration::from_secs(1);
 /// Tasks that run between two looks at the sockets (tokio's own choice for one thread).
@@ -253,10 +255,15 @@ async fn work(
     tokio::task::yield_now().await;
     http.context.rest.drain();
     connections.close();
-    tokio::select! {
-        () = connections.wait() => {}
-        () = drain.closing() => {
-            _ = timeout(CUT_TIME, connections.wait()).await;
+    let mut sweeps = interval(LAST_SWEEPS_EVERY);
+    loop {
+        tokio::select! {
+            () = connections.wait() => break,
+            _ = sweeps.tick() => http.sweep(clock::now()),
+            () = drain.closing() => {
+                _ = timeout(CUT_TIME, connections.wait()).await;
+                break;
+            }
         }
     }
 }

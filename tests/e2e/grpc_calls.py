@@ -2,8 +2,11 @@
 
     grpc_calls.py serve                        writes 'listening PORT'
     grpc_calls.py call ADDRESS AUTHORITY [CALL…]   makes every kind of call; writes 'ok NAME' for each, fails on the first
+    grpc_calls.py load ADDRESS AUTHORITY       calls and streams until SIGTERM; writes what became of them, as JSON
 """
 
+import json
+import signal
 import sys
 import threading
 import time
@@ -61,6 +64,12 @@ def endless(request, context):
         time.sleep(0.01)
 
 
+def steady(request, context):
+    for number in range(int(request)):
+        time.sleep(0.1)
+        yield b"%d" % number
+
+
 def was_cancelled(request, context):
     return b"yes" if cancelled.wait(5) else b"no"
 
@@ -72,6 +81,7 @@ METHODS = {
     "BothStreams": grpc.stream_stream_rpc_method_handler(both_streams),
     "Fail": grpc.unary_unary_rpc_method_handler(fail),
     "Slow": grpc.unary_unary_rpc_method_handler(slow),
+    "Steady": grpc.unary_stream_rpc_method_handler(steady),
     "Endless": grpc.unary_stream_rpc_method_handler(endless),
     "WasCancelled": grpc.unary_unary_rpc_method_handler(was_cancelled),
 }
@@ -187,6 +197,75 @@ def call(address, authority, names):
             print(f"ok {name}", flush=True)
 
 
+class Load:
+    """Callers that go on until they are told to stop, or are refused, and count what became of their calls."""
+
+    def __init__(self, channel):
+        self.over = threading.Event()
+        self.lock = threading.Lock()
+        self.book = {"done": 0, "refused": 0, "lost": []}
+        self.echo = channel.unary_unary(f"/{SERVICE}/Unary")
+        self.steady = channel.unary_stream(f"/{SERVICE}/Steady")
+        self.reverse = channel.stream_stream(f"/{SERVICE}/BothStreams")
+
+    def unary(self):
+        assert self.echo(b"hello", timeout=10) == b"hello"
+        time.sleep(0.005)
+
+    def server_stream(self):
+        assert [int(number) for number in self.steady(b"15", timeout=20)] == list(range(15))
+
+    def both_streams(self):
+        answers = threading.Semaphore(0)
+
+        def questions():
+            for number in range(15):
+                yield b"n%d" % number
+                assert answers.acquire(timeout=5), "no answer while the stream is open"
+                time.sleep(0.1)
+
+        seen = []
+        for answer in self.reverse(questions(), timeout=20):
+            seen.append(answer)
+            answers.release()
+        assert seen == [(b"n%d" % number)[::-1] for number in range(15)], seen
+
+    def go_on(self, call):
+        while not self.over.is_set():
+            try:
+                call()
+            except grpc.RpcError as error:
+                # Refused, or reset by a listener that closed while the connection was still in its queue.
+                refused = error.code() == grpc.StatusCode.UNAVAILABLE and "Failed to connect" in (error.details() or "")
+                with self.lock:
+                    if refused:
+                        self.book["refused"] += 1
+                    else:
+                        self.book["lost"].append(f"{call.__name__}: {error.code()} {error.details()}")
+                if refused:
+                    return
+            except AssertionError as error:
+                with self.lock:
+                    self.book["lost"].append(f"{call.__name__}: {error}")
+            else:
+                with self.lock:
+                    self.book["done"] += 1
+
+
+def load(address, authority):
+    with grpc.insecure_channel(address, options=[("grpc.default_authority", authority)]) as channel:
+        load = Load(channel)
+        signal.signal(signal.SIGTERM, lambda *_: load.over.set())
+        calls = [load.unary] * 2 + [load.server_stream] * 2 + [load.both_streams]
+        callers = [threading.Thread(target=load.go_on, args=(call,)) for call in calls]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        load.over.wait()
+        print(json.dumps(load.book))
+
+
 def code(address, authority):
     """Writes the status code of one unary call."""
     with grpc.insecure_channel(address, options=[("grpc.default_authority", authority)]) as channel:
@@ -203,6 +282,8 @@ if __name__ == "__main__":
             serve()
         case ["call", address, authority, *names]:
             call(address, authority, names)
+        case ["load", address, authority]:
+            load(address, authority)
         case ["code", address, authority]:
             code(address, authority)
         case _:

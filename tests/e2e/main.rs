@@ -20,6 +20,7 @@
 )]
 
 mod stage;
+mod load;
 mod program;
 mod install;
 mod hosts;
@@ -27,6 +28,7 @@ mod interception;
 mod calls;
 mod transfer;
 mod failure;
+mod stopping;
 mod joining;
 mod authority;
 mod service;

@@ -87,7 +87,7 @@ impl Caller {
             let place = http.context.rest.enter();
             let begun = poll_fn(|cx| match self.reader.poll_begun(cx) {
                 Poll::Ready(begun) => Poll::Ready(begun.unwrap_or(false)),
-                Poll::Pending => place.poll_over(cx).map(|()| false),
+                Poll::Pending => place.poll_ended(cx).map(|()| false),
             });
             if !begun.await {
                 return Next::Nothing;
