@@ -24,3 +24,5 @@ mod property;
 mod sim;
 mod contract;
 mod data_path;
+#[path = "fuzz/driver.rs"]
+mod fuzz;

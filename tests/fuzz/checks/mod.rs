@@ -1,0 +1,6 @@
+//! What must hold for any bytes: one function for each fuzz target.
+
+pub(crate) mod h1_request;
+pub(crate) mod h1_response;
+pub(crate) mod h1_chunked;
+pub(crate) mod link_head;

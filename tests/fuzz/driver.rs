@@ -1,0 +1,173 @@
+//! The fuzz targets without a fuzzer: good samples, changed at random, for a second each or for `MESH_FUZZ_SECONDS`.
+//!
+//! It finds less than coverage-guided fuzzing (see `Cargo.toml` beside it), which takes a build of everything with other
+//! flags: too long for each change, so this is what runs for each change.
+
+mod checks;
+
+use std::time::Duration;
+
+use mesh::logic::gossip::contact::Draws;
+use mesh::net::clock;
+
+/// Most bytes of an input: more only makes it slower.
+const INPUT_BYTES_MAX: usize = 4_096;
+/// Most changes to one sample.
+const CHANGES_MAX: usize = 8;
+/// Bytes and words that parsers look for.
+const WORDS: [&[u8]; 28] = [
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b" ",
+    b"\t",
+    b":",
+    b",",
+    b";",
+    b"0",
+    b"-1",
+    b"\xff",
+    b"ffffffffffffffff",
+    b"0\r\n\r\n",
+    b"GET ",
+    b"CONNECT ",
+    b"HTTP/1.1",
+    b"HTTP/1.0",
+    b"Host: a\r\n",
+    b"Content-Length: 3\r\n",
+    b"Content-Length: 4, 4\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip, chunked\r\n",
+    b"Connection: close, x\r\n",
+    b"Upgrade: websocket\r\n",
+    b"Expect: 100-continue\r\n",
+    b"http://a:80/",
+    b"*",
+];
+
+/// Shows the input when the check fails.
+struct Shown<'i>(&'i [u8]);
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let text: String = self.0.escape_ascii().to_string();
+            println!("the input that fails: b\"{text}\"");
+        }
+    }
+}
+
+/// Checks the samples, then changes of them until the time is over.
+fn fuzz(samples: &[&[u8]], check: fn(&[u8])) {
+    let seconds = std::env::var("MESH_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let time = Duration::from_secs(seconds);
+    for sample in samples {
+        let _shown = Shown(sample);
+        check(sample);
+    }
+    let mut draws = Draws::new(rand::random());
+    let (began, mut tried) = (clock::now(), 0_u64);
+    let mut input = Vec::new();
+    while !tried.is_multiple_of(256) || began.elapsed() < time {
+        tried += 1;
+        input.clear();
+        input.extend_from_slice(samples[draws.below(samples.len())]);
+        for _ in 0..=draws.below(CHANGES_MAX) {
+            change(&mut input, samples, &mut draws);
+        }
+        input.truncate(INPUT_BYTES_MAX);
+        let _shown = Shown(&input);
+        check(&input);
+    }
+    println!("{tried} inputs in {:.1?}", began.elapsed());
+}
+
+fn change(input: &mut Vec<u8>, samples: &[&[u8]], draws: &mut Draws) {
+    let at = draws.below(input.len() + 1);
+    let end = at + draws.below(input.len() - at + 1).min(draws.below(64));
+    match draws.below(7) {
+        0 => {
+            if let Some(byte) = input.get_mut(at) {
+                *byte ^= 1 << draws.below(8);
+            }
+        }
+        1 => {
+            if let Some(byte) = input.get_mut(at) {
+                *byte = draws.draw().to_le_bytes()[0];
+            }
+        }
+        2 => drop(input.splice(at..at, WORDS[draws.below(WORDS.len())].iter().copied())),
+        3 => drop(input.splice(at..end, WORDS[draws.below(WORDS.len())].iter().copied())),
+        4 => drop(input.drain(at..end)),
+        5 => {
+            let part = input[at..end].to_vec();
+            let to = draws.below(input.len() + 1);
+            drop(input.splice(to..to, part));
+        }
+        _ => {
+            let other = samples[draws.below(samples.len())];
+            let from = draws.below(other.len() + 1);
+            input.truncate(at);
+            input.extend_from_slice(&other[from..]);
+        }
+    }
+}
+
+#[test]
+fn requests() {
+    fuzz(
+        &[
+            b"\x80GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"\x80POST /a?b=c HTTP/1.1\r\nHost: a:80\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc",
+            b"\x10PUT http://a/b HTTP/1.1\r\nHost: other\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n3\r\n",
+            b"\xf0CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
+            b"\x40OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\nX-A: b\r\nx-a: \tc \r\n\r\n",
+            b"\xa0GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, x-b\r\nUpgrade: websocket\r\nX-B: 1\r\n\r\n",
+            b"\x00GET / HTTP/1.0\r\n\r\n",
+        ],
+        checks::h1_request::check,
+    );
+}
+
+#[test]
+fn responses() {
+    fuzz(
+        &[
+            b"\x80\x00HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+            b"\x40\x00HTTP/1.1 200 Fine indeed\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\n\r\n0\r\n\r\n",
+            b"\xc0\x01HTTP/1.1 304 Not Modified\r\nContent-Length: 10\r\nETag: \"a\"\r\n\r\n",
+            b"\xff\x02HTTP/1.1 200 OK\r\n\r\n",
+            b"\x20\x00HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+            b"\x90\x00HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+            b"\x80\x00HTTP/1.0 200\r\n\r\nto the end",
+        ],
+        checks::h1_response::check,
+    );
+}
+
+#[test]
+fn chunked_bodies() {
+    fuzz(
+        &[
+            b"\x033\r\nabc\r\n0\r\n\r\n",
+            b"\x01a;x=\"y\"\r\n0123456789\r\n1\r\nb\r\n0\r\nX-Sum: 1\r\nY: 2\r\n\r\nGET / HTTP/1.1\r\n",
+            b"\x0700000000000002\r\nok\r\n0\r\n\r\n",
+        ],
+        checks::h1_chunked::check,
+    );
+}
+
+#[test]
+fn heads_on_a_link() {
+    fuzz(
+        &[
+            b"\x14\x01\x03GET\x00\x01/\x00\x03web\x00\x01\x00\x01\x00\x01ab",
+            b"\x0b\x03\x03GET\x00\x05/chat\x00\x01a\x00\x09websocket\x00\x00",
+            b"\x0b\x00\x00\xc8\x00\x02\x00\x01\x00\x01ab\x00\x02\x00\x00cd",
+            b"\x0a\x01\x01\x94\x00\x04Nope\x00\x00",
+            b"\x00\x01\x00\x0b\x00\x01grpc-status0",
+        ],
+        checks::link_head::check,
+    );
+}
