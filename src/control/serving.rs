@@ -198,6 +198,7 @@ impl Voice {
             trust_domain: place.trust_domain.clone(),
             seeds: Vec::new(),
             known_peers,
+            estate: None,
         })?;
         agent.announce(Said {
             addr: place.api,

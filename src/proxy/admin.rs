@@ -41,6 +41,8 @@ use crate::telemetry::prometheus::{CONTENT_TYPE, Exposition, render};
 
 /// How often a watched view is sent.
 const VIEW_EVERY: Duration = Duration::from_secs(1);
+/// For answers under way to end when the proxy does.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// A reason why the proxy would not serve traffic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -85,7 +87,7 @@ impl fmt::Debug for AdminHandles {
 
 type Handles = State<Arc<AdminHandles>>;
 
-/// Serves until `shutdown`; running answers are cut.
+/// Serves until `shutdown`; answers that go on for longer than [`LAST_ANSWERS`] are cut.
 ///
 /// # Errors
 /// When the listener fails for good.
@@ -97,9 +99,17 @@ pub async fn serve(
     let local = listener.local_addr()?;
     let app = router(Arc::new(handles)).layer(Extension(Listening(local)));
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let over = watch::Sender::new(false);
+    let mut told = over.subscribe();
+    let told = async move { drop(told.wait_for(|over| *over).await) };
+    let ending = async {
+        shutdown.await;
+        over.send_replace(true);
+        tokio::time::sleep(LAST_ANSWERS).await;
+    };
     tokio::select! {
-        served = async { axum::serve(listener, app).await } => served,
-        () = shutdown => Ok(()),
+        served = async { axum::serve(listener, app).with_graceful_shutdown(told).await } => served,
+        () = ending => Ok(()),
     }
 }
 
@@ -138,6 +148,7 @@ async fn metrics(State(handles): Handles) -> Response {
             started_ms: sources.started_ms,
             usage: process::usage(),
             series_overflows: handles.registry.overflows(),
+            unrouted: handles.registry.unrouted(),
             access_dropped: handles.access.as_ref().map_or(0, |access| access.dropped()),
             panics: task::panics(),
             questions: handles.questions.questions(),

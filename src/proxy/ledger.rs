@@ -101,6 +101,11 @@ impl Ledger {
         cell
     }
 
+    /// Counts a request that was answered without a service that it could be counted for.
+    pub(crate) fn unrouted(&self) {
+        self.shard.unrouted();
+    }
+
     /// Returns where calls are counted that went to no endpoint.
     pub(crate) fn nowhere(
         &self,

@@ -61,6 +61,7 @@ pub struct Registry {
 struct Shared {
     series: Mutex<BTreeMap<EdgeKey, Series>>,
     overflows: AtomicU64,
+    unrouted: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +139,11 @@ impl Registry {
         self.shared.overflows.load(Ordering::Relaxed)
     }
 
+    /// Returns how many requests were answered without a service that they could be counted for.
+    pub fn unrouted(&self) -> u64 {
+        self.shared.unrouted.load(Ordering::Relaxed)
+    }
+
     /// Moves what the workers counted into the series.
     fn collect(&self) {
         let shards: Vec<_> = {
@@ -167,6 +173,11 @@ impl Shared {
 }
 
 impl Shard {
+    /// Counts a request that was answered without a service that it could be counted for.
+    pub fn unrouted(&self) {
+        self.shared.unrouted.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Returns where to count calls on the edge `key`.
     pub fn edge(&self, key: &EdgeKey) -> Arc<EdgeCell> {
         self.edge_ref(key.as_ref())
@@ -325,6 +336,8 @@ pub struct Process<'a> {
     pub usage: Usage,
     /// Edges that found no room for a series.
     pub series_overflows: u64,
+    /// Requests without a service that they could be counted for.
+    pub unrouted: u64,
     /// Access records dropped.
     pub access_dropped: u64,
     /// Tasks that panicked.
@@ -471,6 +484,12 @@ pub const METRICS: &[Metric] = &[
         &[],
         Source::Process(|process, emit| emit(&[], &process.series_overflows)),
         "Edges that found no room for a series of their own and are counted as other.overflow.",
+    ),
+    counter(
+        "mesh_requests_unrouted_total",
+        &[],
+        Source::Process(|process, emit| emit(&[], &process.unrouted)),
+        "Requests refused by this proxy that are no HTTP, or name no service of the mesh: they belong to no edge.",
     ),
     counter(
         "mesh_access_log_dropped_total",

@@ -240,3 +240,24 @@ fn an_unused_upstream_of_an_unknown_service_refuses_at_once_and_disturbs_nothing
     assert_eq!(hosts.caller.get("web", "/", &[]).ok(), "from-nginx\n");
     assert!(File::open(hosts.server.data().join("addresses.json")).is_ok());
 }
+
+#[test]
+fn a_call_that_two_proxies_hand_to_each_other_ends() {
+    let network = Network::new(2);
+    let (one, two) = (network.host(1), network.host(2));
+    let mesh = Mesh::start(&one);
+    let token = mesh.token(&["--uses", "2"]);
+    let ports = [one.free_port(), two.free_port()];
+    // Each takes the other's outbound listener for the service.
+    let first = mesh.proxy(&one, "first").join(&token).open(ports[0]);
+    let first = first.service(&format!("web={}:{}/http", two.ip(), ports[1])).start();
+    let second = mesh.proxy(&two, "second").join(&token).open(ports[1]);
+    let second = second.service(&format!("web={}:{}/http", one.ip(), ports[0])).start();
+
+    for proxy in [&first, &second] {
+        until("it is known", seconds(15), || (proxy.quick_status("web") != Some(404)).then_some(()));
+        let told = proxy.get("web", "/", &["-i"]).ok();
+        assert!(told.starts_with("HTTP/1.1 508"), "{told}");
+        assert!(told.contains("handed on 16 times"), "{told}");
+    }
+}

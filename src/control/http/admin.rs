@@ -60,6 +60,7 @@ async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
             started_ms: plane.started_ms,
             usage: process::usage(),
             series_overflows: 0,
+            unrouted: 0,
             access_dropped: 0,
             panics: task::panics(),
             ..Process::default()

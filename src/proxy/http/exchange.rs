@@ -1,6 +1,7 @@
 //! One request going up and its response coming down, at the same time, in one task: who asks, who answers, and what flows
 //! between them.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -72,8 +73,8 @@ pub(crate) struct Manners {
 pub(crate) enum Responder<'a> {
     /// An application that speaks HTTP/1.
     Http1(&'a mut Writer, &'a mut Manners),
-    /// An application that speaks HTTP/2.
-    Http2(SendResponse<Bytes>),
+    /// An application that speaks HTTP/2, and whether it is slow to take what its connection has.
+    Http2(SendResponse<Bytes>, Rc<Cell<bool>>),
     /// Another proxy.
     Link(Leaving),
     /// Nobody: what is answered to a copy is not wanted.
@@ -90,7 +91,7 @@ impl<'a> Responder<'a> {
                     writer.begin(|out| h1::write::response(head, Framing::None, version, true, out));
                 }
             }
-            Self::Http2(respond) => {
+            Self::Http2(respond, _) => {
                 if let Some(response) = message::http2_response(head) {
                     _ = respond.send_informational(response);
                 }
@@ -111,7 +112,7 @@ impl<'a> Responder<'a> {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         match self {
             Self::Http1(writer, _) => writer.poll_flush(cx),
-            Self::Http2(_) | Self::Link(_) | Self::Nobody => Poll::Ready(Ok(())),
+            Self::Http2(..) | Self::Link(_) | Self::Nobody => Poll::Ready(Ok(())),
         }
     }
 
@@ -119,7 +120,7 @@ impl<'a> Responder<'a> {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Http1(..) | Self::Nobody => Poll::Pending,
-            Self::Http2(respond) => respond.poll_reset(cx).map(|_| ()),
+            Self::Http2(respond, _) => respond.poll_reset(cx).map(|_| ()),
             Self::Link(leaving) => leaving.poll_gone(cx),
         }
     }
@@ -139,13 +140,13 @@ impl<'a> Responder<'a> {
                 });
                 Ok(Sink::Tcp(writer))
             }
-            Self::Http2(mut respond) => {
+            Self::Http2(mut respond, stuck) => {
                 answer.put_length();
                 let response = message::http2_response(&answer.head)
                     .ok_or_else(|| Failed::new(Failure::BadResponse, "HTTP/2 has no such status"))?;
                 let end = answer.framing.is_empty();
                 let stream = respond.send_response(response, end).map_err(|error| http2::broken(&error))?;
-                Ok(if end { Sink::Ended } else { Sink::Http2(Outgoing::new(stream)) })
+                Ok(if end { Sink::Ended } else { Sink::Http2(Outgoing::on(stream, stuck)) })
             }
             Self::Link(mut leaving) => {
                 let end = answer.framing.is_empty();
@@ -169,7 +170,7 @@ impl<'a> Responder<'a> {
                 writer.begin(|out| h1::write::response(&head, Framing::None, manners.version, true, out));
                 Ok(Sink::Tcp(writer))
             }
-            Self::Http2(_) => {
+            Self::Http2(..) => {
                 let mut head = ResponseHead { status: 200, ..head.clone() };
                 head.fields.remove("upgrade");
                 self.connected(&head)
@@ -192,10 +193,10 @@ impl<'a> Responder<'a> {
                 writer.begin(|out| h1::write::response(head, Framing::None, manners.version, true, out));
                 Ok(Sink::Tcp(writer))
             }
-            Self::Http2(mut respond) => {
+            Self::Http2(mut respond, stuck) => {
                 let response = message::http2_response(head).ok_or(Failure::BadResponse)?;
                 let stream = respond.send_response(response, false).map_err(|error| http2::broken(&error))?;
-                Ok(Sink::Http2(Outgoing::new(stream)))
+                Ok(Sink::Http2(Outgoing::on(stream, stuck)))
             }
             Self::Link(mut leaving) => {
                 leaving.answer(head, false)?;
@@ -480,7 +481,11 @@ impl<'c> Exchange<'c> {
 /// Breaks a response off: what was taken of it is sent, its end is not.
 pub(crate) async fn break_off(down: &mut Sink<'_>, failure: Failure) {
     if failure != Failure::CallerGone {
-        _ = timeout(LAST_WORDS_TIME, poll_fn(|cx| down.poll_flush(cx))).await;
+        let last_words = async {
+            _ = poll_fn(|cx| down.poll_flush(cx)).await;
+            down.written().await;
+        };
+        _ = timeout(LAST_WORDS_TIME, last_words).await;
     }
     down.abort(failure);
 }

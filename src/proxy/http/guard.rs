@@ -19,6 +19,7 @@ pub(crate) struct Guard<S> {
     meter: Meter,
     since: Instant,
     flooded: Rc<Cell<bool>>,
+    stuck: Rc<Cell<bool>>,
 }
 
 impl<S> Guard<S> {
@@ -26,8 +27,22 @@ impl<S> Guard<S> {
     /// then, since nothing more is read from it.
     pub(crate) fn new(stream: S) -> (Self, Rc<Cell<bool>>) {
         let flooded = Rc::new(Cell::new(false));
-        let guard = Self { stream, meter: Meter::default(), since: clock::now(), flooded: flooded.clone() };
+        let (meter, since, stuck) = (Meter::default(), clock::now(), Rc::default());
+        let guard = Self { stream, meter, since, flooded: flooded.clone(), stuck };
         (guard, flooded)
+    }
+
+    /// Returns what tells whether the client is slow to take what was written to it.
+    pub(crate) fn stuck(&self) -> Rc<Cell<bool>> {
+        self.stuck.clone()
+    }
+
+    /// Notes what became of a write.
+    fn wrote(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.stuck.set(written.is_pending());
+        let count = ready!(written)?;
+        self.meter.sent(count);
+        Poll::Ready(Ok(count))
     }
 
     /// Looks at the clock, which is only done when the free frames of a second are used up.
@@ -63,9 +78,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.meter.sent(count);
-        Poll::Ready(Ok(count))
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(written)
     }
 
     fn poll_write_vectored(
@@ -73,9 +87,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
-        self.meter.sent(count);
-        Poll::Ready(Ok(count))
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.wrote(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -247,6 +247,8 @@ impl Observation {
                 bytes_received: self.received.get(),
             });
             cell.closed();
+        } else {
+            self.ledger.unrouted();
         }
         if self.ledger.records() {
             self.ledger.record(&Record {

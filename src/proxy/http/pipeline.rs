@@ -10,7 +10,9 @@ use http::Method;
 
 use crate::logic::balance::session::SessionRules;
 use crate::logic::http::authority;
+use crate::logic::http::fields::Fields;
 use crate::logic::http::framing::Framing;
+use crate::logic::http::h1::request::Refusal;
 use crate::logic::http::head::{RequestHead, ResponseHead, Version};
 use crate::logic::request::Head;
 use crate::logic::resilience::deadline;
@@ -34,13 +36,18 @@ use crate::proxy::http::message::{self, Answer};
 use crate::proxy::http::observe::{Observation, Origin, Watch};
 use crate::proxy::http::payload::Payload;
 use crate::proxy::http::websocket::Handshake;
-use crate::proxy::http::{permission, tunnel};
-
+use crate::proxy::http::{permission, reply, tunnel};
 use crate::proxy::peer::{At, Peer};
 use crate::proxy::tables::Tables;
+use crate::proxy::stream::writer::Writer;
 use crate::proxy::tcp::Wish;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::quota::Serving;
+
+/// How often a call was handed to an address of another host: who gets in a circle is noticed by it.
+const HOPS: &str = "mesh-hops";
+/// More than any chain of services that pass the count on.
+const HOPS_MAX: u32 = 16;
 
 /// Where a local caller's connection leads.
 pub(crate) struct Entry {
@@ -97,6 +104,22 @@ pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -
     finish(http, (At::Outbound, &head), answered, (payload, responder), &watch).await
 }
 
+/// Answers what a local caller says that is no request, and enters it in the books as one.
+pub(crate) async fn refused(http: &Rc<Http>, entry: &Entry, refusal: &Refusal, writer: &mut Writer) {
+    let source = http.context.shared.locals().source(entry.holder);
+    // What was asked for is not known.
+    let method = Method::from_bytes(b"-").unwrap_or_default();
+    let origin = Origin { side: At::Outbound.side(), source: source.clone(), method: &method, path: "-" };
+    let watch = Watch::begin(&http.context.ledger, origin, EdgeProtocol::Http);
+    let observation = watch.observation();
+    if let Some(service) = &entry.service {
+        observation.service(service);
+        let cell = http.context.ledger.nowhere(&source, service, None, EdgeProtocol::Http);
+        observation.counted(cell, None);
+    }
+    reply::refusal(refusal, writer, observation).await;
+}
+
 /// Finds the way of one request and sends it there, until its answer begins.
 async fn call(
     http: &Rc<Http>,
@@ -109,7 +132,7 @@ async fn call(
     let observation = sides.observation;
     let wanted = tables.upstream_at(service, port);
     let wanted = wanted.ok_or_else(|| unknown(&tables, service, port))?;
-    message::strip_internal(&mut head.fields, &[ATTEMPT, SessionRules::NAME]);
+    message::strip_internal(&mut head.fields, &[ATTEMPT, HOPS, SessionRules::NAME]);
 
     let Some(routes) = wanted.routes.table(source.service().map(ServiceName::namespace)) else {
         let way = Way { upstream: wanted, rule: None, source, from };
@@ -261,7 +284,7 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
     observation.service(&peer.service);
     observation.counted(peer.cell(&http.context, protocol), Some(&http.context.ledger.node));
     let mut payload = Payload::new(body);
-    message::strip_internal(&mut head.fields, &[ATTEMPT]);
+    message::strip_internal(&mut head.fields, &[ATTEMPT, HOPS]);
     let ((addr, http2), mut serving) = match admitted(http, peer, &mut head, observation) {
         Ok(found) => found,
         Err(failed) => {
@@ -361,10 +384,25 @@ fn local(http: &Http, peer: &Peer, head: &mut RequestHead) -> Result<(SocketAddr
     if http.context.shared.is_own(local.addr) {
         return Err(Failed::new(Failure::Loop, format!("{} at {}", peer.service, local.addr)));
     }
+    if !local.addr.ip().is_loopback() {
+        // It may be the proxy of another node, from where the call may come back.
+        count_hop(&mut head.fields)?;
+    }
     let http2 = match local.protocol {
         Protocol::H2c | Protocol::Grpc => true,
         Protocol::Detect => head.version == Version::Http2 && head.protocol.is_none(),
         Protocol::Http | Protocol::Tcp => false,
     };
     Ok((local.addr, http2))
+}
+
+/// Counts one more time that a call was handed to another host, as services pass the count on with a call of their own.
+fn count_hop(fields: &mut Fields) -> Result<(), Failed> {
+    let text = fields.get(HOPS).and_then(|value| std::str::from_utf8(value).ok());
+    let hops = text.and_then(|text| text.parse::<u32>().ok()).unwrap_or(0);
+    if hops >= HOPS_MAX {
+        return Err(Failed::new(Failure::Loop, format!("it was handed on {hops} times")));
+    }
+    fields.set(HOPS, (hops + 1).to_string().as_bytes());
+    Ok(())
 }

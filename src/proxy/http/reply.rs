@@ -82,16 +82,19 @@ pub(crate) async fn failure(
 }
 
 /// Answers what is not a request that can be carried on; the connection is to be closed then.
-pub(crate) async fn refusal(refusal: &Refusal, writer: &mut Writer) {
+pub(crate) async fn refusal(refusal: &Refusal, writer: &mut Writer, observation: &Observation) {
     let words = format!("mesh outbound: {}: {refusal}\n", Failure::BadRequest.consequence().words);
     let mut head = ResponseHead::new(refusal.status);
     head.fields.append(b"content-type", b"text/plain; charset=utf-8");
     head.fields.append(FAILURE.as_bytes(), Failure::BadRequest.token().as_bytes());
+    observation.failed(Failure::BadRequest);
+    observation.answered(head.status, &head.fields);
+    observation.received(words.len());
     let length = Framing::Length(words.len() as u64);
     writer.begin(|out| h1::write::response(&head, length, Version::Http11, false, out));
     let told = writer.data(Bytes::from(words)).and_then(|()| writer.end(None));
-    if told.is_ok() {
-        _ = timeout(REPLY_TIME, poll_fn(|cx| writer.poll_flush(cx))).await;
+    if told.is_ok() && timeout(REPLY_TIME, poll_fn(|cx| writer.poll_flush(cx))).await.is_ok() {
+        observation.complete();
     }
 }
 

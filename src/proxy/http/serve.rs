@@ -20,8 +20,8 @@ use crate::net::{clock, listen, task};
 use crate::proxy::http::client::Http;
 use crate::proxy::http::exchange::{Asked, Ended, Manners, Responder};
 use crate::proxy::http::guard::Guard;
-use crate::proxy::http::pipeline::{Entry, inbound, outbound};
-use crate::proxy::http::{limits, message, reply};
+use crate::proxy::http::pipeline::{Entry, inbound, outbound, refused};
+use crate::proxy::http::{limits, message};
 use crate::proxy::link::{Arrivals, Limits, Opening};
 use crate::proxy::peer::Peer;
 use crate::proxy::stream::http2::Incoming;
@@ -66,7 +66,7 @@ pub(crate) async fn h1(http: &Rc<Http>, entry: Entry, stream: TcpStream, first: 
         let request = match caller.next(http).await {
             Next::Request(request) => request,
             Next::Refused(refusal) => {
-                Box::pin(reply::refusal(&refusal, &mut caller.writer)).await;
+                Box::pin(refused(http, &entry, &refusal, &mut caller.writer)).await;
                 break;
             }
             Next::Nothing => return,
@@ -157,6 +157,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let (stream, flooded) = Guard::new(stream);
+    let stuck = stream.stuck();
     let handshake = limits::h2_server().handshake::<_, bytes::Bytes>(stream);
     let Ok(Ok(mut connection)) = timeout(http.context.patience.head, handshake).await else { return };
     let entry = Rc::new(entry);
@@ -199,13 +200,14 @@ where
             }
         };
         quiet = false;
-        let (http, entry) = (http.clone(), entry.clone());
+        let (http, entry, stuck) = (http.clone(), entry.clone(), stuck.clone());
         // Boxed where it is made: on its way into a task it would be copied several times.
         let served = Box::pin(async move {
             let mut responder = responder;
             match message::request_from_http2(request) {
                 Ok((head, framing, body)) => {
-                    let (body, responder) = (Source::Http2(Incoming(body)), Responder::Http2(responder));
+                    let (body, responder) =
+                        (Source::Http2(Incoming(body)), Responder::Http2(responder, stuck));
                     outbound(&http, &entry, Asked { head, framing, body, responder }).await;
                 }
                 Err(failed) => {

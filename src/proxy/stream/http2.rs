@@ -1,6 +1,9 @@
 //! Bodies on streams of HTTP/2, and heads in its types.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
@@ -10,6 +13,9 @@ use crate::logic::http::fields::Fields;
 use crate::logic::http::h1::chunk::Piece;
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::stream::ending::Ending;
+
+/// How often it is looked whether a connection is still stuck.
+const STUCK_LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The body that comes on a stream.
 #[derive(Debug)]
@@ -50,12 +56,28 @@ pub(crate) struct Outgoing {
     held: Bytes,
     /// The end, which waits for `held`.
     end: Option<Ending>,
+    /// Whether the other side is slow to take what the connection has; not known of every connection.
+    stuck: Option<Rc<Cell<bool>>>,
 }
 
 impl Outgoing {
     /// Takes the sending half of a stream whose head was sent.
     pub(crate) fn new(stream: SendStream<Bytes>) -> Self {
-        Self { stream, held: Bytes::new(), end: None }
+        Self { stream, held: Bytes::new(), end: None, stuck: None }
+    }
+
+    /// As [`Outgoing::new`], on a connection of which it is known whether it is stuck.
+    pub(crate) fn on(stream: SendStream<Bytes>, stuck: Rc<Cell<bool>>) -> Self {
+        Self { stuck: Some(stuck), ..Self::new(stream) }
+    }
+
+    /// Waits until the connection has written what it was given and may write: a reset would take it back.
+    pub(crate) async fn written(&self) {
+        // The connection has been woken, and writes in its turn.
+        tokio::task::yield_now().await;
+        while self.stuck.as_ref().is_some_and(|stuck| stuck.get()) {
+            tokio::time::sleep(STUCK_LOOK_EVERY).await;
+        }
     }
 
     /// Waits until the next piece can be taken.

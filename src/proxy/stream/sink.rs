@@ -83,6 +83,14 @@ impl Sink<'_> {
         }
     }
 
+    /// Waits until what was flushed cannot be lost by [`Sink::abort`].
+    pub(crate) async fn written(&self) {
+        match self {
+            Self::Http2(outgoing) => outgoing.written().await,
+            Self::Tcp(_) | Self::Link(_) | Self::Ended | Self::Nobody => {}
+        }
+    }
+
     /// Waits until the other side has given the body up. A TCP connection says so by what is read from it.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {

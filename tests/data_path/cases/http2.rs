@@ -404,3 +404,34 @@ async fn a_caller_that_vanishes_takes_its_work_with_it() {
 fn mesh_total_open(total: &::mesh::logic::metric::total::EdgeTotal) -> u64 {
     total.open()
 }
+
+// case 27
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_of_an_answer_that_breaks_off_arrives_before_the_reset() {
+    const PART: usize = 40_000;
+    for layout in Layout::BOTH {
+        let mut service = Service::start().await;
+        let scene = Scene::new(layout, service.addr, "http");
+        for _ in 0..20 {
+            let mut two = Two::to(scene.outbound()).await;
+            let response = two.get(wanted("GET", "/")).await;
+            let mut app = service.accept().await;
+            app.request().await;
+            app.send(&format!("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n{}", "x".repeat(PART))).await;
+            drop(app);
+
+            let mut body = within(response).await.unwrap().into_body();
+            let mut arrived = 0;
+            let broken = loop {
+                match within(body.data()).await {
+                    Some(Ok(data)) => arrived += data.len(),
+                    Some(Err(error)) => break error,
+                    None => panic!("it looks complete after {arrived} bytes"),
+                }
+            };
+
+            assert!(broken.is_reset(), "{broken}");
+            assert_eq!(arrived, PART, "of what the service sent");
+        }
+    }
+}

@@ -117,3 +117,35 @@ async fn each_request_is_logged_once_on_each_side_however_it_ended() {
         }
     }
 }
+
+// case 89
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_request_is_logged_and_counted_like_any_other_answer() {
+    let service = Service::start().await;
+    let scene = Scene::logged(Layout::One, service.addr, "http");
+    let long = "a".repeat(70_000);
+    let refused = [
+        (400, "GET / HTTP/1.1\r\nHost : web\r\n\r\n".to_owned()),
+        (414, format!("GET /{long} HTTP/1.1\r\nHost: web\r\n\r\n")),
+        (431, format!("GET / HTTP/1.1\r\nHost: web\r\nX: {long}\r\n\r\n")),
+        (501, "GET / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: gzip, chunked\r\n\r\n".to_owned()),
+        (505, "GET / HTTP/2.5\r\nHost: web\r\n\r\n".to_owned()),
+    ];
+
+    for (status, text) in &refused {
+        let mut wire = Wire::to(scene.outbound()).await;
+        wire.send(text).await;
+        assert_eq!(wire.response().await.status(), *status);
+        wire.rest().await;
+    }
+
+    let mut lines = mesh::until(|| Some(scene.lines()).filter(|lines| lines.len() >= refused.len())).await;
+    assert_eq!(lines.len(), refused.len(), "{lines:#?}");
+    lines.sort_by_key(|line| line["status"].as_u64());
+    for (line, (status, _)) in lines.iter().zip(&refused) {
+        assert_eq!((&line["status"], line["side"].as_str()), (&(*status).into(), Some("outbound")), "{line}");
+        assert_eq!((line["method"].as_str(), line["path"].as_str()), (Some("-"), Some("-")), "{line}");
+        assert!(line["reason"].is_string(), "{line}");
+    }
+    assert_eq!(scene.caller().shared.registry.unrouted(), refused.len() as u64);
+}
