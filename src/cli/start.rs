@@ -126,6 +126,9 @@ pub(crate) struct ProxyArgs {
     /// How long running requests may take to end after SIGTERM
     #[arg(long, env = "MESH_DRAIN", default_value = "30s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     drain: Duration,
+    /// Take over from the proxy that runs on the same data directory, without losing a connection; start as usual if none does
+    #[arg(long, env = "MESH_TAKE_OVER", value_parser = clap::builder::BoolishValueParser::new())]
+    take_over: bool,
     /// Where access records go: off, - (standard error) or a file
     #[arg(long, env = "MESH_ACCESS_LOG", default_value = "off", value_name = "FILE|-|off")]
     access_log: String,
@@ -190,6 +193,7 @@ impl ProxyArgs {
                 upstreams,
             },
             intercept,
+            take_over: self.take_over,
             settings,
         })
     }
@@ -349,7 +353,8 @@ pub(crate) fn proxy(told: Told<ProxyArgs>, reread: Reread<ProxyArgs>) -> anyhow:
         Reload { log: log.clone(), flags: told.flags, reread, live: &LIVE, take_effect }.start()?;
         let started =
             |addresses: &crate::proxy::Addresses| ready(&format!("serving at {}", addresses.outbound));
-        crate::proxy::run(options, log, started, stop()?).await?;
+        let notices = crate::proxy::Notices { started: &started, follow: &follow };
+        crate::proxy::run(options, log, notices, stop()?).await?;
         Ok(Exit::Done)
     })
 }
@@ -374,6 +379,13 @@ fn begin(args: &LogArgs) -> anyhow::Result<LogHandle> {
 fn ready(status: &str) {
     // Without a service manager there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);
+}
+
+/// Tells the service manager, if there is one, which process is the service from now on.
+fn follow(pid: i32) {
+    if let Ok(pid) = u32::try_from(pid) {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::MainPid(pid)]);
+    }
 }
 
 /// Returns whether standard error is kept by the system's journal, where no secret belongs (systemd.exec(5)).

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -22,7 +22,7 @@ use crate::model::name::NodeName;
 use crate::model::snapshot::{GossipKeys, GossipPass};
 use crate::net::clock;
 
-pub use crate::gossip::voice::Said;
+pub use crate::gossip::voice::{Estate, Legacy, Said};
 
 /// Where gossip listens unless told otherwise; where that is taken, on the next port that is free.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 7946);
@@ -30,6 +30,8 @@ pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSP
 const DEFAULT_PORTS: u16 = 16;
 /// Longest time that [`Agent::leave`] takes.
 pub const LEAVE_MAX: Duration = Duration::from_secs(1);
+/// Longest time that [`Agent::pause`] takes.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Why gossip could not start. Nothing runs afterwards.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +52,9 @@ pub enum Error {
     /// The pass is damaged, or not for this node and key: renew it.
     #[error(transparent)]
     Pass(#[from] crate::gossip::pass::Error),
+    /// What an earlier process of this node left cannot be read: it is of a version that this one does not know.
+    #[error("what the process before this one knew cannot be taken over: {0}")]
+    Legacy(#[source] socket::Error),
     /// The system refused a thread or a runtime.
     #[error("gossip cannot start its thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -83,6 +88,9 @@ pub struct Config {
     pub seeds: Vec<SocketAddr>,
     /// Members known by an earlier process of this node, as [`Agent::peers`] gave them.
     pub known_peers: Vec<SocketAddr>,
+    /// What an earlier process, which is silent now, left to this one: this one speaks in its place, and `listen` and
+    /// `epoch_ms` do not count.
+    pub estate: Option<Estate>,
 }
 
 /// The running gossip of one node. Dropping it stops the gossip without a word, as a crash would.
@@ -93,6 +101,7 @@ pub struct Agent {
     catalog: watch::Receiver<Arc<Catalog>>,
     status: watch::Receiver<Status>,
     tally: Arc<Tally>,
+    estate: Arc<Mutex<Option<Estate>>>,
 }
 
 /// What an agent has counted since it started.
@@ -117,9 +126,7 @@ pub struct Counts {
 }
 
 /// Binds the sockets where told, else where the host has room.
-fn listen(
-    told: Option<SocketAddr>,
-) -> Result<(std::net::UdpSocket, std::net::TcpListener, SocketAddr), Error> {
+fn listen(told: Option<SocketAddr>) -> Result<(std::net::UdpSocket, std::net::TcpListener), Error> {
     let addr = told.unwrap_or(DEFAULT_LISTEN);
     let refused = |source| Error::Listen { addr, source };
     let bound = match told {
@@ -135,7 +142,7 @@ fn listen(
             "another process has the usual gossip port; this one gossips on the next that is free"
         );
     }
-    Ok((udp, tcp, local_addr))
+    Ok((udp, tcp))
 }
 
 impl Agent {
@@ -144,15 +151,22 @@ impl Agent {
     /// # Errors
     /// When the address cannot be bound, or keys or pass are unusable.
     pub fn start(config: Config) -> Result<Self, Error> {
-        let (udp, tcp, local_addr) = listen(config.listen)?;
+        let (udp, tcp, legacy) = if let Some(Estate { legacy, udp, tcp }) = config.estate {
+            (udp, tcp, Some(legacy))
+        } else {
+            let (udp, tcp) = listen(config.listen)?;
+            (udp, tcp, None)
+        };
+        let local_addr = tcp.local_addr().map_err(Error::Thread)?;
         let Config { node, keys, pass, roots, trust_domain, .. } = config;
         let me = Identity {
             node: node.clone(),
-            epoch: config.epoch_ms,
-            life: 0,
+            epoch: legacy.as_ref().map_or(config.epoch_ms, |legacy| legacy.me.epoch),
+            life: legacy.as_ref().map_or(0, |legacy| legacy.me.life),
             addr: SocketAddr::new(config.advertise, local_addr.port()),
         };
-        let seal = Seal::new(Ring::new(&keys, &trust_domain)?, &node, config.epoch_ms, rand::random());
+        let salt = legacy.as_ref().map_or_else(rand::random, |legacy| legacy.salt);
+        let seal = Seal::new(Ring::new(&keys, &trust_domain)?, &node, me.epoch, salt);
         let credential = Credential::new(config.signer, &node, &pass)?;
         let mut checker = Checker::new(roots.clone());
         if !checker.admit(credential.issuer(), clock::wall_ms()) {
@@ -164,10 +178,19 @@ impl Agent {
         let (known, seed, wall_ms) = (config.known_peers, rand::random(), clock::wall_ms());
         let cluster = Cluster::new(Settings { me, seeds, known, seed, wall_ms }, clock::now());
         let (role, seeds) = (config.role, config.seeds);
-        let speaker = Speaker { node, role, trust_domain, seeds, credential, seal, checker, cluster };
-
+        let version = legacy.as_ref().map_or(0, |legacy| legacy.version);
+        let mut speaker =
+            Speaker { node, role, trust_domain, seeds, credential, seal, checker, cluster, version, salt };
+        if let Some(legacy) = &legacy {
+            speaker.inherit(&legacy.known).map_err(Error::Legacy)?;
+            if let Some(said) = legacy.said.clone() {
+                speaker.announce(said, false);
+            }
+        }
+        let said = legacy.and_then(|legacy| legacy.said);
         let view = speaker.cluster.view();
-        let wishes = Wishes { said: None, keys, pass, roots, banned: BTreeSet::new(), leave: false };
+        let banned = BTreeSet::new();
+        let wishes = Wishes { said, keys, pass, roots, banned, leave: false, silent: false };
         Self::begin(local_addr, view, wishes, move |ends| voice::speak(speaker, ends, udp, tcp))
     }
 
@@ -181,11 +204,17 @@ impl Agent {
         let (catalog_tx, catalog) = watch::channel(Arc::new(view));
         let (status_tx, status) = watch::channel(Status::default());
         let (wishes, wished) = watch::channel(wishes);
-        let tally = Arc::new(Tally::default());
-        let ends = Ends { wishes: wished, catalog: catalog_tx, status: status_tx, tally: Arc::clone(&tally) };
+        let (tally, estate) = (Arc::new(Tally::default()), Arc::default());
+        let ends = Ends {
+            wishes: wished,
+            catalog: catalog_tx,
+            status: status_tx,
+            tally: Arc::clone(&tally),
+            estate: Arc::clone(&estate),
+        };
         let thread = std::thread::Builder::new().name("gossip".to_owned());
         thread.spawn(move || speak(ends)).map_err(Error::Thread)?;
-        Ok(Self { local_addr, wishes, catalog, status, tally })
+        Ok(Self { local_addr, wishes, catalog, status, tally, estate })
     }
 
     /// Returns the address bound: `listen` with the port that was free.
@@ -283,6 +312,22 @@ impl Agent {
         }
     }
 
+    /// Falls silent, and leaves everything to another process of this node, which speaks on in its place; `None` when that
+    /// cannot be. Members are to notice nothing, so the other one must not wait long; until it speaks, or [`Self::resume`]
+    /// is called, this node answers nobody.
+    pub async fn pause(&self) -> Option<Estate> {
+        self.wishes.send_modify(|wishes| wishes.silent = true);
+        let mut status = self.status.clone();
+        let fell = tokio::time::timeout(PAUSE_MAX, status.wait_for(|status| status.silent)).await;
+        fell.ok()?.ok()?;
+        self.estate.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Speaks on, as no other process of this node does. Changes nothing for one that is not silent.
+    pub fn resume(&self) {
+        self.wishes.send_if_modified(|wishes| std::mem::take(&mut wishes.silent));
+    }
+
     /// Says good-bye, so that nobody takes the silence for a crash, and stops. Takes [`LEAVE_MAX`] at most.
     pub async fn leave(&self) {
         self.wishes.send_modify(|wishes| wishes.leave = true);
@@ -312,7 +357,15 @@ mod tests {
             issuer: String::new(),
         };
         let keys = GossipKeys { ring: Vec::new(), seeds: Vec::new() };
-        let wishes = Wishes { said: None, keys, pass, roots: Vec::new(), banned: [].into(), leave: false };
+        let wishes = Wishes {
+            said: None,
+            keys,
+            pass,
+            roots: Vec::new(),
+            banned: [].into(),
+            leave: false,
+            silent: false,
+        };
         Agent::begin(DEFAULT_LISTEN, Catalog::default(), wishes, speak).unwrap()
     }
 

@@ -4,13 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+use data_encoding::BASE64;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, watch};
@@ -21,7 +23,7 @@ use crate::gossip::socket::{self, Channel, EXCHANGE_MAX, Error};
 use crate::logic::gossip::catalog::Entry;
 use crate::logic::gossip::cluster::Cluster;
 use crate::logic::gossip::sync::{Answer, Offer, Rest};
-use crate::logic::gossip::wire::{Statement, decode, encode};
+use crate::logic::gossip::wire::{Identity, Statement, decode, encode};
 use crate::model::endpoint::{Announcement, Catalog, NodeRecord, Role};
 use crate::model::identity::TrustDomain;
 use crate::model::name::{NodeName, ZoneName};
@@ -38,11 +40,13 @@ const DIAL_MAX: Duration = Duration::from_secs(3);
 const GREETING_MAX: Duration = Duration::from_secs(2);
 /// Most exchanges begun at once.
 const ASKING_MAX: usize = 8;
+/// More than a process says that was given this node's voice and did not keep it.
+const LENT_VERSIONS: u64 = 1 << 20;
 /// Most packets taken in a row before timers are looked at.
 const PACKETS_IN_A_ROW: usize = 64;
 
 /// What a node says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
     /// Where other proxies reach its services by mutual TLS; for control, its API.
     pub addr: SocketAddr,
@@ -65,6 +69,8 @@ pub(crate) struct Wishes {
     pub(crate) roots: Vec<Vec<u8>>,
     pub(crate) banned: BTreeSet<NodeName>,
     pub(crate) leave: bool,
+    /// Whether another process of this node speaks.
+    pub(crate) silent: bool,
 }
 
 /// What the thread has reached.
@@ -72,7 +78,35 @@ pub(crate) struct Wishes {
 pub(crate) struct Status {
     pub(crate) ready: bool,
     pub(crate) left: bool,
+    /// Whether nothing is said nor heard: the legacy is there to be taken.
+    pub(crate) silent: bool,
     pub(crate) peers: Vec<SocketAddr>,
+}
+
+/// What a process that goes on in this one's place needs to speak as the same member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Legacy {
+    /// Who speaks: the same process, as others see it.
+    pub me: Identity,
+    /// The last version of what it said of itself.
+    pub version: u64,
+    /// Distinguishes the packets of this process from those of the one before.
+    pub salt: [u8; 4],
+    /// What it says of itself.
+    pub said: Option<Said>,
+    /// All that it knows of others, with the certificates to check it: postcard in base64.
+    pub known: String,
+}
+
+/// A [`Legacy`] with the sockets that it is about.
+#[derive(Debug)]
+pub struct Estate {
+    /// What is known.
+    pub legacy: Legacy,
+    /// Packets.
+    pub udp: std::net::UdpSocket,
+    /// Exchanges.
+    pub tcp: std::net::TcpListener,
 }
 
 /// What the thread counts.
@@ -104,6 +138,76 @@ pub(crate) struct Speaker {
     pub(crate) seal: Seal,
     pub(crate) checker: Checker,
     pub(crate) cluster: Cluster,
+    /// The last version of what this node said of itself.
+    pub(crate) version: u64,
+    /// The salt of these packets; the next is for whoever goes on in this process' place.
+    pub(crate) salt: [u8; 4],
+}
+
+impl Speaker {
+    /// Says what this node says, or its good-bye.
+    pub(crate) fn announce(&mut self, said: Said, left: bool) {
+        let me = self.cluster.me().clone();
+        let mut services = if left { Vec::new() } else { said.services };
+        services.sort_by(|a, b| (&a.service, a.port).cmp(&(&b.service, b.port)));
+        self.version += 1;
+        let record = NodeRecord {
+            node: self.node.clone(),
+            epoch: me.epoch,
+            version: self.version,
+            role: self.role,
+            addr: said.addr,
+            zone: said.zone,
+            build: said.build,
+            draining: said.draining,
+            services,
+        };
+        let signed = self.credential.sign(&Statement { record, left });
+        match Entry::read(signed) {
+            Ok(entry) if left => self.cluster.leave(entry, clock::now()),
+            Ok(entry) => self.cluster.announce(entry, clock::now()),
+            Err(error) => tracing::error!(%error, "this node's services cannot be announced"),
+        }
+    }
+
+    /// Takes over what the process before this one knew.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn inherit(&mut self, known: &str) -> Result<(), Error> {
+        let malformed = |_| crate::logic::gossip::wire::Error::Malformed;
+        let bytes = BASE64.decode(known.as_bytes()).map_err(malformed)?;
+        let answer: Answer = self.unpack(&bytes)?;
+        let (checker, now_ms) = (&mut self.checker, clock::wall_ms());
+        let mut judge = |signed: &_, node: &_| checker.check(signed, node, now_ms);
+        Ok(self.cluster.inherit(answer, &mut judge, clock::now())?)
+    }
+
+    /// Leaves everything to another process of this node, which is to use a salt of its own.
+    fn bequeath(&mut self, said: Option<Said>) -> Legacy {
+        self.salt = u32::from_be_bytes(self.salt).wrapping_add(1).to_be_bytes();
+        let known = self.parcel(self.cluster.bequeath(clock::now()));
+        Legacy {
+            me: self.cluster.me().clone(),
+            version: self.version,
+            salt: self.salt,
+            said,
+            known: BASE64.encode(&known),
+        }
+    }
+
+    /// Packs a message with the certificates needed to check the records in it.
+    fn parcel<T: Serialize>(&self, message: T) -> Vec<u8> {
+        encode(&(self.checker.issuers(), message))
+    }
+
+    fn unpack<T: DeserializeOwned>(&mut self, bytes: &[u8]) -> Result<T, Error> {
+        let (issuers, message): (Vec<Vec<u8>>, T) = decode(bytes)?;
+        for issuer in issuers.iter().take(ISSUERS_MAX) {
+            self.checker.admit(issuer, clock::wall_ms());
+        }
+        Ok(message)
+    }
 }
 
 /// How the thread and the planes hear of each other.
@@ -113,6 +217,8 @@ pub(crate) struct Ends {
     pub(crate) catalog: watch::Sender<Arc<Catalog>>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) tally: Arc<Tally>,
+    /// What a process that goes on in this one's place gets, while this one is silent.
+    pub(crate) estate: Arc<Mutex<Option<Estate>>>,
 }
 
 /// All that the tasks of the thread share.
@@ -120,7 +226,6 @@ struct Voice {
     speaker: RefCell<Speaker>,
     /// The wishes carried out.
     done: RefCell<Wishes>,
-    version: RefCell<u64>,
     spoken_epoch: RefCell<u64>,
     /// With whom an exchange is under way that this node began.
     asking: RefCell<BTreeSet<SocketAddr>>,
@@ -159,7 +264,6 @@ async fn run(speaker: Speaker, ends: &mut Ends, udp: UdpSocket, tcp: TcpListener
     let voice = Rc::new(Voice {
         spoken_epoch: RefCell::new(speaker.cluster.me().epoch),
         speaker: RefCell::new(speaker),
-        version: RefCell::new(0),
         asking: RefCell::default(),
         answering: RefCell::default(),
         tally: Arc::clone(&ends.tally),
@@ -178,7 +282,12 @@ async fn run(speaker: Speaker, ends: &mut Ends, udp: UdpSocket, tcp: TcpListener
         tokio::select! {
             biased;
             changed = ends.wishes.changed() => match changed {
-                Ok(()) => voice.obey(&ends.wishes.borrow_and_update().clone()),
+                Ok(()) => {
+                    voice.obey(&ends.wishes.borrow_and_update().clone());
+                    if voice.done.borrow().silent && voice.rest(ends, (&udp, &tcp)).await.is_err() {
+                        return;
+                    }
+                }
                 Err(_) => return,
             },
             readable = udp.readable() => if readable.is_ok() { voice.hear(&udp) },
@@ -305,39 +414,52 @@ impl Voice {
         }
     }
 
+    /// Leaves everything to another process of this node, and says and hears nothing until it is told to go on.
+    ///
+    /// # Errors
+    /// When nobody holds the agent any more.
+    async fn rest(
+        &self,
+        ends: &mut Ends,
+        (udp, tcp): (&UdpSocket, &TcpListener),
+    ) -> Result<(), watch::error::RecvError> {
+        let said = self.done.borrow().said.clone();
+        let sockets =
+            udp.as_fd().try_clone_to_owned().and_then(|udp| Ok((udp, tcp.as_fd().try_clone_to_owned()?)));
+        match sockets {
+            Ok((udp, tcp)) => {
+                let legacy = self.speaker.borrow_mut().bequeath(said);
+                let estate = Estate { legacy, udp: udp.into(), tcp: tcp.into() };
+                *ends.estate.lock().unwrap_or_else(PoisonError::into_inner) = Some(estate);
+            }
+            Err(error) => tracing::warn!(%error, "the gossip sockets cannot be handed over"),
+        }
+        ends.status.send_modify(|status| status.silent = true);
+        while self.done.borrow().silent {
+            ends.wishes.changed().await?;
+            self.obey(&ends.wishes.borrow_and_update().clone());
+        }
+        *ends.estate.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        ends.status.send_modify(|status| status.silent = false);
+        // Whatever the other one said: this is newer.
+        self.speaker.borrow_mut().version += LENT_VERSIONS;
+        self.announce(false);
+        Ok(())
+    }
+
     /// Says what this node says, or its good-bye.
     fn announce(&self, left: bool) {
         let speaker = &mut *self.speaker.borrow_mut();
-        let me = speaker.cluster.me().clone();
         let said = self.done.borrow().said.clone();
         let said = match said {
             Some(said) => said,
             None if left => {
                 let (build, services) = (String::new(), Vec::new());
-                Said { addr: me.addr, zone: None, build, draining: true, services }
+                Said { addr: speaker.cluster.me().addr, zone: None, build, draining: true, services }
             }
             None => return,
         };
-        let mut services = if left { Vec::new() } else { said.services };
-        services.sort_by(|a, b| (&a.service, a.port).cmp(&(&b.service, b.port)));
-        *self.version.borrow_mut() += 1;
-        let record = NodeRecord {
-            node: speaker.node.clone(),
-            epoch: me.epoch,
-            version: *self.version.borrow(),
-            role: speaker.role,
-            addr: said.addr,
-            zone: said.zone,
-            build: said.build,
-            draining: said.draining,
-            services,
-        };
-        let signed = speaker.credential.sign(&Statement { record, left });
-        match Entry::read(signed) {
-            Ok(entry) if left => speaker.cluster.leave(entry, clock::now()),
-            Ok(entry) => speaker.cluster.announce(entry, clock::now()),
-            Err(error) => tracing::error!(%error, "this node's services cannot be announced"),
-        }
+        speaker.announce(said, left);
     }
 
     // --- exchanges --------------------------------------------------------------------------------------------------
@@ -370,17 +492,20 @@ impl Voice {
         let theirs = channel.greeted().await?;
         let halves = self.speaker.borrow().seal.stream(&mine, &theirs, true)?;
         channel.secure(halves);
-        let offer = self.parcel(self.speaker.borrow().cluster.offer(clock::now()));
+        let offer = {
+            let speaker = self.speaker.borrow();
+            speaker.parcel(speaker.cluster.offer(clock::now()))
+        };
         channel.send(&offer).await?;
         let answer = channel.receive().await?;
-        let answer: Answer = self.unpack(&answer)?;
+        let answer: Answer = self.speaker.borrow_mut().unpack(&answer)?;
         let rest = {
             let speaker = &mut *self.speaker.borrow_mut();
             let (checker, now_ms) = (&mut speaker.checker, clock::wall_ms());
             let mut judge = |signed: &_, node: &_| checker.check(signed, node, now_ms);
             speaker.cluster.conclude(with, answer, &mut judge, clock::now())?
         };
-        let rest = self.parcel(rest);
+        let rest = self.speaker.borrow().parcel(rest);
         channel.send(&rest).await
     }
 
@@ -421,13 +546,13 @@ impl Voice {
         let halves = self.speaker.borrow().seal.stream(&theirs, &mine, false)?;
         channel.secure(halves);
         let offer = channel.receive().await?;
-        let offer: Offer = self.unpack(&offer)?;
+        let offer: Offer = self.speaker.borrow_mut().unpack(&offer)?;
         let answer = self.speaker.borrow_mut().cluster.answer(offer, clock::now())?;
         self.changed.notify_one();
-        let answer = self.parcel(answer);
+        let answer = self.speaker.borrow().parcel(answer);
         channel.send(&answer).await?;
         let rest = channel.receive().await?;
-        let rest: Rest = self.unpack(&rest)?;
+        let rest: Rest = self.speaker.borrow_mut().unpack(&rest)?;
         let speaker = &mut *self.speaker.borrow_mut();
         let (checker, now_ms) = (&mut speaker.checker, clock::wall_ms());
         let mut judge = |signed: &_, node: &_| checker.check(signed, node, now_ms);
@@ -436,20 +561,6 @@ impl Voice {
 
     fn greeting(&self) -> Result<[u8; crate::gossip::seal::GREETING_BYTES], Error> {
         Ok(self.speaker.borrow().seal.greeting(rand::random()).ok_or(Refused::UnknownKey)?)
-    }
-
-    /// Packs a message with the certificates needed to check the records in it.
-    fn parcel<T: Serialize>(&self, message: T) -> Vec<u8> {
-        encode(&(self.speaker.borrow().checker.issuers(), message))
-    }
-
-    fn unpack<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, Error> {
-        let (issuers, message): (Vec<Vec<u8>>, T) = decode(bytes)?;
-        let checker = &mut self.speaker.borrow_mut().checker;
-        for issuer in issuers.iter().take(ISSUERS_MAX) {
-            checker.admit(issuer, clock::wall_ms());
-        }
-        Ok(message)
     }
 }
 

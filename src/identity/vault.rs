@@ -3,8 +3,8 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use data_encoding::BASE64;
 use serde::de::DeserializeOwned;
@@ -36,6 +36,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// It was closed, so that another process can have it. Nothing was changed.
+    #[error("it is in the hands of another process")]
+    Lent,
     /// A value cannot be written as JSON. Nothing was changed.
     #[error("{key} cannot be kept: {reason}")]
     Value {
@@ -64,31 +67,55 @@ impl Drop for Kept {
 /// An open vault. Shared by reference.
 #[derive(Debug)]
 pub struct Vault {
-    db: Db,
+    /// `None` while another process has it.
+    db: RwLock<Option<Db>>,
+    dir: PathBuf,
 }
 
 impl Vault {
     /// Opens the vault in `dir`, or makes it. Only its owner can read it afterwards, whatever it was before.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        let db = Db::open(dir, FORMAT)?;
-        close_to_others(dir).map_err(|source| disk::Error::Denied { dir: dir.to_owned(), source })?;
-        Ok(Self { db })
+        Ok(Self { db: RwLock::new(Some(open(dir)?)), dir: dir.to_owned() })
+    }
+
+    /// Closes it, so that another process can open it: everything is on disk, and what is under way has ended. Until
+    /// [`Self::reopen`], nothing can be read or written.
+    pub fn close(&self) {
+        *self.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Opens it again, unless it is open.
+    ///
+    /// # Errors
+    /// When another process still has it, or has changed it so that this version cannot read it.
+    pub fn reopen(&self) -> Result<(), Error> {
+        let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+        if db.is_none() {
+            *db = Some(open(&self.dir)?);
+        }
+        Ok(())
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&Db) -> Result<T, disk::Error>) -> Result<T, Error> {
+        let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(work(db.as_ref().ok_or(Error::Lent)?)?)
     }
 
     /// Returns what is kept under `key`; `None` when nothing is.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>, Error> {
-        let row = self.db.get(key.as_bytes())?.map(Zeroizing::new);
+        let row = self.with(|db| db.get(key.as_bytes()))?.map(Zeroizing::new);
         row.map(|row| serde_json::from_slice(&row).map_err(|error| unreadable(key, &error))).transpose()
     }
 
     /// Keeps a value; it is on disk when this returns.
     pub fn put<T: Serialize>(&self, key: &str, value: &T) -> Result<(), Error> {
-        Ok(self.db.put(key.as_bytes(), &json(key, value)?)?)
+        let row = json(key, value)?;
+        self.with(|db| db.put(key.as_bytes(), &row))
     }
 
     /// Forgets a value; it is gone from disk when this returns.
     pub fn remove(&self, key: &str) -> Result<(), Error> {
-        Ok(self.db.remove(key.as_bytes())?)
+        self.with(|db| db.remove(key.as_bytes()))
     }
 
     /// Keeps SVIDs, each in place of an older one of the same identity: all of them or none.
@@ -102,7 +129,7 @@ impl Vault {
             };
             batch.put(key.as_bytes(), &json(&key, &kept)?);
         }
-        Ok(self.db.batch(batch)?)
+        self.with(|db| db.batch(batch))
     }
 
     /// Forgets an SVID.
@@ -112,7 +139,7 @@ impl Vault {
 
     /// Returns the SVIDs that are kept, expired ones too, sorted by identity.
     pub fn svids(&self) -> Result<Vec<Arc<Svid>>, Error> {
-        let rows = self.db.scan(SVID_PREFIX.as_bytes())?;
+        let rows = self.with(|db| db.scan(SVID_PREFIX.as_bytes()))?;
         let read = |(key, row): (Vec<u8>, Vec<u8>)| {
             let row = Zeroizing::new(row);
             read_svid(&row)
@@ -122,6 +149,12 @@ impl Vault {
         svids.sort_by(|a, b| a.id.subject.cmp(&b.id.subject));
         Ok(svids)
     }
+}
+
+fn open(dir: &Path) -> Result<Db, Error> {
+    let db = Db::open(dir, FORMAT)?;
+    close_to_others(dir).map_err(|source| disk::Error::Denied { dir: dir.to_owned(), source })?;
+    Ok(db)
 }
 
 fn svid_key(subject: &Subject) -> String {

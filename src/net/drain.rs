@@ -5,6 +5,8 @@ use tokio::sync::watch;
 /// How far the end has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
+    /// Nothing is taken yet.
+    Standby,
     /// All is taken.
     Serving,
     /// Nothing new is taken; what runs goes on.
@@ -25,6 +27,11 @@ impl Drainer {
     /// Makes one that serves.
     pub fn new() -> Self {
         Self(watch::Sender::new(Phase::Serving))
+    }
+
+    /// Makes one that does not serve yet.
+    pub fn standby() -> Self {
+        Self(watch::Sender::new(Phase::Standby))
     }
 
     /// Returns what those that have to obey hold.
@@ -52,6 +59,11 @@ impl Drain {
     /// Returns whether new work is refused.
     pub fn is_draining(&self) -> bool {
         *self.0.borrow() >= Phase::Draining
+    }
+
+    /// Waits until anything is to be taken, or the end has come before.
+    pub async fn serving(&mut self) {
+        _ = self.0.wait_for(|phase| *phase >= Phase::Serving).await;
     }
 
     /// Waits until nothing new is to be taken. A drainer that is gone means the same.

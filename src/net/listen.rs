@@ -39,6 +39,47 @@ pub fn bind_shared(addr: SocketAddr, count: usize) -> io::Result<Vec<std::net::T
     Ok(listeners)
 }
 
+/// Returns one of the listeners that another process had, if they are where this one is to listen; else a new one.
+///
+/// # Errors
+/// When the address is taken, or not ours.
+pub fn bind_or_keep(
+    addr: SocketAddr,
+    kept: Option<Vec<std::net::TcpListener>>,
+) -> io::Result<std::net::TcpListener> {
+    match kept.into_iter().flatten().find(|kept| is_meant(addr, kept)) {
+        Some(kept) => Ok(kept),
+        None => bind(addr, false),
+    }
+}
+
+/// Returns whether a listener that another process had is where this one is to listen.
+pub fn is_meant(addr: SocketAddr, kept: &std::net::TcpListener) -> bool {
+    kept.local_addr().is_ok_and(|bound| bound == addr || addr.port() == 0 && bound.ip() == addr.ip())
+}
+
+/// Shares listeners that another process had out between `count` workers, whatever the number of its own. Each is kept: who
+/// waits in its queue would be lost with it. Where there are fewer than workers, several accept from one; a new listener
+/// would begin to fill at once, though this process may not come to serve.
+///
+/// # Errors
+/// When the process has no descriptor left, or there is no listener.
+pub fn share(
+    listeners: Vec<std::net::TcpListener>,
+    count: usize,
+) -> io::Result<Vec<Vec<std::net::TcpListener>>> {
+    let mut shares: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+    for index in listeners.len()..count {
+        let other = listeners.get(index % listeners.len().max(1)).ok_or(io::ErrorKind::NotFound)?;
+        shares.get_mut(index).ok_or(io::ErrorKind::NotFound)?.push(other.try_clone()?);
+    }
+    for (index, listener) in listeners.into_iter().enumerate() {
+        listener.set_nonblocking(true)?;
+        shares.get_mut(index % count.max(1)).ok_or(io::ErrorKind::NotFound)?.push(listener);
+    }
+    Ok(shares)
+}
+
 fn bind(addr: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;

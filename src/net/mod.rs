@@ -7,6 +7,7 @@ pub mod resolve;
 pub mod interface;
 pub mod listen;
 pub mod mark;
+pub mod handoff;
 pub mod dial;
 pub mod prefixed;
 pub mod drain;

@@ -51,6 +51,8 @@ pub(crate) struct Announcer {
     pub(crate) policies: watch::Receiver<Arc<Policy>>,
     /// An instance is announced once there is a certificate to answer with.
     pub(crate) wallets: watch::Receiver<Arc<Wallet>>,
+    /// What a process before this one last said: whoever was healthy is, until a probe says otherwise.
+    pub(crate) before: Vec<Announcement>,
     /// Puts a changed list of services in force on this host.
     pub(crate) enforce: Enforce,
     /// Tells the other hosts.
@@ -63,8 +65,13 @@ impl Announcer {
     pub(crate) async fn run(mut self) {
         let (changes, mut changed) = mpsc::channel(CHANGES_MAX);
         let mut probes = Probes { running: BTreeMap::new(), changes };
-        let mut healthy: BTreeMap<Instance, bool> = BTreeMap::new();
         let mut services = self.settings.borrow().services.clone();
+        let mut healthy: BTreeMap<Instance, bool> = BTreeMap::new();
+        for service in &services {
+            let port = service.addr.port();
+            let before = self.before.iter().find(|said| said.service == service.name && said.port == port);
+            healthy.extend(before.map(|said| (instance_of(service), said.healthy)));
+        }
         loop {
             let settings = self.settings.borrow_and_update().clone();
             if settings.services != services {

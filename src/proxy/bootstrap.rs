@@ -43,6 +43,8 @@ pub struct Options {
     pub names: NamesOptions,
     /// How it intercepts this host's connections.
     pub intercept: InterceptOptions,
+    /// Whether it takes over from the proxy that runs on the same data directory, if there is one.
+    pub take_over: bool,
     /// What may change while it runs.
     pub settings: watch::Receiver<Settings>,
 }

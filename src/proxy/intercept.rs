@@ -66,17 +66,20 @@ pub(crate) struct Interception {
 }
 
 /// Makes sure that this process may intercept, and that questions of this host, its own too, are not led to a name server
-/// that is not there yet: rules of a proxy that was killed may still be in force.
+/// that is not there yet: rules of a proxy that was killed may still be in force, unless this one takes over from one that
+/// runs and does not come `alone`.
 ///
 /// # Errors
 /// When it may not, or the host lacks the tool.
-pub(crate) async fn prepare() -> Result<(), Error> {
+pub(crate) async fn prepare(alone: bool) -> Result<(), Error> {
     mark::begin();
     let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|_| Error::NotAllowed)?;
     mark::apply(&socket).map_err(|_| Error::NotAllowed)?;
-    match nft::apply(&intercept::release_names()).await {
-        Ok(()) | Err(tool::Error::Refused { .. }) => {}
-        Err(error) => return Err(error.into()),
+    if alone {
+        match nft::apply(&intercept::release_names()).await {
+            Ok(()) | Err(tool::Error::Refused { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     ways::open().await;
     Ok(())

@@ -38,7 +38,9 @@ mod resolved;
 mod names;
 pub mod guard;
 pub mod intercept;
+pub(crate) mod handover;
 mod assembler;
+mod node;
 mod running;
 
-pub use crate::proxy::running::{Addresses, Error, run};
+pub use crate::proxy::running::{Addresses, Error, Notices, run};

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::logic::compile::Policy;
@@ -36,10 +38,21 @@ pub(crate) struct Names {
     pub(crate) counts: Arc<Counts>,
     /// All names, of the policy in force.
     pub(crate) zone: watch::Receiver<Arc<Zone>>,
+    /// The sockets of the name server once more, to be handed over.
+    pub(crate) sockets: Vec<Sockets>,
+}
+
+/// From when until when questions are answered.
+pub(crate) struct Life {
+    /// Ends when that begins.
+    pub(crate) begin: BoxFuture<'static, ()>,
+    /// Ends when that ends.
+    pub(crate) end: BoxFuture<'static, ()>,
 }
 
 impl Names {
-    /// Starts to follow the policies, and to answer where that is wanted.
+    /// Starts to follow the policies, and to answer where that is wanted, on the sockets that another process had if there
+    /// are any.
     ///
     /// # Errors
     /// When the address is taken, or not ours.
@@ -47,6 +60,7 @@ impl Names {
         options: &NamesOptions,
         lead: impl Fn() -> Lead + Send + 'static,
         mut policies: watch::Receiver<Arc<Policy>>,
+        (kept, life): (Vec<OwnedFd>, impl Fn() -> Life),
     ) -> Result<Self, Error> {
         let mut book = AddressBook::default();
         let mut make = move |policy: &Policy| {
@@ -56,12 +70,21 @@ impl Names {
         let zones = watch::Sender::new(make(&policies.borrow_and_update()));
         let zone = zones.subscribe();
         let counts = Arc::<Counts>::default();
-        let mut addrs = Vec::new();
+        let (mut addrs, mut sockets, mut kept) = (Vec::new(), Vec::new(), Sockets::pairs(kept));
+        let mut serve = |addr| -> io::Result<SocketAddr> {
+            let own = Sockets::keep_or_bind(addr, &mut kept)?;
+            let bound = own.local_addr()?;
+            sockets.push(own.try_clone()?);
+            let forwarder = Forwarder::new(Resolvers::new(options.upstreams.clone(), bound));
+            let server = Server::new(zone.clone(), forwarder, counts.clone(), bound);
+            task::spawn("dns", answer(server, own, life()));
+            Ok(bound)
+        };
         if let Some(addr) = options.listen {
-            let bound = match serve(addr, options, &zone, &counts) {
+            let bound = match serve(addr) {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && !options.insists => {
                     tracing::warn!(%addr, "the usual port for DNS is taken; addresses.json says which is used");
-                    serve(SocketAddr::new(addr.ip(), 0), options, &zone, &counts)
+                    serve(SocketAddr::new(addr.ip(), 0))
                 }
                 served => served,
             };
@@ -69,8 +92,7 @@ impl Names {
             addrs.push(bound);
             if options.both {
                 // A host without IPv6 has no questions by it either.
-                let other = SocketAddr::new(Ipv6Addr::LOCALHOST.into(), bound.port());
-                addrs.extend(serve(other, options, &zone, &counts).ok());
+                addrs.extend(serve(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), bound.port())).ok());
             }
         }
         task::spawn("names", async move {
@@ -78,27 +100,19 @@ impl Names {
                 zones.send_replace(make(&policies.borrow_and_update()));
             }
         });
-        Ok(Self { addrs, counts, zone })
+        Ok(Self { addrs, counts, zone, sockets })
     }
 }
 
-/// Starts the name server; returns where it listens.
-fn serve(
-    addr: SocketAddr,
-    options: &NamesOptions,
-    zone: &watch::Receiver<Arc<Zone>>,
-    counts: &Arc<Counts>,
-) -> io::Result<SocketAddr> {
-    let sockets = Sockets::bind(addr)?;
-    let bound = sockets.local_addr()?;
-    let forwarder = Forwarder::new(Resolvers::new(options.upstreams.clone(), bound));
-    let server = Server::new(zone.clone(), forwarder, counts.clone(), bound);
-    task::spawn("dns", async move {
-        if let Err(error) = server.run(sockets).await {
+/// Answers questions for as long as that is wanted.
+async fn answer(server: Server, sockets: Sockets, Life { begin, end }: Life) {
+    begin.await;
+    tokio::select! {
+        served = server.run(sockets) => if let Err(error) = served {
             tracing::error!(%error, "the name server has stopped");
-        }
-    });
-    Ok(bound)
+        },
+        () = end => {}
+    }
 }
 
 /// Returns what says where names lead: to virtual addresses where those are captured, else to the outbound listener.

@@ -2,63 +2,57 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::api::client::{self, Client};
-use crate::gossip::agent::{self, Agent, Said};
-use crate::identity::renewer::Renewer;
+use crate::api::client;
+use crate::gossip::agent::{self, Estate};
 use crate::identity::vault::{STATE_DIR, Vault};
-use crate::identity::wallet::Wallet;
-use crate::logic::compile::{Policy, Rulebook};
 use crate::logic::intercept::Mode;
-use crate::logic::metric::report::Report;
-use crate::logic::naming::zone::Zone;
-use crate::model::endpoint::{Announcement, Role};
 use crate::model::identity::Subject;
-use crate::model::name::{NodeName, ServiceName, ZoneName};
-use crate::model::service::LocalService;
-use crate::model::snapshot::{GossipPass, Snapshot};
+use crate::model::name::{NodeName, ServiceName};
 use crate::model::token::Token;
-use crate::model::view::IdentityStatus;
+use crate::net::handoff::Door;
 use crate::net::patience::Patience;
-use crate::net::{clock, disk, interface, resolve, task};
-use crate::proxy::admin::{self, AdminHandles, Unready};
-use crate::proxy::announcer::{Announcer, FAREWELL};
-use crate::proxy::assembler::Assembler;
+use crate::net::{clock, disk, listen, task};
+use crate::proxy::admin;
+use crate::proxy::announcer::FAREWELL;
 use crate::proxy::bootstrap::{AccessLogTarget, Options};
+use crate::proxy::handover::{self, Giver, Sockets, Taker};
 use crate::proxy::intercept;
-use crate::proxy::membership::{self, ControlIssuer, Membership};
-use crate::proxy::names::{self, Names};
-use crate::proxy::reporter::{self, Delivery, Local, Sources};
+use crate::proxy::membership::{self, Membership};
+use crate::proxy::names::{self, Life, Names};
+use crate::proxy::node::{self, BUILD, Node, subjects};
+use crate::proxy::reporter::{self, Local};
 use crate::proxy::services::Services;
 use crate::proxy::shared::Shared;
-use crate::proxy::subscriber;
-use crate::proxy::upstream::endpoint::now_ns;
-use crate::proxy::worker::{self, WorkerConfig, Workers};
+use crate::proxy::worker::{self, Listeners, WorkerConfig, Workers};
 use crate::telemetry::access::{AccessLog, Target};
 use crate::telemetry::log::LogHandle;
 use crate::telemetry::metric::Registry;
 
-/// Version of this executable.
-const BUILD: &str = env!("CARGO_PKG_VERSION");
 /// File that says where a proxy listens, in its data directory.
 const ADDRESSES_FILE: &str = "addresses.json";
+/// What the admin listener is called when it is handed over.
+const ADMIN: &str = "admin";
+/// What the sockets of the name server are called: first UDP, then TCP.
+const DNS: &str = "dns";
+/// How often it is tried to open a store that another process has.
+const REOPEN_EVERY: Duration = Duration::from_millis(200);
 /// How long joining is tried while no control plane answers; a service manager starts the process again after that.
 const JOIN_MAX: Duration = Duration::from_mins(1);
 const JOIN_RETRY: Duration = Duration::from_secs(1);
 /// How long the start waits for the catalogue. A node whose neighbours are all away serves what it knows.
 const GOSSIP_MAX: Duration = Duration::from_secs(10);
-/// How soon a new member is on disk, so that a start without control plane finds it.
-const PEERS_KEPT_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a proxy did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +63,9 @@ pub enum Error {
     /// Its disk.
     #[error(transparent)]
     Vault(#[from] crate::identity::vault::Error),
+    /// The proxy that runs already goes on.
+    #[error(transparent)]
+    Handover(#[from] handover::Error),
     /// Gossip did not start.
     #[error(transparent)]
     Gossip(#[from] agent::Error),
@@ -116,6 +113,15 @@ pub enum Error {
     },
 }
 
+impl From<node::Error> for Error {
+    fn from(error: node::Error) -> Self {
+        match error {
+            node::Error::Membership(error) => Self::Membership(error),
+            node::Error::Gossip(error) => Self::Gossip(error),
+        }
+    }
+}
+
 /// Says what to do about a data path that did not start.
 fn advice(error: &worker::Error) -> &'static str {
     match error {
@@ -145,18 +151,112 @@ pub struct Addresses {
     pub upstreams: BTreeMap<ServiceName, SocketAddr>,
 }
 
-/// Runs a proxy until `shutdown`; calls `started` once traffic would be served.
+/// Who is told how far a proxy has come.
+pub struct Notices<'n> {
+    /// Traffic would be served from here on.
+    pub started: &'n dyn Fn(&Addresses),
+    /// The process of this number is the proxy from here on.
+    pub follow: &'n dyn Fn(i32),
+}
+
+/// How the life of a proxy ends.
+enum End {
+    /// It was told to, or has to.
+    Stop(Result<(), Error>),
+    /// The process of this number goes on in its place.
+    HandedOver(i32),
+}
+
+/// Runs a proxy until `shutdown`, or until another process has taken over from it.
 ///
 /// # Errors
 /// When it cannot join or start. Nothing of it runs afterwards.
 pub async fn run(
     options: Options,
     log: LogHandle,
-    started: impl FnOnce(&Addresses),
+    notices: Notices<'_>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
+    let (running, options) = begin(options, log).await?;
+    let path = options.data_dir.join(ADDRESSES_FILE);
+    let body = serde_json::to_vec(&running.addresses).map_err(io::Error::from);
+    body.and_then(|body| disk::write_file(&path, &body, 0o644))
+        .map_err(|source| Error::Addresses { path: path.clone(), source })?;
+    let door = Door::open(&options.data_dir.join(handover::SOCKET_FILE));
+    let door = door
+        .inspect_err(|error| tracing::warn!(%error, "no process will be able to take over from this one"));
+    tracing::info!(outbound = %running.addresses.outbound, inbound = %running.addresses.inbound, "serving");
+    (notices.started)(&running.addresses);
+
+    let failed = running.node.agent.failed();
+    let given = async {
+        match &door {
+            Ok(door) => handover::give(door, &running, BUILD, notices.follow).await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let end = tokio::select! {
+        () = shutdown => End::Stop(Ok(())),
+        () = failed => End::Stop(Err(Error::GossipEnded)),
+        pid = given => End::HandedOver(pid),
+    };
+    let grace = options.settings.borrow().drain;
+    match end {
+        End::Stop(outcome) => {
+            tracing::info!("draining");
+            // What is not there any more must not be connected to; its absence is no fault.
+            let _ = std::fs::remove_file(&path);
+            if let Ok(door) = door {
+                door.remove();
+            }
+            running.stop(grace).await;
+            outcome
+        }
+        End::HandedOver(pid) => {
+            tracing::info!(pid, "handed over; serving out what is under way");
+            drop(door);
+            running.retire(grace).await;
+            Ok(())
+        }
+    }
+}
+
+/// Starts a proxy, in place of one that runs if that is wanted; returns once it serves.
+async fn begin(options: Options, log: LogHandle) -> Result<(Running, Options), Error> {
+    let taker =
+        if options.take_over { Taker::connect(&options.data_dir, &options.node, BUILD).await? } else { None };
     if options.intercept.mode != Mode::Off {
-        intercept::prepare().await?;
+        intercept::prepare(taker.is_none()).await?;
+    }
+    let Some(mut taker) = taker else {
+        let (mut running, options) = prepare(options, log, None).await?;
+        running.open(&options);
+        running.intercept(&options).await?;
+        running.wait_for_others().await;
+        running.node.ready.send_replace(true);
+        return Ok((running, options));
+    };
+    match prepare(options, log, Some(&mut taker)).await {
+        Ok((running, options)) => {
+            running.node.ready.send_replace(true);
+            running.open(&options);
+            Ok((running, options))
+        }
+        Err(error) => {
+            taker.give_up(&error.to_string()).await;
+            Err(error)
+        }
+    }
+}
+
+/// Does everything but accept; with a `taker`, returns when the other process accepts no more either.
+async fn prepare(
+    options: Options,
+    log: LogHandle,
+    mut taker: Option<&mut Taker>,
+) -> Result<(Running, Options), Error> {
+    if let Some(taker) = &mut taker {
+        taker.store().await?;
     }
     let vault = Arc::new(Vault::open(&options.data_dir.join(STATE_DIR))?);
     let services = Services::load(vault.clone(), options.settings.clone())?;
@@ -164,36 +264,20 @@ pub async fn run(
     let options = Options { settings: services.settings(), ..options };
     let subjects = subjects(&options.node, &options.settings.borrow().services);
     let membership = enter(&options, &vault, &subjects).await?;
-    let node = Node::start(&options, vault, membership, subjects).await?;
-    let running = node.serve(&options, services, log).await?;
-    if timeout(GOSSIP_MAX, running.node.agent.ready()).await.is_err() {
-        tracing::warn!("no other member answers; serving with what is known");
-    }
-    running.node.ready.send_replace(true);
-    let path = options.data_dir.join(ADDRESSES_FILE);
-    let body = serde_json::to_vec(&running.addresses).map_err(io::Error::from);
-    body.and_then(|body| disk::write_file(&path, &body, 0o644))
-        .map_err(|source| Error::Addresses { path: path.clone(), source })?;
-    tracing::info!(outbound = %running.addresses.outbound, inbound = %running.addresses.inbound, "serving");
-    started(&running.addresses);
-
-    let failed = running.node.agent.failed();
-    let outcome = tokio::select! {
-        () = shutdown => Ok(()),
-        () = failed => Err(Error::GossipEnded),
+    let estate = match &mut taker {
+        Some(taker) => Some(taker.gossip().await?),
+        None => None,
     };
-    tracing::info!("draining");
-    // What is not there any more must not be connected to; its absence is no fault.
-    let _ = std::fs::remove_file(&path);
-    let grace = options.settings.borrow().drain;
-    running.stop(grace).await;
-    outcome
-}
-
-/// Returns whom this host speaks for: itself and its services.
-fn subjects(node: &NodeName, services: &[LocalService]) -> BTreeSet<Subject> {
-    let services = services.iter().map(|service| Subject::Service(service.name.clone()));
-    services.chain([Subject::Node(node.clone())]).collect()
+    let node = Node::start(&options, vault, membership, (subjects, estate)).await?;
+    let sockets = taker.as_mut().map(|taker| std::mem::take(&mut taker.sockets));
+    let mut running = Running::make((node, services), &options, log, sockets)?;
+    if let Some(taker) = taker {
+        running.wait_for_others().await;
+        // The new rules lead where the old ones did, to sockets that both processes have.
+        running.intercept(&options).await?;
+        taker.traffic().await?;
+    }
+    Ok((running, options))
 }
 
 /// Finds the membership on disk, or joins with the token, trying again while no control plane answers.
@@ -226,282 +310,210 @@ async fn enter(
     }
 }
 
-/// What a node is made of, besides its data path.
-struct Node {
-    agent: Arc<Agent>,
-    vault: Arc<Vault>,
-    client: Client,
-    wallets: Arc<watch::Sender<Arc<Wallet>>>,
-    snapshots: watch::Sender<Arc<Snapshot>>,
-    passes: watch::Sender<GossipPass>,
-    statuses: watch::Sender<Vec<IdentityStatus>>,
-    controls: watch::Sender<Vec<String>>,
-    policies: watch::Sender<Arc<Policy>>,
-    ready: watch::Sender<bool>,
-    gossip_key: String,
-    subjects: watch::Sender<BTreeSet<Subject>>,
-    /// Where other hosts reach this one.
-    advertise: IpAddr,
-    started_ms: u64,
+/// How far a proxy has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Everything is there, and nothing is accepted.
+    Standby,
+    /// It serves.
+    Open,
+    /// It takes nothing new.
+    Leaving,
+    /// Only the last report is left.
+    Gone,
 }
 
-impl Node {
-    async fn start(
-        options: &Options,
-        vault: Arc<Vault>,
-        membership: Membership,
-        subjects: BTreeSet<Subject>,
-    ) -> Result<Self, Error> {
-        let started_ms = clock::wall_ms();
-        let snapshot = Arc::new(membership.snapshot.clone());
-        let signer = membership.signer()?;
-        let gossip_key = signer.public_key_base64();
-        let advertise = advertise(options, &snapshot).await;
-        let agent = Agent::start(agent::Config {
-            node: membership.node.clone(),
-            role: Role::Proxy,
-            listen: options.gossip,
-            advertise,
-            epoch_ms: started_ms,
-            keys: snapshot.gossip.clone(),
-            pass: membership.pass.clone(),
-            signer,
-            roots: membership::roots(&snapshot)?,
-            trust_domain: snapshot.trust_domain.clone(),
-            seeds: Vec::new(),
-            known_peers: membership::peers(&vault)?,
-        })?;
-        agent.ban(snapshot.banned.iter().cloned().collect());
-        let wallets = Arc::new(watch::Sender::new(Arc::new(membership.wallet()?)));
-        let controls = watch::Sender::new(snapshot.controls.clone());
-        let source = Subject::Node(membership.node.clone());
-        let client = Client::with_wallet(controls.subscribe(), wallets.subscribe(), source);
-        let policy = Rulebook::new(&snapshot, &membership.node).policy(&agent.catalog().borrow());
-        Ok(Self {
-            agent: Arc::new(agent),
-            vault,
-            client,
-            wallets,
-            snapshots: watch::Sender::new(snapshot),
-            passes: watch::Sender::new(membership.pass),
-            statuses: watch::Sender::new(Vec::new()),
-            controls,
-            policies: watch::Sender::new(Arc::new(policy)),
-            ready: watch::Sender::new(false),
-            gossip_key,
-            subjects: watch::Sender::new(subjects),
-            advertise,
-            started_ms,
-        })
-    }
+/// Waits until a proxy has come so far.
+fn until(stage: &watch::Sender<Stage>, wanted: Stage) -> impl Future<Output = ()> + Send + use<> {
+    let mut stage = stage.subscribe();
+    async move { drop(stage.wait_for(|stage| *stage >= wanted).await) }
+}
 
-    /// Starts the data path and everything that feeds it.
-    async fn serve(
-        self,
+/// Returns sockets as what they are.
+fn listeners(sockets: Sockets) -> Listeners {
+    let listeners = |(name, sockets): (String, Vec<OwnedFd>)| {
+        (name, sockets.into_iter().map(std::net::TcpListener::from).collect())
+    };
+    sockets.into_iter().map(listeners).collect()
+}
+
+/// A proxy that serves, or is about to.
+struct Running {
+    node: Node,
+    workers: Workers,
+    /// The listener of the admin API once more, to be handed over.
+    admin: std::net::TcpListener,
+    names: Names,
+    addresses: Addresses,
+    shared: Arc<Shared>,
+    stage: watch::Sender<Stage>,
+    /// The tasks that end last.
+    last: Vec<JoinHandle<Option<()>>>,
+}
+
+impl Running {
+    /// Makes the data path, on `sockets` of another process if there are any, and what tells of it.
+    fn make(
+        (node, services): (Node, Arc<Services>),
         options: &Options,
-        services: Arc<Services>,
         log: LogHandle,
-    ) -> Result<Running, Error> {
+        sockets: Option<Sockets>,
+    ) -> Result<Self, Error> {
         let registry = Registry::new();
         let access = access_log(&options.access_log).map_err(Error::AccessLog)?;
-        let policy = self.policies.borrow().as_ref().clone();
-        let shared = Shared::new(policy, self.wallets.subscribe(), registry.clone(), access.clone());
+        let policy = node.policies.borrow().as_ref().clone();
+        let shared = Shared::new(policy, node.wallets.subscribe(), registry.clone(), access.clone());
         shared.set_locals(options.settings.borrow().services.clone());
         let refused = |source| Error::Admin { addr: options.admin, source };
-        let admin = TcpListener::bind(options.admin).await.map_err(refused)?;
-        let is_intercepting = options.intercept.mode != Mode::Off;
+        let stage = watch::Sender::new(Stage::Standby);
+        let mut sockets = sockets;
+        let asked = sockets.as_mut().and_then(|sockets| sockets.remove(DNS)).unwrap_or_default();
+        let mut inherited = sockets.map(listeners);
+        let kept = inherited.as_mut().and_then(|inherited| inherited.remove(ADMIN));
+        let admin = listen::bind_or_keep(options.admin, kept).map_err(refused)?;
         let workers = Workers::start(WorkerConfig {
             patience: Patience::default(),
+            inherited,
             outbound: options.outbound,
             inbound: options.inbound,
             upstreams: options.upstreams.clone(),
-            capture: is_intercepting.then_some(options.intercept.capture),
+            capture: (options.intercept.mode != Mode::Off).then_some(options.intercept.capture),
             workers: options.workers,
             reuse: options.tls_reuse,
             shared: shared.clone(),
         })?;
-        let names = Names::start(&options.names, names::lead(workers.addresses()), self.policies.subscribe());
+        let life = || Life {
+            begin: Box::pin(until(&stage, Stage::Open)),
+            end: Box::pin(until(&stage, Stage::Leaving)),
+        };
+        let lead = names::lead(workers.addresses());
+        let names = Names::start(&options.names, lead, node.policies.subscribe(), (asked, life));
         let names = names.map_err(|names::Error { addr, source }| Error::Names { addr, source })?;
         let addresses = Addresses {
             outbound: workers.addresses().outbound,
             inbound: workers.addresses().inbound,
-            gossip: self.agent.local_addr(),
+            gossip: node.agent.local_addr(),
             admin: admin.local_addr().map_err(refused)?,
             dns: names.addrs.first().copied(),
             capture: workers.addresses().capture.first().copied(),
             upstreams: workers.addresses().upstreams.clone(),
         };
         shared.set_zone(names.zone.clone());
+        shared.set_zone(names.zone.clone());
         let local = Arc::new(Local::default());
-        let sources = Arc::new(self.sources(&shared));
-        let handles = self.admin_handles(&shared, &local, &sources, (log, access), (&names, services));
-        let (farewell, mut said) = (watch::Sender::new(false), Vec::new());
-        let goodbye = || {
-            let mut leaving = farewell.subscribe();
-            async move { drop(leaving.wait_for(|leaving| *leaving).await) }
+        let sources = Arc::new(node.sources(&shared));
+        let handles = node.admin_handles(&shared, &local, &sources, (log, access), (&names, services));
+        let serving = TcpListener::from_std(admin.try_clone().map_err(refused)?).map_err(refused)?;
+        let (opened, over) = (until(&stage, Stage::Open), until(&stage, Stage::Leaving));
+        let answering = async move {
+            opened.await;
+            drop(admin::serve(serving, handles, over).await);
         };
-        said.push(task::spawn("admin", admin::serve(admin, handles, goodbye()).map(drop)));
-        let reports = self.reports(registry, sources, local);
-        said.push(task::spawn("reporter", reporter::run(reports, goodbye())));
-        self.follow(&shared, options, addresses.inbound);
-        if is_intercepting {
-            let interception = intercept::begin(options, workers.addresses(), &names).await?;
-            said.push(task::spawn("interception", interception.run(goodbye())));
-        }
-        Ok(Running { node: self, workers, addresses, farewell, said })
+        let (opened, over) = (until(&stage, Stage::Open), until(&stage, Stage::Gone));
+        let reports = node.reports(registry, sources, local);
+        let reporting = async move {
+            opened.await;
+            reporter::run(reports, over).await;
+        };
+        let last = vec![task::spawn("admin", answering), task::spawn("reporter", reporting)];
+        Ok(Self { node, workers, admin, names, addresses, shared, stage, last })
     }
 
-    fn sources(&self, shared: &Arc<Shared>) -> Sources {
-        let (snapshots, statuses) = (self.snapshots.subscribe(), self.statuses.subscribe());
-        let tables = shared.clone();
-        Sources {
-            node: shared.node.clone(),
-            build: BUILD.to_owned(),
-            started_ms: self.started_ms,
-            revision: Box::new(move || snapshots.borrow().revision),
-            identities: Box::new(move || statuses.borrow().clone()),
-            ejected: Box::new(move || tables.tables().ejected(now_ns())),
-        }
+    /// Begins to accept, to announce and to report.
+    fn open(&self, options: &Options) {
+        self.workers.serve();
+        self.node.follow(&self.shared, options, self.addresses.inbound);
+        self.stage.send_replace(Stage::Open);
     }
 
-    fn admin_handles(
-        &self,
-        shared: &Arc<Shared>,
-        local: &Arc<Local>,
-        sources: &Arc<Sources>,
-        (log, access): (LogHandle, Option<Arc<AccessLog>>),
-        (names, services): (&Names, Arc<Services>),
-    ) -> AdminHandles {
-        let zone = names.zone.clone();
-        let (snapshots, ready, policies) =
-            (self.snapshots.subscribe(), self.ready.subscribe(), self.policies.subscribe());
-        AdminHandles {
-            registry: shared.registry.clone(),
-            sources: sources.clone(),
-            local: local.clone(),
-            catalog: self.agent.catalog(),
-            snapshot: Box::new(move || Some(snapshots.borrow().clone())),
-            unready: Box::new(move || unready(*ready.borrow())),
-            tables: Box::new(move || tables(&policies.borrow(), &zone.borrow())),
-            log: Some(log),
-            access,
-            questions: names.counts.clone(),
-            services: Some(services),
+    /// Begins to intercept this host's connections, if that is wanted.
+    async fn intercept(&mut self, options: &Options) -> Result<(), Error> {
+        if options.intercept.mode != Mode::Off {
+            let interception = intercept::begin(options, self.workers.addresses(), &self.names).await?;
+            let over = until(&self.stage, Stage::Gone);
+            self.last.push(task::spawn("interception", interception.run(over)));
+        }
+        Ok(())
+    }
+
+    /// Waits until it is known who else is there, as far as can be.
+    async fn wait_for_others(&self) {
+        if timeout(GOSSIP_MAX, self.node.agent.ready()).await.is_err() {
+            tracing::warn!("no other member answers; serving with what is known");
         }
     }
 
-    fn reports(&self, registry: Arc<Registry>, sources: Arc<Sources>, local: Arc<Local>) -> reporter::Config {
-        let wallets = self.wallets.clone();
-        let source = Subject::Node(sources.node.clone());
-        let clients: std::sync::Mutex<BTreeMap<String, Client>> = std::sync::Mutex::default();
-        let send = move |address: String, report: Report| {
-            // One client for each control plane: a report is for that one alone.
-            let mut clients = clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let client = clients.entry(address.clone()).or_insert_with(|| {
-                let only = watch::Sender::new(vec![address]).subscribe();
-                Client::with_wallet(only, wallets.subscribe(), source.clone())
-            });
-            deliver(client.clone(), report).boxed()
-        };
-        let controls = self.controls.subscribe();
-        reporter::Config { registry, sources, local, controls, send: Box::new(send) }
-    }
-
-    /// Starts what keeps the tables, the wallet and the neighbours up to date.
-    fn follow(&self, shared: &Arc<Shared>, options: &Options, inbound: SocketAddr) {
-        let (client, vault) = (self.client.clone(), self.vault.clone());
-        task::spawn("subscriber", subscriber::run(client.clone(), vault.clone(), self.snapshots.clone()));
-        let renewer = Renewer {
-            wanted: self.subjects.subscribe(),
-            wallets: self.wallets.clone(),
-            vault: vault.clone(),
-            issuer: ControlIssuer {
-                client,
-                gossip_key: self.gossip_key.clone(),
-                vault: vault.clone(),
-                passes: self.passes.clone(),
-            },
-            statuses: self.statuses.clone(),
-        };
-        task::spawn("renewer", renewer.run());
-        let assembler = Assembler {
-            snapshots: self.snapshots.subscribe(),
-            catalog: self.agent.catalog(),
-            shared: shared.clone(),
-            policies: self.policies.clone(),
-            wallets: self.wallets.clone(),
-            controls: self.controls.clone(),
-            agent: self.agent.clone(),
-        };
-        task::spawn("assembler", assembler.run());
-        let (agent, mut passes) = (self.agent.clone(), self.passes.subscribe());
-        task::spawn("passes", async move {
-            while passes.changed().await.is_ok() {
-                agent.repass(passes.borrow_and_update().clone());
-            }
-        });
-        task::spawn("peers", keep_peers(self.agent.clone(), vault));
-        task::spawn("announcer", self.announcer(shared, options, inbound).run());
-    }
-
-    /// Returns what tells gossip, and those here who need to know, which services run here.
-    fn announcer(&self, shared: &Arc<Shared>, options: &Options, inbound: SocketAddr) -> Announcer {
-        let (shared, subjects) = (shared.clone(), self.subjects.clone());
-        let enforce = move |services: &[LocalService]| {
-            shared.set_locals(services.to_vec());
-            subjects.send_replace(self::subjects(&shared.node, services));
-        };
-        let agent = self.agent.clone();
-        let addr = SocketAddr::new(self.advertise, inbound.port());
-        let announce = move |zone: Option<ZoneName>, draining: bool, services: Vec<Announcement>| {
-            agent.announce(Said { addr, zone, build: BUILD.to_owned(), draining, services });
-        };
-        Announcer {
-            settings: options.settings.clone(),
-            policies: self.policies.subscribe(),
-            wallets: self.wallets.subscribe(),
-            enforce: Box::new(enforce),
-            announce: Box::new(announce),
-        }
-    }
-}
-
-/// A proxy that serves.
-struct Running {
-    node: Node,
-    workers: Workers,
-    addresses: Addresses,
-    farewell: watch::Sender<bool>,
-    said: Vec<tokio::task::JoinHandle<Option<()>>>,
-}
-
-impl Running {
     /// Leaves the mesh, lets what is under way finish within `grace`, and sends the last report.
     async fn stop(self, grace: Duration) {
         self.node.ready.send_replace(false);
+        // It may be silent, as another process was about to take over.
+        self.node.agent.resume();
         self.node.agent.leave().await;
         sleep(FAREWELL).await;
         self.workers.drain(grace).await;
-        self.farewell.send_replace(true);
-        futures_util::future::join_all(self.said).await;
+        self.stage.send_replace(Stage::Gone);
+        futures_util::future::join_all(self.last).await;
+    }
+
+    /// Lets what is under way finish within `grace`, while another process is this node.
+    async fn retire(self, grace: Duration) {
+        self.stage.send_replace(Stage::Leaving);
+        drop((self.admin, self.names));
+        self.workers.drain(grace).await;
+        self.stage.send_replace(Stage::Gone);
+        futures_util::future::join_all(self.last).await;
     }
 }
 
-/// Returns the address under which others reach this host: as told, else the one that faces the control plane.
-async fn advertise(options: &Options, snapshot: &Snapshot) -> IpAddr {
-    if let Some(ip) = options.advertise {
-        return ip;
+impl Giver for Running {
+    fn node(&self) -> NodeName {
+        self.shared.node.clone()
     }
-    if !options.inbound.ip().is_unspecified() {
-        return options.inbound.ip();
+
+    fn sockets(&self) -> Vec<(String, BorrowedFd<'_>)> {
+        let listeners = self.workers.listeners().iter();
+        let each = listeners
+            .flat_map(|(name, listeners)| listeners.iter().map(|listener| (name.clone(), listener.as_fd())));
+        let names = self.names.sockets.iter().flat_map(|sockets| sockets.each());
+        let names = names.map(|socket| (DNS.to_owned(), socket));
+        each.chain([(ADMIN.to_owned(), self.admin.as_fd())]).chain(names).collect()
     }
-    for control in &snapshot.controls {
-        let found = resolve::addresses(control).await.unwrap_or_default();
-        if let Some(ip) = found.into_iter().find_map(interface::towards) {
-            return ip;
+
+    async fn lend_store(&self) {
+        let writers = std::mem::take(&mut *self.node.writers.lock().unwrap_or_else(PoisonError::into_inner));
+        for writer in writers {
+            writer.abort();
+            // Cut where it waited; what it had begun to write, it writes before the store closes.
+            _ = writer.await;
+        }
+        let vault = self.node.vault.clone();
+        _ = tokio::task::spawn_blocking(move || vault.close()).await;
+    }
+
+    async fn lend_gossip(&self) -> Option<Estate> {
+        self.node.agent.pause().await
+    }
+
+    async fn take_back(&self) {
+        self.node.agent.resume();
+        let mut told = false;
+        loop {
+            let vault = self.node.vault.clone();
+            match tokio::task::spawn_blocking(move || vault.reopen()).await {
+                Ok(Ok(())) => break,
+                Ok(Err(error)) if !told => {
+                    told = true;
+                    tracing::warn!(%error, "the store is not back yet; serving from memory");
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+            sleep(REOPEN_EVERY).await;
+        }
+        let none = self.node.writers.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if none {
+            self.node.write();
         }
     }
-    interface::outward(options.inbound.ip())
 }
 
 fn access_log(target: &AccessLogTarget) -> io::Result<Option<Arc<AccessLog>>> {
@@ -509,59 +521,5 @@ fn access_log(target: &AccessLogTarget) -> io::Result<Option<Arc<AccessLog>>> {
         AccessLogTarget::Off => Ok(None),
         AccessLogTarget::Stderr => AccessLog::open(Target::Stderr).map(Some),
         AccessLogTarget::File(path) => AccessLog::open(Target::File(path)).map(Some),
-    }
-}
-
-fn unready(ready: bool) -> Vec<Unready> {
-    let missing = || Unready { check: "mesh".to_owned(), message: "starting, or draining".to_owned() };
-    (!ready).then(missing).into_iter().collect()
-}
-
-/// Returns the tables for people.
-fn tables(policy: &Policy, zone: &Zone) -> serde_json::Value {
-    let service = |(name, service): (&ServiceName, &crate::logic::compile::ServicePolicy)| {
-        let ports = service.ports.iter().flat_map(|(_, port)| port.routes.tables());
-        let rules = service.routes.tables().chain(ports).flat_map(|table| table.rules());
-        let rules: Vec<_> = rules.map(|rule| rule.label.to_string()).collect();
-        let body = serde_json::json!({
-            "protocol": service.protocol,
-            "endpoints": service.endpoints,
-            "rules": rules,
-            "healthCheck": service.health_check,
-            "addresses": zone.address(name).map(|address| (address.v4, address.v6)),
-        });
-        (name.to_string(), body)
-    };
-    let services: serde_json::Map<_, _> = policy.services().map(service).collect();
-    serde_json::json!({ "revision": policy.revision, "services": services })
-}
-
-async fn deliver(client: Client, report: Report) -> Delivery {
-    match client.report(&report).await {
-        Ok(()) => Delivery::Accepted,
-        Err(error) if error.is_transient() => Delivery::Lost,
-        Err(error) => {
-            tracing::warn!(%error, "control refused a report");
-            Delivery::Refused
-        }
-    }
-}
-
-/// Keeps the addresses of members for the next start, whenever they have changed.
-async fn keep_peers(agent: Arc<Agent>, vault: Arc<Vault>) {
-    let mut kept = Vec::new();
-    loop {
-        sleep(PEERS_KEPT_EVERY).await;
-        let peers = agent.peers();
-        if peers == kept || peers.is_empty() {
-            continue;
-        }
-        let (vault, written) = (vault.clone(), peers.clone());
-        let outcome = tokio::task::spawn_blocking(move || membership::keep_peers(&vault, &written)).await;
-        match outcome {
-            Ok(Ok(())) => kept = peers,
-            Ok(Err(error)) => tracing::warn!(%error, "the addresses of members were not kept"),
-            Err(_) => {}
-        }
     }
 }

@@ -20,7 +20,7 @@ use crate::identity::tls::{Acceptor, Connector};
 use crate::model::name::ServiceName;
 use crate::model::service::UpstreamPort;
 use crate::net::drain::{Drain, Drainer, Phase};
-use crate::net::listen::{Listener, Place, bind_shared};
+use crate::net::listen::{Listener, Place, bind_shared, is_meant, share};
 use crate::net::patience::Patience;
 use crate::net::{clock, task};
 use crate::proxy::context::Context;
@@ -58,7 +58,12 @@ pub struct WorkerConfig {
     pub patience: Patience,
     /// What all workers share.
     pub shared: Arc<Shared>,
+    /// The listeners of a process that this one takes over from, by name; `None` begins to serve at once with its own.
+    pub inherited: Option<Listeners>,
 }
+
+/// Listening sockets by what they are for: `outbound`, `inbound`, `upstream db.default`.
+pub type Listeners = BTreeMap<String, Vec<TcpListener>>;
 
 /// Why the data path could not begin. Nothing of it runs then.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +100,8 @@ pub struct Addresses {
 #[derive(Debug)]
 pub struct Workers {
     drainer: Drainer,
+    /// All listeners once more, to be handed over.
+    listeners: Listeners,
     addresses: Addresses,
     running: Vec<oneshot::Receiver<()>>,
 }
@@ -116,13 +123,31 @@ impl Workers {
     pub fn start(config: WorkerConfig) -> Result<Self, Error> {
         let count = config.workers.max(1);
         config.shared.set_workers(u32::try_from(count).unwrap_or(u32::MAX));
+        let drainer = if config.inherited.is_some() { Drainer::standby() } else { Drainer::new() };
+        let mut inherited = config.inherited.unwrap_or_default();
         let mut shares: Vec<Vec<(Purpose, TcpListener)>> = (0..count).map(|_| Vec::new()).collect();
+        let mut listeners = Listeners::new();
         let mut bind = |purpose: Purpose, addr: SocketAddr| {
             let failed = |source| Error::Listen { addr, purpose: purpose.to_string(), source };
-            let listeners = bind_shared(addr, count).map_err(failed)?;
-            let bound = listeners.first().map_or(Ok(addr), TcpListener::local_addr).map_err(failed)?;
-            for (share, listener) in shares.iter_mut().zip(listeners) {
-                share.push((purpose.clone(), listener));
+            let name = purpose.to_string();
+            let others = inherited.entry(name.clone()).or_default();
+            let (kept, rest) = std::mem::take(others).into_iter().partition(|kept| is_meant(addr, kept));
+            *others = rest;
+            let kept: Vec<TcpListener> = kept;
+            let parts = if kept.is_empty() {
+                bind_shared(addr, count).map(|own| own.into_iter().map(|one| vec![one]).collect())
+            } else {
+                share(kept, count)
+            };
+            let parts: Vec<Vec<TcpListener>> = parts.map_err(failed)?;
+            let first = parts.first().and_then(|part| part.first());
+            let bound = first.map_or(Ok(addr), TcpListener::local_addr).map_err(failed)?;
+            for (share, part) in shares.iter_mut().zip(parts) {
+                for listener in part {
+                    let again = listener.try_clone().map_err(failed)?;
+                    listeners.entry(name.clone()).or_default().push(again);
+                    share.push((purpose.clone(), listener));
+                }
             }
             Ok(bound)
         };
@@ -142,7 +167,6 @@ impl Workers {
         }
         let own = [outbound, inbound].into_iter().chain(upstreams.values().copied());
         config.shared.set_own(own.chain(capture.iter().copied()).collect());
-        let drainer = Drainer::new();
         let mut running = Vec::new();
         let (ready, started) = mpsc::channel();
         for (index, listeners) in shares.into_iter().enumerate() {
@@ -160,7 +184,12 @@ impl Workers {
         for _ in 0..count {
             started.recv().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).map_err(Error::Thread)?;
         }
-        Ok(Self { drainer, addresses: Addresses { outbound, inbound, upstreams, capture }, running })
+        Ok(Self {
+            drainer,
+            listeners,
+            addresses: Addresses { outbound, inbound, upstreams, capture },
+            running,
+        })
     }
 
     /// Returns where it listens.
@@ -168,8 +197,20 @@ impl Workers {
         &self.addresses
     }
 
+    /// Returns its listeners, to be handed to the process that takes over.
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// Begins to serve, with listeners that were inherited.
+    pub fn serve(&self) {
+        self.drainer.advance(Phase::Serving);
+    }
+
     /// Stops accepting, lets what is under way finish for `grace`, cuts the rest, and returns when all threads have ended.
     pub async fn drain(mut self, grace: Duration) {
+        // The workers close the last of each, having taken what waits in it.
+        self.listeners.clear();
         self.drainer.advance(Phase::Draining);
         let mut running = futures_util::future::join_all(std::mem::take(&mut self.running));
         if timeout(grace, &mut running).await.is_err() {
@@ -278,12 +319,15 @@ struct Desk {
 
 impl Desk {
     async fn receive(self, listener: Listener, mut drain: Drain) {
+        drain.serving().await;
         loop {
             tokio::select! {
                 (stream, from, place) = listener.accept() => self.take(stream, from, place),
                 () = drain.draining() => break,
             }
         }
+        // Callers are told so from before the first one is refused.
+        self.http.context.rest.drain();
         while let Some((stream, from, place)) = listener.accept().now_or_never() {
             self.take(stream, from, place);
         }

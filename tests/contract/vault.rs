@@ -36,6 +36,25 @@ fn what_was_put_is_there_after_a_restart_and_gone_once_removed() {
 }
 
 #[test]
+fn one_that_is_closed_can_be_opened_by_another_and_is_opened_again_afterwards() {
+    let dir = tempfile::tempdir().unwrap();
+    let note = |text: &str| Note { text: text.to_owned() };
+    let vault = Vault::open(dir.path()).unwrap();
+    vault.put("note", &note("first")).unwrap();
+
+    vault.close();
+    assert!(matches!(vault.put("note", &note("lost")), Err(Error::Lent)));
+    let other = Vault::open(dir.path()).unwrap();
+    other.put("note", &note("second")).unwrap();
+    assert!(matches!(vault.reopen(), Err(Error::Disk(disk::Error::Locked(_)))));
+    drop(other);
+    vault.reopen().unwrap();
+
+    assert_eq!(vault.get::<Note>("note").unwrap(), Some(note("second")));
+    vault.reopen().unwrap();
+}
+
+#[test]
 fn svids_come_back_with_their_keys_expired_ones_too() {
     let dir = tempfile::tempdir().unwrap();
     let ca = Ca::new();

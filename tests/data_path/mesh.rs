@@ -156,6 +156,7 @@ impl Mesh {
             .map(|service| UpstreamPort { name: service.parse().unwrap(), listen: loopback() })
             .collect();
         let workers = Workers::start(WorkerConfig {
+            inherited: None,
             outbound: loopback(),
             inbound: loopback(),
             upstreams,

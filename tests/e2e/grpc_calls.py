@@ -236,7 +236,7 @@ class Load:
                 call()
             except grpc.RpcError as error:
                 # Refused, or reset by a listener that closed while the connection was still in its queue.
-                refused = error.code() == grpc.StatusCode.UNAVAILABLE and "Failed to connect" in (error.details() or "")
+                refused = error.code() == grpc.StatusCode.UNAVAILABLE and "failed to connect" in (error.details() or "").lower()
                 with self.lock:
                     if refused:
                         self.book["refused"] += 1

@@ -29,6 +29,7 @@ mod calls;
 mod transfer;
 mod failure;
 mod stopping;
+mod handover;
 mod joining;
 mod authority;
 mod service;

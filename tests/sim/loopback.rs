@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use data_encoding::BASE64;
-use mesh::gossip::agent::{Agent, Config, LEAVE_MAX, Said};
+use mesh::gossip::agent::{Agent, Config, Estate, LEAVE_MAX, Said};
 use mesh::gossip::pass::{Signer, pass_message};
 use mesh::model::endpoint::{Announcement, Catalog, MemberState, Role};
 use mesh::model::name::NodeName;
@@ -62,6 +62,17 @@ fn keys(ids: &[u8]) -> GossipKeys {
 }
 
 fn start(authority: &Authority, name: &str, keys: GossipKeys, seeds: &[SocketAddr]) -> Agent {
+    start_from(authority, name, keys, seeds, None)
+}
+
+/// As [`start`], in place of another process.
+fn start_from(
+    authority: &Authority,
+    name: &str,
+    keys: GossipKeys,
+    seeds: &[SocketAddr],
+    estate: Option<Estate>,
+) -> Agent {
     let node: NodeName = name.parse().unwrap();
     let signer = Signer::generate().unwrap();
     let pass = authority.pass(&node, &signer);
@@ -78,6 +89,7 @@ fn start(authority: &Authority, name: &str, keys: GossipKeys, seeds: &[SocketAdd
         trust_domain: "test-mesh".parse().unwrap(),
         seeds: seeds.to_vec(),
         known_peers: Vec::new(),
+        estate,
     })
     .unwrap()
 }
@@ -183,6 +195,49 @@ async fn a_crash_a_good_bye_and_a_return_are_told_apart() {
         .await;
         assert_eq!(state(&catalog, "b"), Some(MemberState::Left));
     }
+}
+
+#[tokio::test]
+async fn another_process_speaks_on_in_the_place_of_one_and_back_and_nobody_is_missed() {
+    let authority = Authority::new();
+    let a = start(&authority, "a", keys(&[1]), &[]);
+    let b = start(&authority, "b", keys(&[1]), &[a.local_addr()]);
+    for agent in [&a, &b] {
+        agent.announce(said(1));
+    }
+    sees(&a, "b", |catalog| services(catalog, "b") == 1).await;
+    sees(&b, "a", |catalog| services(catalog, "a") == 1).await;
+    let mut seen = b.catalog();
+    let watching = mesh::net::task::spawn("test", async move {
+        while seen.changed().await.is_ok() {
+            let catalog = seen.borrow_and_update().clone();
+            assert!(all_alive(&catalog, &["a", "b"]) && services(&catalog, "a") > 0, "{catalog:#?}");
+        }
+    });
+
+    // One that takes over, and does not stay.
+    let second = start_from(&authority, "a", keys(&[1]), &[], a.pause().await);
+    assert_eq!(second.local_addr(), a.local_addr());
+    for node in ["a", "b"] {
+        assert_eq!(services(&second.catalog().borrow(), node), 1, "{node} is known from the start");
+    }
+    second.announce(said(2));
+    sees(&b, "what the second process says", |catalog| services(catalog, "a") == 2).await;
+    b.announce(said(5));
+    sees(&second, "what others say", |catalog| services(catalog, "b") == 5).await;
+    drop(second);
+    a.resume();
+    sees(&b, "what the first process said", |catalog| services(catalog, "a") == 1).await;
+    sees(&a, "what it missed", |catalog| services(catalog, "b") == 5).await;
+
+    // And one that does.
+    let third = start_from(&authority, "a", keys(&[1]), &[], a.pause().await);
+    drop(a);
+    third.announce(said(3));
+    sees(&b, "what the third process says", |catalog| services(catalog, "a") == 3).await;
+    third.ready().await;
+    drop(b);
+    assert!(watching.await.unwrap().is_some(), "a node was missed");
 }
 
 #[tokio::test]

@@ -511,6 +511,27 @@ impl Cluster {
         Ok(())
     }
 
+    /// Returns everything known, for a process of this node that goes on in this one's place.
+    pub fn bequeath(&self, now: Instant) -> Answer {
+        let records = self.records.iter().map(|entry| entry.signed.clone()).collect();
+        Answer { me: self.me().clone(), beliefs: self.aged(now), records, wanted: Vec::new() }
+    }
+
+    /// Takes over what the process before this one knew, as [`Self::bequeath`] gave it: the catalogue is complete then.
+    ///
+    /// # Errors
+    /// When it is larger than any mesh; nothing happened then.
+    pub fn inherit(&mut self, legacy: Answer, judge: Judge<'_>, now: Instant) -> Result<(), Error> {
+        legacy.check()?;
+        for signed in legacy.records {
+            self.take_record(None, signed, false, judge, now);
+        }
+        self.believe(legacy.beliefs, None, now);
+        self.contacts.succeeded();
+        self.refresh(now);
+        Ok(())
+    }
+
     fn aged(&self, now: Instant) -> Vec<Aged> {
         let now_ms = self.clock_ms(now);
         let aged = |belief: Belief| {
@@ -523,7 +544,6 @@ impl Cluster {
 
     /// Takes over what another node believes, and that it is there itself.
     fn learn(&mut self, peer: &Identity, beliefs: Vec<Aged>, now: Instant) {
-        let now_ms = self.clock_ms(now);
         let me = self.me().clone();
         let later = beliefs.iter().map(|aged| &aged.belief.identity);
         let later =
@@ -531,6 +551,12 @@ impl Cluster {
         if let Some(epoch) = later.map(|identity| identity.epoch) {
             self.adopt(epoch, now);
         }
+        self.believe(beliefs, Some(peer), now);
+    }
+
+    /// Takes over beliefs, and that `peer` is there.
+    fn believe(&mut self, beliefs: Vec<Aged>, peer: Option<&Identity>, now: Instant) {
+        let (me, now_ms) = (self.me().clone(), self.clock_ms(now));
         let mut news = Vec::with_capacity(beliefs.len() + 1);
         for Aged { belief, age_s } in beliefs {
             let node = &belief.identity.node;
@@ -544,7 +570,7 @@ impl Cluster {
             }
             news.push(belief);
         }
-        news.push(Belief { identity: peer.clone(), incarnation: 0, state: State::Alive });
+        news.extend(peer.map(|peer| Belief { identity: peer.clone(), incarnation: 0, state: State::Alive }));
         let tell = self.membership.active_len() > 0;
         self.membership.learn(news, tell, now);
         self.after(now);

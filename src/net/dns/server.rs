@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use crate::logic::naming::zone::{Answer, Zone};
 use crate::net::dns::forward::Forwarder;
 use crate::net::dns::message::{self, Packet, Question, Refusal, Transport};
-use crate::net::{interface, task};
+use crate::net::{interface, listen, task};
 use crate::telemetry::dns::{Counts, Outcome};
 
 /// Questions that wait for the host's resolvers at a time; further ones are refused at once.
@@ -57,6 +58,39 @@ impl Sockets {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Takes sockets that another process had, as [`Sockets::each`] gave them there.
+    pub fn pairs(sockets: Vec<OwnedFd>) -> Vec<Self> {
+        let (mut pairs, mut sockets) = (Vec::new(), sockets.into_iter());
+        while let (Some(udp), Some(tcp)) = (sockets.next(), sockets.next()) {
+            pairs.push(Self { udp: udp.into(), tcp: tcp.into() });
+        }
+        pairs
+    }
+
+    /// Takes those of another process that are where this one is to listen, if there are such; else binds anew.
+    ///
+    /// # Errors
+    /// As [`Sockets::bind`].
+    pub fn keep_or_bind(addr: SocketAddr, kept: &mut Vec<Self>) -> io::Result<Self> {
+        match kept.iter().position(|kept| listen::is_meant(addr, &kept.tcp)) {
+            Some(index) => Ok(kept.swap_remove(index)),
+            None => Self::bind(addr),
+        }
+    }
+
+    /// Returns the same sockets once more.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { udp: self.udp.try_clone()?, tcp: self.tcp.try_clone()? })
+    }
+
+    /// Returns both, UDP first, to be handed to another process.
+    pub fn each(&self) -> [BorrowedFd<'_>; 2] {
+        [self.udp.as_fd(), self.tcp.as_fd()]
     }
 
     /// Returns where they listen.

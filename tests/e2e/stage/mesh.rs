@@ -110,6 +110,7 @@ impl Mesh {
             ports: BTreeMap::from(["outbound", "inbound", "gossip", "admin"].map(|name| (name, 0))),
             names: false,
             environment: Vec::new(),
+            is_open: false,
         }
     }
 
@@ -158,9 +159,17 @@ pub(crate) struct ProxyPlan {
     ports: BTreeMap<&'static str, u16>,
     names: bool,
     environment: Vec<(String, String)>,
+    is_open: bool,
 }
 
 impl ProxyPlan {
+    /// Opens its outbound listener to other hosts, on this port.
+    pub(crate) fn open(mut self, port: u16) -> Self {
+        self.ports.insert("outbound", port);
+        self.is_open = true;
+        self
+    }
+
     /// Joins with this token.
     pub(crate) fn join(self, token: &str) -> Self {
         self.flag("--join", token)
@@ -210,14 +219,19 @@ impl ProxyPlan {
     }
 
     fn spawn(&self) -> Process {
+        self.spawn_with(&[])
+    }
+
+    fn spawn_with(&self, more: &[&str]) -> Process {
         let ip = self.place.ip();
         let mut command = Command::new(program::mesh());
         command.arg("proxy").arg("--data-dir").arg(&self.data);
         for (name, port) in &self.ports {
-            let ip = if matches!(*name, "inbound" | "gossip") { ip.to_string() } else { "127.0.0.1".into() };
+            let outside = matches!(*name, "inbound" | "gossip") || *name == "outbound" && self.is_open;
+            let ip = if outside { ip.to_string() } else { "127.0.0.1".into() };
             command.args([format!("--{name}"), format!("{ip}:{port}")]);
         }
-        command.args(["--node", &self.node, "--advertise", &ip.to_string()]).args(&self.flags);
+        command.args(["--node", &self.node, "--advertise", &ip.to_string()]).args(&self.flags).args(more);
         if !self.names {
             command.args(["--dns", "off"]);
         }
@@ -245,6 +259,21 @@ impl Proxy {
         self.process.kill();
         let _ = fs::remove_file(self.plan.data.join("addresses.json"));
         self.process = self.plan.spawn();
+        self.wait_until_ready();
+    }
+
+    /// Starts a process that is to take over from it, with more flags, and returns that.
+    pub(crate) fn successor(&self, flags: &[&str]) -> Process {
+        self.plan.spawn_with(&[&["--take-over"], flags].concat())
+    }
+
+    /// Has another process take over from it, with more flags; returns when the old one has ended.
+    pub(crate) fn hand_over(&mut self, flags: &[&str]) {
+        let successor = self.successor(flags);
+        let name = self.plan.node.clone();
+        let status = until(&format!("{name} hands over and ends"), seconds(60), || self.process.ended());
+        self.process = successor;
+        assert!(status.success(), "{status}:\n{}", self.process.log());
         self.wait_until_ready();
     }
 

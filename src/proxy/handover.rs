@@ -1,0 +1,470 @@
+//! One proxy that goes on in another process: the old one serves until the new one could, and its callers notice nothing.
+//!
+//! The new process connects to a socket in the data directory and asks for one thing after the other, so that the old one
+//! loses nothing by a new one that fails, at any step:
+//!
+//! | asked for | given | meanwhile the old process |
+//! |---|---|---|
+//! | sockets | every listening socket, with what waits in its queue | serves |
+//! | store | the data directory's store, which one process at a time can open | serves from memory, and puts changes off |
+//! | gossip | its sockets, and all that the node knows and last said | serves, and leaves others' gossip unanswered |
+//! | traffic | nothing: from here on the new process accepts | accepts no more, and ends when its callers have |
+//!
+//! To the mesh the node is the same member all the time. Until traffic is given, the new process accepts nothing; if it
+//! gives up, ends, or is not ready in time, the old one takes everything back. Both versions may differ: fields may be added
+//! to messages, and what is not known is ignored; sockets that the new process does not know it closes.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::gossip::agent::{Estate, Legacy};
+use crate::model::name::NodeName;
+use crate::net::clock;
+use crate::net::handoff::{Door, Line};
+
+/// The socket that a new process connects to, in the data directory.
+pub(crate) const SOCKET_FILE: &str = "handover.sock";
+/// The version of the conversation. A new one is for what old processes would not understand.
+const VERSION: u32 = 1;
+/// Longest time from when the store is given until the new process is ready. After that the old one goes on.
+const READY_MAX: Duration = Duration::from_secs(30);
+/// Longest time for anything before that, and for anything that the old process has to do.
+const STEP_MAX: Duration = Duration::from_secs(10);
+/// To tell the other side why it is not to be.
+const WORDS_MAX: Duration = Duration::from_secs(1);
+
+/// Why nothing was handed over.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The other process is gone, or speaks another language.
+    #[error("the proxy that runs on this data directory cannot be taken over from: {0}")]
+    Io(#[from] io::Error),
+    /// It does not answer.
+    #[error("the proxy that runs on this data directory does not answer")]
+    Silent,
+    /// It will not.
+    #[error("the proxy that runs on this data directory does not hand over: {0}")]
+    Refused(String),
+    /// It is another node.
+    #[error("the proxy that runs on this data directory is the node {0}: start with --node {0}")]
+    OtherNode(NodeName),
+}
+
+/// What the new process asks for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "camelCase")]
+enum Ask {
+    Sockets { version: u32, build: String },
+    Store,
+    Gossip,
+    Traffic,
+    GiveUp { reason: String },
+}
+
+/// What the old process gives.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "give", rename_all = "camelCase")]
+enum Give {
+    Sockets { build: String, node: NodeName, names: Vec<String> },
+    Store,
+    Gossip { legacy: Box<Legacy> },
+    Traffic,
+    Refused { reason: String },
+}
+
+/// Listening sockets, by what they are for.
+pub(crate) type Sockets = BTreeMap<String, Vec<OwnedFd>>;
+
+// --- the old process ------------------------------------------------------------------------------------------------
+
+/// A proxy that can be taken over.
+pub(crate) trait Giver {
+    /// Returns this node.
+    fn node(&self) -> NodeName;
+    /// Returns every listening socket but those of gossip, with what it is for.
+    fn sockets(&self) -> Vec<(String, BorrowedFd<'_>)>;
+    /// Closes the store. Serves on from memory.
+    fn lend_store(&self) -> impl Future<Output = ()>;
+    /// Stops gossiping; `None` when it cannot be left to another process.
+    fn lend_gossip(&self) -> impl Future<Output = Option<Estate>>;
+    /// Gossips again, and opens the store as soon as the other process lets go of it.
+    fn take_back(&self) -> impl Future<Output = ()>;
+}
+
+/// Waits for a process that takes over, and gives it everything. Returns its number once nothing is to be accepted any more;
+/// `follow` is told of it just before, and of who goes on if that was in vain.
+pub(crate) async fn give(door: &Door, giver: &impl Giver, build: &str, follow: impl Fn(i32)) -> i32 {
+    loop {
+        let mut line = door.next().await;
+        let pid = line.peer();
+        match give_to(&mut line, giver, build, &follow).await {
+            Ok(()) => return pid,
+            Err(reason) => {
+                tracing::warn!(pid, %reason, "the other process does not take over; this one goes on");
+                let refused = Give::Refused { reason: reason.to_string() };
+                _ = timeout(WORDS_MAX, line.send(&refused, &[])).await;
+                giver.take_back().await;
+            }
+        }
+    }
+}
+
+/// Why a process does not take over.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("it has ended")]
+    Ended,
+    #[error("it speaks another version ({0})")]
+    Version(u32),
+    #[error("it was not ready in time")]
+    Late,
+    #[error("gossip could not be handed over")]
+    Gossip,
+    #[error("it does not keep to the order of the steps")]
+    Order,
+    #[error("{0}")]
+    GaveUp(String),
+    #[error("{0}")]
+    Io(io::Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        let gone = [io::ErrorKind::UnexpectedEof, io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+        if gone.contains(&error.kind()) { Self::Ended } else { Self::Io(error) }
+    }
+}
+
+async fn give_to(
+    line: &mut Line,
+    giver: &impl Giver,
+    own: &str,
+    follow: &impl Fn(i32),
+) -> Result<(), Failed> {
+    let pid = line.peer();
+    let mut deadline = Instant::from_std(clock::now()) + STEP_MAX;
+    match ask(line, deadline).await? {
+        Ask::Sockets { version: VERSION, build } => {
+            tracing::info!(pid, build, "another process wants to take over");
+        }
+        Ask::Sockets { version, .. } => return Err(Failed::Version(version)),
+        asked @ (Ask::Store | Ask::Gossip | Ask::Traffic | Ask::GiveUp { .. }) => {
+            return Err(asked.unexpected());
+        }
+    }
+    let (names, sockets): (Vec<_>, Vec<_>) = giver.sockets().into_iter().unzip();
+    line.send(&Give::Sockets { build: own.to_owned(), node: giver.node(), names }, &sockets).await?;
+
+    expect(line, deadline, |ask| matches!(ask, Ask::Store)).await?;
+    deadline = Instant::from_std(clock::now()) + READY_MAX;
+    timeout_at(deadline, giver.lend_store()).await.map_err(|_| Failed::Late)?;
+    line.send(&Give::Store, &[]).await?;
+
+    expect(line, deadline, |ask| matches!(ask, Ask::Gossip)).await?;
+    let Estate { legacy, udp, tcp } = giver.lend_gossip().await.ok_or(Failed::Gossip)?;
+    line.send(&Give::Gossip { legacy: Box::new(legacy) }, &[udp.as_fd(), tcp.as_fd()]).await?;
+
+    expect(line, deadline, |ask| matches!(ask, Ask::Traffic)).await?;
+    follow(pid);
+    if let Err(error) = line.send(&Give::Traffic, &[]).await {
+        follow(i32::try_from(std::process::id()).unwrap_or_default());
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+impl Ask {
+    /// Returns why it cannot be granted now.
+    fn unexpected(self) -> Failed {
+        match self {
+            Self::GiveUp { reason } => Failed::GaveUp(reason),
+            Self::Sockets { .. } | Self::Store | Self::Gossip | Self::Traffic => Failed::Order,
+        }
+    }
+}
+
+async fn ask(line: &mut Line, deadline: Instant) -> Result<Ask, Failed> {
+    Ok(timeout_at(deadline, line.receive()).await.map_err(|_| Failed::Late)??.0)
+}
+
+async fn expect(line: &mut Line, deadline: Instant, is_it: impl Fn(&Ask) -> bool) -> Result<(), Failed> {
+    let asked = ask(line, deadline).await?;
+    if is_it(&asked) { Ok(()) } else { Err(asked.unexpected()) }
+}
+
+// --- the new process ------------------------------------------------------------------------------------------------
+
+/// A process on its way to take over. Dropping it leaves everything to the old one.
+#[derive(Debug)]
+pub(crate) struct Taker {
+    line: Line,
+    /// Every listening socket of the old process but those of gossip.
+    pub(crate) sockets: Sockets,
+}
+
+impl Taker {
+    /// Connects to the proxy that runs on a data directory and gets its sockets; `None` when none runs.
+    ///
+    /// # Errors
+    /// When it is another node, or does not hand over.
+    pub(crate) async fn connect(
+        data_dir: &Path,
+        node: &NodeName,
+        build: &str,
+    ) -> Result<Option<Self>, Error> {
+        let Some(line) = Line::connect(&data_dir.join(SOCKET_FILE)).await? else { return Ok(None) };
+        let mut taker = Self { line, sockets: Sockets::new() };
+        let ask = Ask::Sockets { version: VERSION, build: build.to_owned() };
+        let (given, sockets) = taker.ask(&ask).await?;
+        let Give::Sockets { build, node: theirs, names } = given else { return Err(disorder()) };
+        if theirs != *node {
+            taker.give_up("it is another node").await;
+            return Err(Error::OtherNode(theirs));
+        }
+        tracing::info!(pid = taker.line.peer(), build, sockets = sockets.len(), "taking over");
+        for (name, socket) in names.into_iter().zip(sockets) {
+            taker.sockets.entry(name).or_default().push(socket);
+        }
+        Ok(Some(taker))
+    }
+
+    /// Asks for the store: it can be opened then.
+    ///
+    /// # Errors
+    /// When the old process goes on.
+    pub(crate) async fn store(&mut self) -> Result<(), Error> {
+        let given = self.ask(&Ask::Store).await?.0;
+        if matches!(given, Give::Store) { Ok(()) } else { Err(disorder()) }
+    }
+
+    /// Asks for the node's voice in the gossip.
+    ///
+    /// # Errors
+    /// When the old process goes on.
+    pub(crate) async fn gossip(&mut self) -> Result<Estate, Error> {
+        let (given, sockets) = self.ask(&Ask::Gossip).await?;
+        match (given, <[OwnedFd; 2]>::try_from(sockets)) {
+            (Give::Gossip { legacy }, Ok([udp, tcp])) => {
+                Ok(Estate { legacy: *legacy, udp: udp.into(), tcp: tcp.into() })
+            }
+            _ => Err(disorder()),
+        }
+    }
+
+    /// Asks for the traffic, everything being ready for it: this process is the proxy from here on.
+    ///
+    /// # Errors
+    /// When the old process goes on.
+    pub(crate) async fn traffic(&mut self) -> Result<(), Error> {
+        let given = self.ask(&Ask::Traffic).await?.0;
+        if matches!(given, Give::Traffic) { Ok(()) } else { Err(disorder()) }
+    }
+
+    /// Tells the old process that it is to go on, and why. The store must be closed by now.
+    pub(crate) async fn give_up(mut self, reason: &str) {
+        let give_up = Ask::GiveUp { reason: reason.to_owned() };
+        // If it does not hear, it notices.
+        _ = timeout(WORDS_MAX, self.line.send(&give_up, &[])).await;
+    }
+
+    async fn ask(&mut self, ask: &Ask) -> Result<(Give, Vec<OwnedFd>), Error> {
+        let given = timeout(STEP_MAX, async {
+            self.line.send(ask, &[]).await?;
+            self.line.receive().await
+        });
+        match given.await.map_err(|_| Error::Silent)?? {
+            (Give::Refused { reason }, _) => Err(Error::Refused(reason)),
+            given => Ok(given),
+        }
+    }
+}
+
+fn disorder() -> Error {
+    Error::Refused("it does not keep to the order of the steps".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::net::TcpListener;
+    use std::os::fd::{AsFd as _, BorrowedFd};
+    use std::path::Path;
+
+    use tempfile::TempDir;
+
+    use crate::gossip::agent::{Estate, Legacy};
+    use crate::logic::gossip::wire::Identity;
+    use crate::model::name::NodeName;
+    use crate::net::handoff::{Door, Line};
+    use crate::proxy::handover::{Ask, Error, Give, Giver, SOCKET_FILE, Taker, VERSION, give_to};
+
+    fn host() -> NodeName {
+        "host-1".parse().unwrap()
+    }
+
+    /// A proxy that notes what it is asked to do.
+    struct Fake {
+        listener: TcpListener,
+        lent: RefCell<Vec<&'static str>>,
+        followed: Cell<i32>,
+        folder: TempDir,
+        door: Door,
+    }
+
+    impl Fake {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let door = Door::open(&folder.path().join(SOCKET_FILE)).unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            Self { listener, lent: RefCell::default(), followed: Cell::new(0), folder, door }
+        }
+
+        fn folder(&self) -> &Path {
+            self.folder.path()
+        }
+
+        /// Serves one process; returns why it did not take over.
+        async fn serve(&self) -> Option<String> {
+            let mut line = self.door.next().await;
+            let given = give_to(&mut line, self, "2", &|pid| self.followed.set(pid)).await;
+            given.err().map(|failed| failed.to_string())
+        }
+    }
+
+    impl Giver for Fake {
+        fn node(&self) -> NodeName {
+            host()
+        }
+
+        fn sockets(&self) -> Vec<(String, BorrowedFd<'_>)> {
+            vec![
+                ("outbound".to_owned(), self.listener.as_fd()),
+                ("outbound".to_owned(), self.listener.as_fd()),
+            ]
+        }
+
+        async fn lend_store(&self) {
+            self.lent.borrow_mut().push("store");
+        }
+
+        async fn lend_gossip(&self) -> Option<Estate> {
+            self.lent.borrow_mut().push("gossip");
+            let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+            let me = Identity { node: host(), epoch: 7, life: 1, addr: tcp.local_addr().unwrap() };
+            let legacy = Legacy { me, version: 3, salt: [1; 4], said: None, known: String::new() };
+            Some(Estate { legacy, udp: std::net::UdpSocket::bind("127.0.0.1:0").unwrap(), tcp })
+        }
+
+        async fn take_back(&self) {}
+    }
+
+    async fn take(folder: &Path) -> Result<Option<Taker>, Error> {
+        Taker::connect(folder, &host(), "1").await
+    }
+
+    #[tokio::test]
+    async fn everything_is_given_step_by_step() {
+        let proxy = Fake::new();
+        let taking = async {
+            let mut taker = take(proxy.folder()).await.unwrap().unwrap();
+            assert_eq!(taker.sockets["outbound"].len(), 2);
+            assert!(proxy.lent.borrow().is_empty());
+            taker.store().await.unwrap();
+            assert_eq!(*proxy.lent.borrow(), ["store"]);
+            let estate = taker.gossip().await.unwrap();
+            assert_eq!((estate.legacy.me.epoch, estate.legacy.version), (7, 3));
+            assert_eq!(estate.tcp.local_addr().unwrap(), estate.legacy.me.addr);
+            assert_eq!(proxy.followed.get(), 0);
+            taker.traffic().await.unwrap();
+        };
+
+        let (failed, ()) = tokio::join!(proxy.serve(), taking);
+
+        assert_eq!(failed, None);
+        assert_eq!(proxy.followed.get(), i32::try_from(std::process::id()).unwrap());
+    }
+
+    #[tokio::test]
+    async fn where_no_proxy_runs_there_is_nothing_to_take() {
+        let folder = tempfile::tempdir().unwrap();
+
+        assert!(take(folder.path()).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_gives_up_says_why() {
+        let proxy = Fake::new();
+        let taking = async {
+            let mut taker = take(proxy.folder()).await.unwrap().unwrap();
+            taker.store().await.unwrap();
+            taker.give_up("the port is taken").await;
+        };
+
+        let (failed, ()) = tokio::join!(proxy.serve(), taking);
+
+        assert_eq!(failed.unwrap(), "the port is taken");
+        assert_eq!(proxy.followed.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_ends_is_noticed() {
+        let proxy = Fake::new();
+        let taking = async {
+            let mut taker = take(proxy.folder()).await.unwrap().unwrap();
+            taker.store().await.unwrap();
+            taker.gossip().await.unwrap();
+        };
+
+        let (failed, ()) = tokio::join!(proxy.serve(), taking);
+
+        assert_eq!(failed.unwrap(), "it has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_hangs_is_not_waited_for_for_ever() {
+        let proxy = Fake::new();
+        let taking = async {
+            let mut taker = take(proxy.folder()).await.unwrap().unwrap();
+            taker.store().await.unwrap();
+            taker
+        };
+
+        let (failed, _taker) = tokio::join!(proxy.serve(), taking);
+
+        assert_eq!(failed.unwrap(), "it was not ready in time");
+    }
+
+    #[tokio::test]
+    async fn another_node_and_another_version_get_nothing() {
+        let proxy = Fake::new();
+        let other: NodeName = "host-2".parse().unwrap();
+        let (failed, taken) = tokio::join!(proxy.serve(), Taker::connect(proxy.folder(), &other, "1"));
+        assert_eq!(failed.unwrap(), "it is another node");
+        assert!(matches!(taken, Err(Error::OtherNode(node)) if node == host()));
+
+        let asking = async {
+            let mut line = Line::connect(&proxy.folder().join(SOCKET_FILE)).await.unwrap().unwrap();
+            line.send(&Ask::Sockets { version: VERSION + 1, build: "3".to_owned() }, &[]).await.unwrap();
+            line
+        };
+        let (failed, _line) = tokio::join!(proxy.serve(), asking);
+        assert_eq!(failed.unwrap(), format!("it speaks another version ({})", VERSION + 1));
+        assert!(proxy.lent.borrow().is_empty());
+    }
+
+    #[test]
+    fn what_a_later_version_adds_to_a_message_is_ignored() {
+        let ask = r#"{"ask":"sockets","version":1,"build":"9","more":true}"#;
+        let give = r#"{"give":"store","more":[1]}"#;
+
+        assert!(matches!(serde_json::from_str(ask).unwrap(), Ask::Sockets { version: 1, .. }));
+        assert!(matches!(serde_json::from_str(give).unwrap(), Give::Store));
+    }
+}

@@ -1,0 +1,342 @@
+//! What makes a host a node: its membership, its voice, what it is told and what it tells. Everything but the data path.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::api::client::Client;
+use crate::gossip::agent::{self, Agent, Estate, Said};
+use crate::identity::renewer::Renewer;
+use crate::identity::vault::Vault;
+use crate::identity::wallet::Wallet;
+use crate::logic::compile::{Policy, Rulebook};
+use crate::logic::metric::report::Report;
+use crate::logic::naming::zone::Zone;
+use crate::model::endpoint::{Announcement, Role};
+use crate::model::identity::Subject;
+use crate::model::name::{NodeName, ServiceName, ZoneName};
+use crate::model::service::LocalService;
+use crate::model::snapshot::{GossipPass, Snapshot};
+use crate::model::view::IdentityStatus;
+use crate::net::{clock, interface, resolve, task};
+use crate::proxy::admin::{AdminHandles, Unready};
+use crate::proxy::announcer::Announcer;
+use crate::proxy::assembler::Assembler;
+use crate::proxy::bootstrap::Options;
+use crate::proxy::membership::{self, ControlIssuer, Membership};
+use crate::proxy::names::Names;
+use crate::proxy::reporter::{self, Delivery, Local, Sources};
+use crate::proxy::services::Services;
+use crate::proxy::shared::Shared;
+use crate::proxy::subscriber;
+use crate::proxy::upstream::endpoint::now_ns;
+use crate::telemetry::access::AccessLog;
+use crate::telemetry::log::LogHandle;
+use crate::telemetry::metric::Registry;
+
+/// Version of this executable.
+pub(crate) const BUILD: &str = env!("CARGO_PKG_VERSION");
+/// How soon a new member is on disk, so that a start without control plane finds it.
+const PEERS_KEPT_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a host is no node.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// It is no member.
+    #[error(transparent)]
+    Membership(#[from] membership::Error),
+    /// Gossip did not start.
+    #[error(transparent)]
+    Gossip(#[from] agent::Error),
+}
+
+/// Returns whom this host speaks for: itself and its services.
+pub(crate) fn subjects(node: &NodeName, services: &[LocalService]) -> BTreeSet<Subject> {
+    let services = services.iter().map(|service| Subject::Service(service.name.clone()));
+    services.chain([Subject::Node(node.clone())]).collect()
+}
+
+/// What a node is made of, besides its data path.
+pub(crate) struct Node {
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) vault: Arc<Vault>,
+    pub(crate) client: Client,
+    pub(crate) wallets: Arc<watch::Sender<Arc<Wallet>>>,
+    pub(crate) snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(crate) passes: watch::Sender<GossipPass>,
+    pub(crate) statuses: watch::Sender<Vec<IdentityStatus>>,
+    pub(crate) controls: watch::Sender<Vec<String>>,
+    pub(crate) policies: watch::Sender<Arc<Policy>>,
+    pub(crate) ready: watch::Sender<bool>,
+    pub(crate) gossip_key: String,
+    pub(crate) subjects: watch::Sender<BTreeSet<Subject>>,
+    /// Where other hosts reach this one.
+    pub(crate) advertise: IpAddr,
+    pub(crate) started_ms: u64,
+    /// What a process before this one last said of the services here.
+    pub(crate) said_before: Vec<Announcement>,
+    /// Those tasks that write to the store.
+    pub(crate) writers: Mutex<Vec<JoinHandle<Option<()>>>>,
+}
+
+impl Node {
+    pub(crate) async fn start(
+        options: &Options,
+        vault: Arc<Vault>,
+        membership: Membership,
+        (subjects, estate): (BTreeSet<Subject>, Option<Estate>),
+    ) -> Result<Self, Error> {
+        let said_before = estate.as_ref().and_then(|estate| estate.legacy.said.clone());
+        let started_ms = clock::wall_ms();
+        let snapshot = Arc::new(membership.snapshot.clone());
+        let signer = membership.signer()?;
+        let gossip_key = signer.public_key_base64();
+        let before = estate.as_ref().map(|estate| estate.legacy.me.addr.ip());
+        let advertise = match options.advertise.or(before) {
+            Some(ip) => ip,
+            None => advertise(options, &snapshot).await,
+        };
+        let agent = Agent::start(agent::Config {
+            node: membership.node.clone(),
+            role: Role::Proxy,
+            listen: options.gossip,
+            advertise,
+            epoch_ms: started_ms,
+            keys: snapshot.gossip.clone(),
+            pass: membership.pass.clone(),
+            signer,
+            roots: membership::roots(&snapshot)?,
+            trust_domain: snapshot.trust_domain.clone(),
+            seeds: Vec::new(),
+            known_peers: membership::peers(&vault)?,
+            estate,
+        })?;
+        agent.ban(snapshot.banned.iter().cloned().collect());
+        let wallets = Arc::new(watch::Sender::new(Arc::new(membership.wallet()?)));
+        let controls = watch::Sender::new(snapshot.controls.clone());
+        let source = Subject::Node(membership.node.clone());
+        let client = Client::with_wallet(controls.subscribe(), wallets.subscribe(), source);
+        let policy = Rulebook::new(&snapshot, &membership.node).policy(&agent.catalog().borrow());
+        Ok(Self {
+            agent: Arc::new(agent),
+            vault,
+            client,
+            wallets,
+            snapshots: watch::Sender::new(snapshot),
+            passes: watch::Sender::new(membership.pass),
+            statuses: watch::Sender::new(Vec::new()),
+            controls,
+            policies: watch::Sender::new(Arc::new(policy)),
+            ready: watch::Sender::new(false),
+            gossip_key,
+            subjects: watch::Sender::new(subjects),
+            advertise,
+            started_ms,
+            said_before: said_before.map_or_else(Vec::new, |said| said.services),
+            writers: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn sources(&self, shared: &Arc<Shared>) -> Sources {
+        let (snapshots, statuses) = (self.snapshots.subscribe(), self.statuses.subscribe());
+        let tables = shared.clone();
+        Sources {
+            node: shared.node.clone(),
+            build: BUILD.to_owned(),
+            started_ms: self.started_ms,
+            revision: Box::new(move || snapshots.borrow().revision),
+            identities: Box::new(move || statuses.borrow().clone()),
+            ejected: Box::new(move || tables.tables().ejected(now_ns())),
+        }
+    }
+
+    pub(crate) fn admin_handles(
+        &self,
+        shared: &Arc<Shared>,
+        local: &Arc<Local>,
+        sources: &Arc<Sources>,
+        (log, access): (LogHandle, Option<Arc<AccessLog>>),
+        (names, services): (&Names, Arc<Services>),
+    ) -> AdminHandles {
+        let zone = names.zone.clone();
+        let (snapshots, ready, policies) =
+            (self.snapshots.subscribe(), self.ready.subscribe(), self.policies.subscribe());
+        AdminHandles {
+            registry: shared.registry.clone(),
+            sources: sources.clone(),
+            local: local.clone(),
+            catalog: self.agent.catalog(),
+            snapshot: Box::new(move || Some(snapshots.borrow().clone())),
+            unready: Box::new(move || unready(*ready.borrow())),
+            tables: Box::new(move || tables(&policies.borrow(), &zone.borrow())),
+            log: Some(log),
+            access,
+            questions: names.counts.clone(),
+            services: Some(services),
+        }
+    }
+
+    pub(crate) fn reports(
+        &self,
+        registry: Arc<Registry>,
+        sources: Arc<Sources>,
+        local: Arc<Local>,
+    ) -> reporter::Config {
+        let wallets = self.wallets.clone();
+        let source = Subject::Node(sources.node.clone());
+        let clients: Mutex<BTreeMap<String, Client>> = Mutex::default();
+        let send = move |address: String, report: Report| {
+            // One client for each control plane: a report is for that one alone.
+            let mut clients = clients.lock().unwrap_or_else(PoisonError::into_inner);
+            let client = clients.entry(address.clone()).or_insert_with(|| {
+                let only = watch::Sender::new(vec![address]).subscribe();
+                Client::with_wallet(only, wallets.subscribe(), source.clone())
+            });
+            deliver(client.clone(), report).boxed()
+        };
+        let controls = self.controls.subscribe();
+        reporter::Config { registry, sources, local, controls, send: Box::new(send) }
+    }
+
+    /// Starts what writes to the store.
+    pub(crate) fn write(&self) {
+        let (client, vault) = (self.client.clone(), self.vault.clone());
+        let subscriber = subscriber::run(client.clone(), vault.clone(), self.snapshots.clone());
+        let renewer = Renewer {
+            wanted: self.subjects.subscribe(),
+            wallets: self.wallets.clone(),
+            vault: vault.clone(),
+            issuer: ControlIssuer {
+                client,
+                gossip_key: self.gossip_key.clone(),
+                vault: vault.clone(),
+                passes: self.passes.clone(),
+            },
+            statuses: self.statuses.clone(),
+        };
+        let writers = vec![
+            task::spawn("subscriber", subscriber),
+            task::spawn("renewer", renewer.run()),
+            task::spawn("peers", keep_peers(self.agent.clone(), vault)),
+        ];
+        *self.writers.lock().unwrap_or_else(PoisonError::into_inner) = writers;
+    }
+
+    /// Starts what keeps the tables, the wallet and the neighbours up to date.
+    pub(crate) fn follow(&self, shared: &Arc<Shared>, options: &Options, inbound: SocketAddr) {
+        self.write();
+        let assembler = Assembler {
+            snapshots: self.snapshots.subscribe(),
+            catalog: self.agent.catalog(),
+            shared: shared.clone(),
+            policies: self.policies.clone(),
+            wallets: self.wallets.clone(),
+            controls: self.controls.clone(),
+            agent: self.agent.clone(),
+        };
+        task::spawn("assembler", assembler.run());
+        let (agent, mut passes) = (self.agent.clone(), self.passes.subscribe());
+        task::spawn("passes", async move {
+            while passes.changed().await.is_ok() {
+                agent.repass(passes.borrow_and_update().clone());
+            }
+        });
+        task::spawn("announcer", self.announcer(shared, options, inbound).run());
+    }
+
+    /// Returns what tells gossip, and those here who need to know, which services run here.
+    fn announcer(&self, shared: &Arc<Shared>, options: &Options, inbound: SocketAddr) -> Announcer {
+        let (shared, subjects) = (shared.clone(), self.subjects.clone());
+        let enforce = move |services: &[LocalService]| {
+            shared.set_locals(services.to_vec());
+            subjects.send_replace(self::subjects(&shared.node, services));
+        };
+        let agent = self.agent.clone();
+        let addr = SocketAddr::new(self.advertise, inbound.port());
+        let announce = move |zone: Option<ZoneName>, draining: bool, services: Vec<Announcement>| {
+            agent.announce(Said { addr, zone, build: BUILD.to_owned(), draining, services });
+        };
+        Announcer {
+            settings: options.settings.clone(),
+            policies: self.policies.subscribe(),
+            wallets: self.wallets.subscribe(),
+            before: self.said_before.clone(),
+            enforce: Box::new(enforce),
+            announce: Box::new(announce),
+        }
+    }
+}
+
+/// Returns the address under which others reach this host: the one that faces the control plane.
+async fn advertise(options: &Options, snapshot: &Snapshot) -> IpAddr {
+    if !options.inbound.ip().is_unspecified() {
+        return options.inbound.ip();
+    }
+    for control in &snapshot.controls {
+        let found = resolve::addresses(control).await.unwrap_or_default();
+        if let Some(ip) = found.into_iter().find_map(interface::towards) {
+            return ip;
+        }
+    }
+    interface::outward(options.inbound.ip())
+}
+
+fn unready(ready: bool) -> Vec<Unready> {
+    let missing = || Unready { check: "mesh".to_owned(), message: "starting, or draining".to_owned() };
+    (!ready).then(missing).into_iter().collect()
+}
+
+/// Returns the tables for people.
+fn tables(policy: &Policy, zone: &Zone) -> serde_json::Value {
+    let service = |(name, service): (&ServiceName, &crate::logic::compile::ServicePolicy)| {
+        let ports = service.ports.iter().flat_map(|(_, port)| port.routes.tables());
+        let rules = service.routes.tables().chain(ports).flat_map(|table| table.rules());
+        let rules: Vec<_> = rules.map(|rule| rule.label.to_string()).collect();
+        let body = serde_json::json!({
+            "protocol": service.protocol,
+            "endpoints": service.endpoints,
+            "rules": rules,
+            "healthCheck": service.health_check,
+            "addresses": zone.address(name).map(|address| (address.v4, address.v6)),
+        });
+        (name.to_string(), body)
+    };
+    let services: serde_json::Map<_, _> = policy.services().map(service).collect();
+    serde_json::json!({ "revision": policy.revision, "services": services })
+}
+
+async fn deliver(client: Client, report: Report) -> Delivery {
+    match client.report(&report).await {
+        Ok(()) => Delivery::Accepted,
+        Err(error) if error.is_transient() => Delivery::Lost,
+        Err(error) => {
+            tracing::warn!(%error, "control refused a report");
+            Delivery::Refused
+        }
+    }
+}
+
+/// Keeps the addresses of members for the next start, whenever they have changed.
+async fn keep_peers(agent: Arc<Agent>, vault: Arc<Vault>) {
+    let mut kept = Vec::new();
+    loop {
+        sleep(PEERS_KEPT_EVERY).await;
+        let peers = agent.peers();
+        if peers == kept || peers.is_empty() {
+            continue;
+        }
+        let (vault, written) = (vault.clone(), peers.clone());
+        let outcome = tokio::task::spawn_blocking(move || membership::keep_peers(&vault, &written)).await;
+        match outcome {
+            Ok(Ok(())) => kept = peers,
+            Ok(Err(error)) => tracing::warn!(%error, "the addresses of members were not kept"),
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! A proxy that goes on in another process, while callers of every kind are at work: nothing is lost and nobody refused.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::load::{Load, Scene, assert_nobody_refused, assert_nothing_lost};
+use crate::stage::mesh::Proxy;
+use crate::stage::wait::{seconds, until};
+
+fn ends_well(load: Load) {
+    let tallies = load.stop();
+    assert_nothing_lost(&tallies);
+    assert_nobody_refused(&tallies);
+}
+
+/// Fails the test if a member ever took another one for gone.
+fn assert_nobody_missed(scene: &Scene) {
+    for (name, proxy) in
+        [("caller", &scene.caller), ("server-1", &scene.servers[0]), ("server-2", &scene.servers[1])]
+    {
+        let view = proxy.view();
+        for node in view["nodes"].as_array().unwrap() {
+            assert_eq!(node["state"], "alive", "{name} sees {node}");
+        }
+    }
+    let events = scene.mesh.json(&["events", "-o", "json"]);
+    let gone = events.as_array().unwrap().iter().filter(|event| {
+        let text = event.to_string();
+        ["left", "dead", "suspect"].iter().any(|word| text.contains(word))
+    });
+    assert_eq!(gone.collect::<Vec<_>>(), Vec::<&serde_json::Value>::new());
+}
+
+#[test]
+fn a_proxy_hands_its_own_callers_over() {
+    let mut scene = Scene::new();
+    let load = scene.load();
+    let before = scene.caller.process.pid();
+
+    scene.caller.hand_over(&["--workers", "3"]);
+    load.goes_on(2);
+    scene.caller.hand_over(&["--workers", "1"]);
+    load.goes_on(2);
+
+    ends_well(load);
+    assert_ne!(scene.caller.process.pid(), before);
+    assert_nobody_missed(&scene);
+}
+
+#[test]
+fn the_proxy_of_a_service_hands_the_callers_of_other_hosts_over() {
+    let mut scene = Scene::new();
+    let load = scene.load();
+
+    for server in 0..2 {
+        scene.servers[server].hand_over(&[]);
+        load.goes_on(2);
+    }
+
+    ends_well(load);
+    assert_nobody_missed(&scene);
+    // What is written afterwards is taken, and kept.
+    let policy = "apiVersion: mesh/v1\nkind: TrafficPolicy\nmetadata: {name: web}\nspec: {targetRef: {kind: Service, \
+                  name: web}, retry: {attempts: 1}}\n";
+    scene.mesh.apply(policy).ok();
+    until("the new processes take what control says", seconds(10), || {
+        let taken = |proxy: &Proxy| proxy.process.log().matches("snapshot taken").count();
+        scene.servers.iter().all(|server| taken(server) >= 2).then_some(())
+    });
+    scene.servers[0].restart();
+    scene.knows_instances(2);
+}
+
+#[test]
+fn a_proxy_goes_on_when_the_process_that_is_to_take_over_fails() {
+    let scene = Scene::new();
+    let load = scene.load();
+    let folder = scene.mesh.folder();
+
+    // One that is told nonsense does not even ask.
+    let config = folder.join("nonsense.yaml");
+    fs::write(&config, "no-such-flag: 1\n").unwrap();
+    let mut fails = scene.caller.successor(&["--config", config.to_str().unwrap()]);
+    assert!(!until("it ends", seconds(20), || fails.ended()).success());
+
+    // One that cannot listen where it is told to gives everything back that it was given.
+    let taken = scene.servers[0].address("outbound").to_string();
+    for proxy in [&scene.caller, &scene.servers[1]] {
+        let mut fails = proxy.successor(&["--upstream", &format!("web={taken}")]);
+        assert!(!until("it ends", seconds(20), || fails.ended()).success());
+        until("the old one goes on", seconds(10), || {
+            proxy
+                .process
+                .log()
+                .contains("the other process does not take over; this one goes on")
+                .then_some(())
+        });
+    }
+    load.goes_on(1);
+
+    // And some are killed on their way, at one step or another.
+    for after in [20, 60, 100, 150, 250] {
+        let mut killed = scene.caller.successor(&["--upstream", &format!("web={taken}")]);
+        std::thread::sleep(Duration::from_millis(after));
+        killed.kill();
+    }
+    load.goes_on(1);
+
+    ends_well(load);
+    assert_nobody_missed(&scene);
+}
