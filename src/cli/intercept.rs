@@ -26,8 +26,15 @@ enum Command {
     #[command(hide = true)]
     Guard {
         /// The proxy.
+        #[arg(value_parser = instance)]
         instance: String,
     },
+}
+
+/// Reads the name of a proxy's rules, which becomes a part of what nft is told.
+fn instance(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_name { Ok(text.to_owned()) } else { Err("expected letters and digits".to_owned()) }
 }
 
 /// Runs `mesh intercept`.

@@ -62,9 +62,12 @@ impl Names {
         mut policies: watch::Receiver<Arc<Policy>>,
         (kept, life): (Vec<OwnedFd>, impl Fn() -> Life),
     ) -> Result<Self, Error> {
-        let mut book = AddressBook::default();
+        let mut book = Arc::<AddressBook>::default();
         let mut make = move |policy: &Policy| {
-            book.enter(policy.services().map(|(name, _)| name));
+            let names = || policy.services().map(|(name, _)| name);
+            if names().any(|name| book.address(name).is_none()) {
+                Arc::make_mut(&mut book).enter(names());
+            }
             Arc::new(Zone::new(policy, book.clone(), lead()))
         };
         let zones = watch::Sender::new(make(&policies.borrow_and_update()));

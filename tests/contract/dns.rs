@@ -8,10 +8,12 @@ use hickory_resolver::proto::op::{Edns, Message, OpCode, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use mesh::logic::naming::zone::{Lead, Zone};
 use mesh::net::dns::forward::Forwarder;
+use mesh::net::dns::message::{self, Packet, Transport};
 use mesh::net::dns::resolvers::{Resolvers, Upstreams};
 use mesh::net::dns::server::{Server, Sockets};
 use mesh::net::task;
 use mesh::telemetry::dns::{Counts, OUTCOMES, Outcome};
+use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
@@ -245,4 +247,32 @@ async fn what_is_no_question_gets_an_error_or_silence() {
     let mut answer = [0; 512];
     let length = patiently(socket.recv(&mut answer)).await.unwrap();
     assert_eq!(Message::from_vec(&answer[..length]).unwrap().metadata.id, real.metadata.id);
+}
+
+proptest! {
+    #[test]
+    fn any_packet_is_read_without_harm_and_what_is_sent_back_can_be_read(
+        bytes in proptest::collection::vec(any::<u8>(), 0..600),
+        flips in proptest::collection::vec((0usize..40, any::<u8>()), 0..4),
+    ) {
+        let mut packet = question("web.mesh.", RecordType::A).to_vec().unwrap();
+        for (at, byte) in flips {
+            let at = at % packet.len();
+            packet[at] = byte;
+        }
+        let zone = zone(&[("web", &[80])], Lead::Virtual { v6: true });
+
+        for packet in [bytes, packet] {
+            let sent = match message::read(&packet) {
+                Packet::Question(question) => {
+                    let answer = zone.answer(&question.name, question.kind);
+                    question.answered(&answer, (1, true), Transport::Udp)
+                }
+                Packet::Wrong(answer) => answer,
+                Packet::Noise => continue,
+            };
+            prop_assert_eq!(&sent[..2], &packet[..2]);
+            prop_assert!(sent.len() <= 1_232 && Message::from_vec(&sent).is_ok(), "{:?}", sent);
+        }
+    }
 }

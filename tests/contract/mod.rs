@@ -23,3 +23,4 @@ mod screens;
 mod control;
 mod failures;
 mod dns;
+mod services;

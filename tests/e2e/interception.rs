@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::stage::mesh::{Mesh, ProxyPlan};
 use crate::stage::peer;
@@ -87,7 +87,7 @@ fn has_rules(place: &Place) -> bool {
 
 #[test]
 fn plain_names_reach_services_of_every_protocol_on_any_port() {
-    let hosts = Hosts::new();
+    let mut hosts = Hosts::new();
     let (servers, folder) = (hosts.servers(), hosts.mesh.folder().to_owned());
     let web = peer::nginx(&servers, &folder, "from-nginx");
     let redis = peer::redis(&servers, &folder);
@@ -105,7 +105,7 @@ fn plain_names_reach_services_of_every_protocol_on_any_port() {
         server = server.service(&service);
     }
     let _server = server.start();
-    let caller = hosts.proxy(3, "caller").intercept("on").start();
+    let mut caller = hosts.proxy(3, "caller").intercept("on").start();
     let here = hosts.here();
     hosts.reaches("http://web.mesh/", "from-nginx\n");
 
@@ -155,6 +155,11 @@ fn plain_names_reach_services_of_every_protocol_on_any_port() {
     assert!(refused, "datagrams for virtual addresses leave the host");
     let edge = hosts.mesh.edge("node/caller", "db.default");
     assert_eq!((&edge["protocol"], &edge["mtls"]), (&"tcp".into(), &true.into()), "{edge}");
+
+    // Without a control plane, and with a proxy that starts from its own disk.
+    hosts.mesh.control.kill();
+    caller.restart();
+    hosts.reaches("http://web.mesh/", "from-nginx\n");
 }
 
 #[test]
@@ -384,6 +389,64 @@ fn services_are_added_and_removed_while_the_proxy_runs_and_survive_its_restart()
         (curl(&hosts.here(), &["http://late.shop.mesh/"]).code != Some(0)).then_some(())
     });
     hosts.reaches("http://web.mesh/", "first");
+}
+
+/// A control group that is removed when it is dropped; `None` where the host has none of version 2.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(name: &str) -> Option<Self> {
+        let roots = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+        let root = roots.into_iter().find(|root| root.join("cgroup.procs").exists())?;
+        let path = root.join(format!("meshe2e-{}.slice", std::process::id())).join(name);
+        std::fs::create_dir_all(&path).ok()?;
+        Some(Self(path))
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for folder in [&*self.0, self.0.parent().unwrap()] {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}
+
+#[test]
+fn a_unit_of_systemd_calls_as_its_service_also_after_it_has_been_started_anew() {
+    let unit = format!("meshe2e-{}.service", std::process::id());
+    let Some(first) = Group::new(&unit) else {
+        eprintln!("not tried: this host has no control groups of version 2");
+        return;
+    };
+    let hosts = Hosts::new();
+    let port = answerer(&hosts.servers(), "called");
+    let _server = hosts.proxy(2, "server").service(&format!("web={port}")).start();
+    let _caller = hosts
+        .proxy(3, "caller")
+        .service(&format!("shop=4001@unit:{unit}"))
+        .service("other=4002")
+        .intercept("on")
+        .start();
+    hosts.reaches("http://web.mesh/", "called");
+    let call_in = |group: &Group| {
+        let text = format!("echo $$ >{}/cgroup.procs && exec curl -sS http://web.mesh/", group.0.display());
+        run(&hosts.here(), seconds(20), "sh", &["-c", &text])
+    };
+    let count = || {
+        let edge = hosts.mesh.edge("shop.default", "web.default");
+        edge["requestsTotal"].as_u64().unwrap_or_default()
+    };
+    until("it has its certificate", seconds(20), || (call_in(&first).out == "called").then_some(()));
+    let before = count();
+
+    drop(first);
+    let second = Group::new(&unit).unwrap();
+    assert_eq!(call_in(&second).ok(), "called");
+
+    until("the call of the new group is counted", seconds(15), || (count() > before).then_some(()));
+    let rest = hosts.mesh.edge("node/caller", "web.default");
+    assert_eq!(rest["mtls"], true, "everybody else, on a host with two services: {rest}");
 }
 
 /// Where `tests/e2e/peers.sh` unpacks systemd-resolved.

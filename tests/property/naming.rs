@@ -189,7 +189,7 @@ fn policy(services: &[(&str, &[u16])]) -> Policy {
 pub(crate) fn zone(services: &[(&str, &[u16])], lead: Lead) -> Zone {
     let policy = policy(services);
     let book = book(policy.services().map(|(name, _)| name.clone()));
-    Zone::new(&policy, book, lead)
+    Zone::new(&policy, book.into(), lead)
 }
 
 fn nothing() -> Answer {

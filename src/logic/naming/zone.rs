@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use crate::logic::compile::Policy;
 use crate::logic::naming::book::{AddressBook, Virtual, is_virtual};
@@ -97,7 +98,7 @@ pub enum Lead {
 pub struct Zone {
     serial: u32,
     lead: Lead,
-    book: AddressBook,
+    book: Arc<AddressBook>,
     /// The services with the ports of their instances.
     services: BTreeMap<ServiceName, BTreeSet<u16>>,
     namespaces: BTreeSet<String>,
@@ -105,7 +106,7 @@ pub struct Zone {
 
 impl Zone {
     /// Makes the zone of a policy. `book` has an address for each of its services.
-    pub fn new(policy: &Policy, book: AddressBook, lead: Lead) -> Self {
+    pub fn new(policy: &Policy, book: Arc<AddressBook>, lead: Lead) -> Self {
         let services: BTreeMap<_, _> = policy
             .services()
             .map(|(name, service)| {
