@@ -72,7 +72,7 @@ pub struct ServicePolicy {
     /// Its endpoints, made ready to be picked from by `traffic.balance`.
     pub balancer: Arc<Balancer>,
     /// Its ports, each as if it was a service of its own; empty for a service with one.
-    pub ports: Vec<(u16, ServicePolicy)>,
+    pub ports: Vec<(u16, Self)>,
 }
 
 /// Makes the policy of node `me`. Equal arguments make equal policies.

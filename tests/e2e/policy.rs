@@ -189,3 +189,68 @@ fn an_allowance_for_others_refuses_this_caller() {
     shop.mesh.apply(&intention("web", "allow")).ok();
     until("web answers", seconds(10), || (shop.caller.status("web", "/", &[]) == 200).then_some(()));
 }
+
+const WIDE_ROUTE: &str = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata:
+  name: web
+spec:
+  parentRefs:
+    - name: web
+      port: 80
+  rules:
+    - name: moved
+      matches:
+        - path:
+            value: /old
+      filters:
+        - type: RequestRedirect
+          requestRedirect:
+            hostname: shop.test
+            statusCode: 308
+    - name: lost
+      matches:
+        - queryParams:
+            - name: lost
+              value: \"1\"
+      backendRefs:
+        - name: nobody
+          port: 80
+    - name: shared
+      filters:
+        - type: CORS
+          cors:
+            allowOrigins: [\"https://*.shop.test\"]
+      backendRefs:
+        - name: web-v2
+          port: 80
+";
+
+#[test]
+fn a_route_says_how_it_fares_and_does_what_it_says() {
+    let shop = Shop::new();
+    shop.mesh.apply(WIDE_ROUTE).ok();
+    until("the route is in force", seconds(10), || (shop.body(&[]) == "v2").then_some(()));
+
+    let moved = shop.caller.get("web", "/old/a", &["-D", "-"]).out;
+    assert!(moved.contains(" 308 ") && moved.contains("location: http://shop.test/old/a"), "{moved}");
+    assert_eq!(shop.caller.status("web", "/?lost=1", &[]), 500);
+    let preflight =
+        ["-X", "OPTIONS", "-H", "Origin: https://a.shop.test", "-H", "Access-Control-Request-Method: PUT"];
+    let answer = shop.caller.get("web", "/", &[&preflight[..], &["-D", "-"]].concat()).out;
+    assert!(answer.contains("access-control-allow-origin: https://a.shop.test"), "{answer}");
+
+    let shown = shop.mesh.cli(&["get", "httproute", "web", "-o", "json"]).ok();
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let conditions = &shown["status"]["parents"][0]["conditions"];
+    let reason =
+        |at: usize| (conditions[at]["status"].as_str().unwrap(), conditions[at]["reason"].as_str().unwrap());
+    assert_eq!((reason(0), reason(1)), (("True", "Accepted"), ("False", "BackendNotFound")), "{shown}");
+    assert_eq!(conditions[0]["observedGeneration"], shown["metadata"]["generation"]);
+    let described = shop.mesh.cli(&["describe", "httproute", "web"]);
+    assert!(described.err.contains("no node announces service nobody.default yet"), "{}", described.err);
+
+    // What is shown can be written back.
+    shop.mesh.apply(&shown.to_string()).ok();
+}

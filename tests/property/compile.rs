@@ -374,7 +374,7 @@ fn large() -> (Snapshot, Catalog) {
         let (kind, end) = match index {
             0 => (PathMatchKind::Exact, ""),
             // Without optimisation, each takes several milliseconds.
-            1 if number % 20 == 0 => (PathMatchKind::RegularExpression, "[0-9]+"),
+            1 if number.is_multiple_of(20) => (PathMatchKind::RegularExpression, "[0-9]+"),
             1 => (PathMatchKind::RegularExpression, ""),
             _ => (PathMatchKind::PathPrefix, ""),
         };

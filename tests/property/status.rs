@@ -13,6 +13,7 @@ fn object(value: Value) -> Resource {
     serde_json::from_value(value).unwrap()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "given as a literal")]
 fn route(kind: &str, name: &str, namespace: &str, parents: Value, rules: Value) -> Resource {
     let api = if kind == "TCPRoute" { "v1alpha2" } else { "v1" };
     object(json!({
@@ -45,7 +46,7 @@ const NOT_FOUND: (ConditionType, bool, Reason) =
 #[test]
 fn a_route_to_what_is_there_is_accepted_and_resolved() {
     let backends = json!([{"backendRefs": [{"name": "api", "port": 80}]}]);
-    let fine = route("HTTPRoute", "r", "default", json!([{"name": "web"}]), backends.clone());
+    let fine = route("HTTPRoute", "r", "default", json!([{"name": "web"}]), backends);
     let consumer = route(
         "HTTPRoute",
         "c",
@@ -55,8 +56,8 @@ fn a_route_to_what_is_there_is_accepted_and_resolved() {
     );
 
     assert_eq!(conditions(&[fine, consumer.clone()], 0), [ACCEPTED, RESOLVED]);
-    assert_eq!(conditions(&[consumer.clone()], 0), [ACCEPTED, RESOLVED]);
-    let said = Fates::new(&[consumer.clone()], known()).of(&consumer).unwrap();
+    assert_eq!(conditions(std::slice::from_ref(&consumer), 0), [ACCEPTED, RESOLVED]);
+    let said = Fates::new(std::slice::from_ref(&consumer), known()).of(&consumer).unwrap();
     assert!(said.parents[0].conditions[0].message.contains("callers in namespace shop"));
     assert_eq!(said.parents[0].controller_name, "mesh/control");
 }

@@ -121,15 +121,15 @@ impl Rollup {
             match resource {
                 Resource::GrpcRoute(Object { metadata, spec, .. }) => {
                     let rules = spec.rules.iter().map(|rule| rule.name.as_deref());
-                    groups.declare(metadata, &spec.parent_refs, rules);
+                    groups.declare(metadata, &spec.parent_refs, &rules);
                 }
                 Resource::HttpRoute(Object { metadata, spec, .. }) => {
                     let rules = spec.rules.iter().map(|rule| rule.name.as_deref());
-                    groups.declare(metadata, &spec.parent_refs, rules);
+                    groups.declare(metadata, &spec.parent_refs, &rules);
                 }
                 Resource::TcpRoute(Object { metadata, spec, .. }) => {
                     let rules = spec.rules.iter().map(|rule| rule.name.as_deref());
-                    groups.declare(metadata, &spec.parent_refs, rules);
+                    groups.declare(metadata, &spec.parent_refs, &rules);
                 }
                 Resource::Intention(_) | Resource::Service(_) | Resource::TrafficPolicy(_) => {}
             }
@@ -250,7 +250,7 @@ impl<'a> Groups<'a> {
         &mut self,
         metadata: &Metadata,
         parents: &[ParentRef],
-        names: impl Iterator<Item = Option<&'r str>> + Clone,
+        names: &(impl Iterator<Item = Option<&'r str>> + Clone),
     ) {
         let parents = parents.iter().filter_map(|parent| {
             ServiceName::new(&parent.name, parent.namespace.as_ref().unwrap_or(&metadata.namespace)).ok()

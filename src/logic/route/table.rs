@@ -367,8 +367,7 @@ fn session(wanted: &SessionPersistence, label: &str) -> SessionRules {
 fn prefix(rule: &HttpRouteRule) -> Option<&str> {
     match rule.matches.as_slice() {
         // What is not said is the prefix of everything.
-        [] => Some("/"),
-        [HttpRouteMatch { path: None, .. }] => Some("/"),
+        [] | [HttpRouteMatch { path: None, .. }] => Some("/"),
         [HttpRouteMatch { path: Some(path), .. }] if path.kind == PathMatchKind::PathPrefix => {
             Some(&path.value)
         }

@@ -44,7 +44,7 @@ pub struct Upstream {
     /// The rules for requests to it.
     pub routes: Bound,
     /// Its ports, each as if it was a service of its own; empty for a service with one.
-    pub ports: Vec<(u16, Arc<Upstream>)>,
+    pub ports: Vec<(u16, Arc<Self>)>,
     /// Everything else that people say about calls to it.
     pub traffic: Arc<TrafficRules>,
     /// Where it is, sorted by node and port.
@@ -115,7 +115,7 @@ impl Upstream {
 
     /// Returns what answers at a port of the service, `None` when there is no such port. Who names none means 80, or else the
     /// first; a service with one port is reached whatever the number.
-    pub fn at<'u>(self: &'u Arc<Self>, port: Option<u16>) -> Option<&'u Arc<Self>> {
+    pub fn at(self: &Arc<Self>, port: Option<u16>) -> Option<&Arc<Self>> {
         let find = |wanted: u16| self.ports.iter().find(|(port, _)| *port == wanted);
         let found = match (self.ports.first(), port) {
             (None, _) => return Some(self),

@@ -25,6 +25,7 @@ async fn calls(services: &[&'static str]) -> Calls {
     Calls { mesh, caller, _callee: callee }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "given as a literal")]
 fn grpc_route(rules: Value) -> Value {
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GRPCRoute", "metadata": { "name": "web" },
@@ -54,6 +55,7 @@ impl Calls {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "given as a literal")]
 fn method(of: Value) -> Value {
     json!([{ "method": of }])
 }

@@ -112,6 +112,7 @@ impl Stage {
 }
 
 /// Makes an `HTTPRoute`.
+#[expect(clippy::needless_pass_by_value, reason = "given as a literal")]
 pub(crate) fn http_route(name: &str, namespace: &str, parents: Value, rules: Value) -> Value {
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
@@ -122,6 +123,7 @@ pub(crate) fn http_route(name: &str, namespace: &str, parents: Value, rules: Val
 }
 
 /// Makes a rule that leads to one service.
+#[expect(clippy::needless_pass_by_value, reason = "given as a literal")]
 pub(crate) fn to(service: &str, matches: Value) -> Value {
     json!({ "matches": matches, "backendRefs": [{ "name": service, "port": 80 }] })
 }
