@@ -10,7 +10,7 @@ use crate::logic::duration;
 use crate::logic::request::Head;
 use crate::logic::resilience::backoff::Backoff;
 use crate::logic::resilience::retry::RouteRetry;
-use crate::logic::route::filter::{Filters, Place};
+use crate::logic::route::filter::{Filters, Place, cors};
 use crate::logic::route::index::Index;
 use crate::logic::route::matcher::Matcher;
 use crate::model::grpc_route::{GrpcRouteMatch, GrpcRouteRule, GrpcRouteSpec};
@@ -33,6 +33,8 @@ pub struct RouteTable {
     rules: Vec<Rule>,
     /// Every match with the index of its rule.
     index: Index,
+    /// Whether any of the rules says which other origins may call.
+    shares: bool,
 }
 
 /// A kind of route; of several kinds for one service, only the greatest counts (GEP-1426).
@@ -123,7 +125,8 @@ impl RouteTable {
         // Stable: what was pushed first wins ties.
         entries.sort_by_cached_key(|(matcher, _)| Reverse(matcher.specificity()));
         let kind = routes.first().map(|route| route.kind()).unwrap_or_default();
-        Self { kind, origins: origins(&routes), rules, index: Index::new(entries) }
+        let shares = rules.iter().any(Rule::shares);
+        Self { kind, origins: origins(&routes), rules, index: Index::new(entries), shares }
     }
 
     /// Returns whether it was made of these very versions of these routes, so that it need not be made anew.
@@ -136,7 +139,19 @@ impl RouteTable {
     /// Returns the rule that takes the request: the best of those that match.
     ///
     /// Returns `None` when no rule matches, which is answered 404: a service with routes serves only what they name.
+    ///
+    /// A preflight request is taken by the rule that would take the request that it asks about, if that rule is about other
+    /// origins: matches seldom name OPTIONS.
     pub fn find(&self, head: &Head<'_>) -> Option<&Rule> {
+        if self.shares
+            && let Some(method) = cors::preflight_of(head)
+        {
+            let asked = self.index.find(&Head { method: &method, ..*head });
+            let asked = asked.and_then(|rule| self.rules.get(rule)).filter(|rule| rule.shares());
+            if asked.is_some() {
+                return asked;
+            }
+        }
         self.rules.get(self.index.find(head)?)
     }
 
@@ -272,6 +287,12 @@ fn label(route: &Metadata, name: Option<&String>, index: usize) -> String {
 }
 
 impl Rule {
+    fn shares(&self) -> bool {
+        let mut all =
+            std::iter::once(&self.filters).chain(self.backends.iter().map(|backend| &backend.filters));
+        all.any(|filters| filters.cors.is_some())
+    }
+
     fn of_http(route: &Metadata, index: usize, rule: &HttpRouteRule) -> Self {
         let label = label(route, rule.name.as_ref(), index);
         let place = Place { namespace: &route.namespace, label: &label, prefix: prefix(rule) };

@@ -140,3 +140,32 @@ async fn browsers_of_allowed_origins_are_told_so_and_preflight_requests_reach_no
     let options = stage.ask("OPTIONS", "/", &[]).await;
     assert_eq!(options.header("x-service"), "web");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_preflight_request_is_taken_by_the_rule_that_it_asks_about() {
+    let stage = Stage::new(&["web", "v1"]).await;
+    let cors = |header: &str| json!([{ "type": "CORS", "cors": { "allowOrigins": ["*"], "allowMethods": ["*"], "allowHeaders": [header] } }]);
+    stage.route(json!([
+        { "matches": [{ "method": "PUT" }], "filters": cors("x-put"), "backendRefs": [{ "name": "web" }] },
+        { "matches": [{ "method": "DELETE" }], "backendRefs": [{ "name": "web", "filters": cors("x-delete") }] },
+        { "matches": [{ "path": { "value": "/any" }, "method": "PATCH" }], "backendRefs": [{ "name": "web" }] },
+        { "matches": [{ "path": { "value": "/any" }, "method": "OPTIONS" }], "backendRefs": [{ "name": "v1" }] },
+    ]));
+    let preflight = async |target: &str, method: &str| {
+        let fields = [("origin", "https://a.test"), ("access-control-request-method", method)];
+        stage.ask("OPTIONS", target, &fields).await
+    };
+
+    for (method, header) in [("PUT", "x-put"), ("DELETE", "x-delete")] {
+        let got = preflight("/any", method).await;
+        assert_eq!(
+            (got.status.as_u16(), got.header("access-control-allow-headers")),
+            (204, header),
+            "{method}"
+        );
+    }
+    // Where the rule that would be asked about does not share, the request is one of its own.
+    assert_eq!(preflight("/any", "PATCH").await.header("x-service"), "v1");
+    assert_eq!(preflight("/", "PATCH").await.status.as_u16(), 404);
+    assert_eq!(stage.way("OPTIONS", "/", &[]).await.0, 404);
+}

@@ -1,7 +1,10 @@
 //! Which other origins may call: the Gateway API's `CORS` filter (GEP-1767), by the protocol of the Fetch standard.
 
+use http::Method;
+
 use crate::logic::http::fields::Fields;
 use crate::logic::http::head::{RequestHead, ResponseHead};
+use crate::logic::request::Head;
 use crate::model::route_filter::CorsFilter;
 
 const ALL: &str = "*";
@@ -92,7 +95,7 @@ impl Cors {
     /// Returns the answer to a preflight request, 204 in any case; `None` for requests that are none.
     pub fn preflight(&self, head: &RequestHead) -> Option<ResponseHead> {
         let fields = &head.fields;
-        if head.method != http::Method::OPTIONS || !fields.contains("origin") {
+        if head.method != Method::OPTIONS || !fields.contains("origin") {
             return None;
         }
         let method = fields.get("access-control-request-method")?;
@@ -117,6 +120,14 @@ impl Cors {
             fields.set(name, value);
         }
     }
+}
+
+/// Returns the method that a preflight request asks about; `None` for requests that are none.
+pub fn preflight_of(head: &Head<'_>) -> Option<Method> {
+    if head.method != Method::OPTIONS || !head.fields.contains("origin") {
+        return None;
+    }
+    Method::from_bytes(head.fields.get("access-control-request-method")?).ok()
 }
 
 impl Grant<'_> {
