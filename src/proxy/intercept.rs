@@ -222,27 +222,23 @@ impl Interception {
     }
 
     /// Installs the rules again if they should be others, or, with `check`, if they are gone; returns whether they are still
-    /// this proxy's.
+    /// this proxy's. Rules that another proxy has made its own are left alone.
     async fn renew(&mut self, check: bool) -> Result<bool, Error> {
         let wanted = self.sources.rules(&self.instance);
-        let mut is_missing = false;
-        if check {
-            match nft::table(intercept::TABLE).await? {
-                Some(text) if !text.contains(&self.instance) => return Ok(false),
-                Some(_) => {}
-                None => {
-                    tracing::warn!(
-                        "somebody has removed the rules for interception; they are installed again"
-                    );
-                    is_missing = true;
-                    ways::open().await;
-                }
+        if !check && wanted == self.rules {
+            return Ok(true);
+        }
+        match nft::table(intercept::TABLE).await? {
+            Some(text) if !text.contains(&self.instance) => return Ok(false),
+            Some(_) if wanted == self.rules => return Ok(true),
+            Some(_) => {}
+            None => {
+                tracing::warn!("somebody has removed the rules for interception; they are installed again");
+                ways::open().await;
             }
         }
-        if is_missing || wanted != self.rules {
-            nft::apply(&wanted.install()).await?;
-            self.rules = wanted;
-        }
+        nft::apply(&wanted.install()).await?;
+        self.rules = wanted;
         Ok(true)
     }
 

@@ -399,7 +399,6 @@ impl Running {
             upstreams: workers.addresses().upstreams.clone(),
         };
         shared.set_zone(names.zone.clone());
-        shared.set_zone(names.zone.clone());
         let local = Arc::new(Local::default());
         let sources = Arc::new(node.sources(&shared));
         let handles = node.admin_handles(&shared, &local, &sources, (log, access), (&names, services));

@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::stage::mesh::{Mesh, ProxyPlan};
 use crate::stage::peer;
@@ -265,6 +266,47 @@ fn rules_come_and_go_as_a_whole_and_leave_no_trace() {
     caller.process.kill();
     until("what it left is removed", seconds(20), || (!has_rules(&here)).then_some(()));
     until("all of it", seconds(5), || (network_state(&here) == before).then_some(()));
+}
+
+#[test]
+fn nobody_notices_that_the_proxy_goes_on_in_another_process() {
+    let hosts = Hosts::new();
+    let port = answerer(&hosts.servers(), "here");
+    let _server = hosts.proxy(2, "server").service(&format!("web={port}")).start();
+    let mut caller = hosts.proxy(3, "caller").intercept("on").start();
+    hosts.reaches("http://web.mesh/", "here");
+    let here = hosts.here();
+
+    let (over, answered) = (AtomicBool::new(false), AtomicU32::new(0));
+    let failures = std::thread::scope(|scope| {
+        let calling = scope.spawn(|| {
+            let mut failures = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let answer = curl(&here, &["http://web.mesh/"]);
+                answered.fetch_add(1, Ordering::Relaxed);
+                if answer.out != "here" {
+                    failures.push(answer.err);
+                }
+            }
+            failures
+        });
+        let more = |count: u32| {
+            let before = answered.load(Ordering::Relaxed);
+            until("calls go on", seconds(20), || {
+                (answered.load(Ordering::Relaxed) >= before + count).then_some(())
+            });
+        };
+        more(5);
+        caller.hand_over(&[]);
+        more(20);
+        over.store(true, Ordering::Relaxed);
+        calling.join().unwrap()
+    });
+
+    assert_eq!(failures, Vec::<String>::new());
+    assert!(has_rules(&here));
+    assert!(caller.process.terminate().success());
+    assert!(!has_rules(&here), "the rules of the one that went on are left");
 }
 
 #[test]
