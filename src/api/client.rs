@@ -13,14 +13,15 @@ use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::api::dial::{NoLink, dial, open};
 use crate::api::problem::Problem;
 use crate::api::stream;
 use crate::api::why::{Why, WhyRequest};
@@ -39,16 +40,12 @@ use crate::model::service::LocalService;
 use crate::model::snapshot::Snapshot;
 use crate::model::token::Token;
 use crate::model::view::MeshView;
-use crate::net::{resolve, task};
+use crate::net::task;
 
-/// A control plane that does not take the connection within this time is not there.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// An answer that takes longer is given up; signing many certificates is the slowest.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
-const PING_EVERY: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -316,6 +313,11 @@ impl Client {
         self.call(Method::POST, &format!("/v1/apply{query}"), Some(request)).await
     }
 
+    /// Tries to write objects together, and says what that would do to the traffic there is. Nothing is written.
+    pub async fn plan(&self, request: &ApplyRequest) -> Result<ApplyResult, Error> {
+        self.call(Method::POST, "/v1/apply?dryRun=true&plan=true", Some(request)).await
+    }
+
     /// Returns the versions of an object that are kept.
     pub async fn history(&self, key: &Key) -> Result<History, Error> {
         self.ask(&format!("/v1/resources/{}/history", key.path())).await
@@ -555,46 +557,4 @@ where
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     task::spawn("api-connection", connection);
     sender.send_request(request).await.map_err(broken)
-}
-
-/// Opens a connection to the first address of `host:port` that takes one.
-async fn open(place: &str) -> Result<TcpStream, String> {
-    let mut last = "it has no address".to_owned();
-    for address in resolve::addresses(place).await.map_err(|error| error.to_string())? {
-        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => last = error.to_string(),
-            Err(_) => last = format!("no connection within {CONNECT_TIMEOUT:?}"),
-        }
-    }
-    Err(last)
-}
-
-/// Why a control plane was not reached.
-enum NoLink {
-    /// It proved to be somebody else.
-    Distrust(String),
-    /// Anything else.
-    Other(String),
-}
-
-/// Connects to one control plane.
-async fn dial(control: &str, connector: &ApiConnector) -> Result<http2::SendRequest<Full<Bytes>>, NoLink> {
-    let other = NoLink::Other;
-    let host =
-        resolve::split(control).map(|(host, _)| host).ok_or_else(|| other("not HOST:PORT".to_owned()))?;
-    let stream = open(control).await.map_err(other)?;
-    let stream = connector.connect(host, stream).await.map_err(|error| {
-        if error.is_distrust() { NoLink::Distrust(error.to_string()) } else { other(error.to_string()) }
-    })?;
-    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| other(error.to_string()))?;
-    task::spawn("api-connection", connection);
-    Ok(sender)
 }

@@ -168,7 +168,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
         .gives("WriteResult")
         .says("Removes an object; with If-Match only at that revision"),
     endpoint(Operation::Apply, Method::Post, "/v1/apply", Right::Administrator)
-        .query(&[DRY_RUN])
+        .query(&[DRY_RUN, ("plan", "true: say what changes for the traffic that was counted lately")])
         .takes("ApplyRequest")
         .gives("ApplyResult")
         .says("Writes objects, and removes those with the same labels that are no longer among them: all or nothing"),

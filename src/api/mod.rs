@@ -5,4 +5,5 @@ pub mod problem;
 pub mod wire;
 pub mod why;
 pub mod stream;
+mod dial;
 pub mod client;

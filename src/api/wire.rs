@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::api::problem::FieldProblem;
+use crate::logic::plan::Planned;
 use crate::logic::state::history::Version;
 use crate::model::endpoint::Role;
 use crate::model::identity::Subject;
@@ -193,6 +194,9 @@ pub struct ApplyResult {
     pub changes: Vec<Applied>,
     /// Doubts that did not stop the write.
     pub warnings: Vec<FieldProblem>,
+    /// With `plan`: what changes for the traffic that was counted lately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Vec<Planned>>,
 }
 
 /// What became of one object.

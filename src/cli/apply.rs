@@ -11,8 +11,10 @@ use crate::api::problem::{FieldProblem, Problem};
 use crate::api::wire::{Applied, ApplyRequest, ApplyResult, ChangeKind};
 use crate::cli::exit::Exit;
 use crate::cli::manifest::{self, Manifests};
+use crate::cli::output::{self, Cell, Table, Tone};
+use crate::cli::rollout;
 use crate::cli::selection::{self, Labels};
-use crate::cli::{output, rollout};
+use crate::logic::plan::{Effect, Planned};
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::resource::{Key, Kind};
 
@@ -24,6 +26,10 @@ pub(crate) struct ApplyArgs {
     /// Check everything and write nothing
     #[arg(long, value_enum, value_name = "server")]
     dry_run: Option<DryRun>,
+    /// Write nothing, and say what would change for the traffic of the last minutes: what would be refused, find no way, or go
+    /// elsewhere; exit status 1 when calls would end
+    #[arg(long, conflicts_with = "wait")]
+    plan: bool,
     /// Wait until every proxy has the change in force, at most this long [default: 30s]; exit status 7 when that is over
     #[arg(long, num_args = 0..=1, default_missing_value = "30s", require_equals = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
@@ -48,6 +54,17 @@ pub(crate) struct Wanted {
 enum DryRun {
     /// The control plane runs all its checks.
     Server,
+}
+
+/// What is to be done with the manifests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// They are written.
+    Write,
+    /// They are checked.
+    Try,
+    /// They are checked, and held against the traffic there is.
+    Plan,
 }
 
 impl Wanted {
@@ -79,11 +96,16 @@ impl Wanted {
         &self,
         manifests: &Manifests,
         client: &Client,
-        dry_run: bool,
+        how: How,
     ) -> anyhow::Result<ApplyResult> {
         let objects = manifests.objects.iter().map(|(object, _)| object.clone()).collect();
         let prune = self.selector.as_ref().map(|labels| labels.0.clone());
-        let sent = client.apply(&ApplyRequest { objects, prune }, dry_run).await;
+        let request = ApplyRequest { objects, prune };
+        let sent = match how {
+            How::Write => client.apply(&request, false).await,
+            How::Try => client.apply(&request, true).await,
+            How::Plan => client.plan(&request).await,
+        };
         let result = sent.map_err(|error| placed(manifests, error))?;
         for warning in &result.warnings {
             output::warn(&sentence(manifests, warning));
@@ -98,8 +120,13 @@ impl Wanted {
 /// When a manifest cannot be read or is refused, or the control plane cannot be reached: nothing was written.
 pub(crate) async fn run(args: ApplyArgs, client: &Client) -> anyhow::Result<Exit> {
     let manifests = args.wanted.read()?;
-    let dry_run = args.dry_run.is_some();
-    let result = args.wanted.send(&manifests, client, dry_run).await?;
+    let dry_run = args.dry_run.is_some() || args.plan;
+    let how = match (args.plan, dry_run) {
+        (true, _) => How::Plan,
+        (false, true) => How::Try,
+        (false, false) => How::Write,
+    };
+    let result = args.wanted.send(&manifests, client, how).await?;
     let trial = if dry_run { " (server dry run)" } else { "" };
     for Applied { change, object, .. } in &result.changes {
         let version = object.metadata().resource_version.as_deref().unwrap_or("-");
@@ -110,10 +137,43 @@ pub(crate) async fn run(args: ApplyArgs, client: &Client) -> anyhow::Result<Exit
     if result.changes.len() > 1 {
         output::note(&plan(&result.changes));
     }
+    if let Some(planned) = &result.plan {
+        return tell_plan(planned);
+    }
     match args.wait {
         Some(limit) if !dry_run => rollout::follow(client, result.revision, limit).await,
         Some(_) | None => Ok(Exit::Done),
     }
+}
+
+/// Prints what changes for the traffic there is.
+fn tell_plan(planned: &[Planned]) -> anyhow::Result<Exit> {
+    if planned.is_empty() {
+        output::note("nothing changes for the traffic of the last minutes");
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["caller", "called", "by", ">calls", "effect", "detail"]);
+    for one in planned {
+        let (effect, tone) = match one.effect {
+            Effect::Denied => ("refused", Tone::Bad),
+            Effect::Lost => ("lost", Tone::Bad),
+            Effect::MaybeDenied => ("may be refused", Tone::Warning),
+            Effect::MaybeLost => ("may be lost", Tone::Warning),
+            Effect::Moved => ("moved", Tone::Plain),
+        };
+        let cells: [Cell; 6] = [
+            one.source.to_string().into(),
+            one.destination.to_string().into(),
+            one.route.clone().into(),
+            one.requests.to_string().into(),
+            Cell::new(effect, tone),
+            one.detail.clone().into(),
+        ];
+        table.row(cells);
+    }
+    output::show(&table)?;
+    let ends = planned.iter().any(|one| one.effect.is_loss());
+    Ok(if ends { Exit::Refused } else { Exit::Done })
 }
 
 /// Returns what is said of a change, in kubectl's words.
@@ -148,14 +208,16 @@ pub(crate) fn name(key: &Key) -> String {
 
 /// Puts what the control plane found wrong to its places in the manifests.
 pub(crate) fn placed(manifests: &Manifests, error: Error) -> anyhow::Error {
-    match error {
-        Error::Problem(problem) if !problem.errors.is_empty() => {
-            let lines: Vec<_> = problem.errors.iter().map(|wrong| sentence(manifests, wrong)).collect();
-            let detail = lines.join("\n");
-            anyhow::Error::new(Error::Problem(Problem { detail, errors: Vec::new(), ..problem }))
-        }
-        other => other.into(),
-    }
+    let problem = match error {
+        Error::Problem(problem) if !problem.errors.is_empty() => problem,
+        error @ (Error::Problem(_)
+        | Error::Unreachable(_)
+        | Error::WrongPin(_)
+        | Error::Broken(_)
+        | Error::TimedOut) => return error.into(),
+    };
+    let lines: Vec<_> = problem.errors.iter().map(|wrong| sentence(manifests, wrong)).collect();
+    anyhow::Error::new(Error::Problem(Problem { detail: lines.join("\n"), errors: Vec::new(), ..problem }))
 }
 
 fn sentence(manifests: &Manifests, wrong: &FieldProblem) -> String {

@@ -61,10 +61,10 @@ pub(crate) async fn run(args: DefaultArgs, client: &Client) -> anyhow::Result<Ex
     match args.output {
         Format::Json => output::json(&defaults)?,
         Format::Yaml => output::yaml(&defaults)?,
-        Format::Name => output::line(said(&defaults).0)?,
+        Format::Name => output::line(said(defaults).0)?,
         Format::Table | Format::Wide => {
             let mut table = Table::new(&["action", "mode", "meaning"]);
-            let (action, mode, meaning) = said(&defaults);
+            let (action, mode, meaning) = said(defaults);
             table.row([action.into(), mode.into(), meaning.into()]);
             output::show(&table)?;
         }
@@ -72,7 +72,7 @@ pub(crate) async fn run(args: DefaultArgs, client: &Client) -> anyhow::Result<Ex
     Ok(Exit::Done)
 }
 
-fn said(defaults: &Defaults) -> (&'static str, &'static str, &'static str) {
+fn said(defaults: Defaults) -> (&'static str, &'static str, &'static str) {
     match (defaults.action, defaults.mode) {
         (Action::Allow, Mode::Enforce) => {
             ("allow", "enforce", "who may call a service is limited only by the intentions on it")

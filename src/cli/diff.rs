@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::api::client::Client;
 use crate::api::wire::{Applied, ChangeKind};
-use crate::cli::apply::{self, Wanted};
+use crate::cli::apply::{self, How, Wanted};
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, Tone};
 use crate::logic::difference;
@@ -23,7 +23,7 @@ pub(crate) struct DiffArgs {
 /// When a manifest cannot be read or would be refused, or the control plane cannot be reached.
 pub(crate) async fn run(args: DiffArgs, client: &Client) -> anyhow::Result<Exit> {
     let manifests = args.wanted.read()?;
-    let result = args.wanted.send(&manifests, client, true).await?;
+    let result = args.wanted.send(&manifests, client, How::Try).await?;
     let mut exit = Exit::Done;
     for Applied { change, object, before } in &result.changes {
         let after = (*change != ChangeKind::Deleted).then_some(object);

@@ -1,5 +1,7 @@
 //! `mesh explain`: what can be written in an object, from the very types that read it.
 
+use std::fmt::Write as _;
+
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 
@@ -110,7 +112,8 @@ impl<'s> Book<'s> {
             let properties = schema.get("properties").and_then(Value::as_object);
             let bare = name.split('[').next().unwrap_or_default();
             let Some(said) = properties.and_then(|properties| properties.get(bare)) else {
-                let after = path.iter().take(depth).map(|part| format!(".{part}")).collect();
+                let before: Vec<_> = path.iter().take(depth).copied().collect();
+                let after = if before.is_empty() { String::new() } else { format!(".{}", before.join(".")) };
                 let known = properties.map(|all| all.keys().cloned().collect()).unwrap_or_default();
                 return Err(Missing { after, name: bare.to_owned(), known });
             };
@@ -153,11 +156,11 @@ impl<'s> Book<'s> {
     fn page(self, (kind, path): (Kind, &[&str]), found: &Found<'_>, recursive: bool, colour: bool) -> String {
         let head = |title: &str| Tone::Strong.paint(title, colour);
         let mut text = format!("{}     {kind}\n", head("KIND:"));
-        text.push_str(&format!("{}  {}\n", head("VERSION:"), kind.api_version()));
+        _ = writeln!(text, "{}  {}", head("VERSION:"), kind.api_version());
         if !path.is_empty() {
             let required = if found.required { "   (required)" } else { "" };
             let kind = self.kind(found.said);
-            text.push_str(&format!("{}    {} <{kind}>{required}\n", head("FIELD:"), path.join(".")));
+            _ = writeln!(text, "{}    {} <{kind}>{required}", head("FIELD:"), path.join("."));
         }
         let inner = self.resolve(found.schema);
         let mut said: Vec<&str> = Vec::new();
@@ -165,23 +168,27 @@ impl<'s> Book<'s> {
             said.extend(description(schema).filter(|words| !said.contains(words)));
         }
         if !said.is_empty() {
-            text.push_str(&format!("\n{}\n", head("DESCRIPTION:")));
-            said.iter().for_each(|words| text.push_str(&wrapped(words, 4)));
+            _ = writeln!(text, "\n{}", head("DESCRIPTION:"));
+            for words in said {
+                text.push_str(&wrapped(words, 4));
+            }
         }
-        let facts = self.facts(found.said, inner);
+        let facts = Self::facts(found.said, inner);
         if !facts.is_empty() {
             text.push('\n');
-            facts.iter().for_each(|(title, fact)| text.push_str(&format!("{}  {fact}\n", head(title))));
+            for (title, fact) in &facts {
+                _ = writeln!(text, "{}  {fact}", head(title));
+            }
         }
         let choices = choices(inner);
         if !choices.is_empty() {
-            text.push_str(&format!("\n{}\n", head("ONE OF:")));
+            _ = writeln!(text, "\n{}", head("ONE OF:"));
             for (choice, meaning) in choices {
-                text.push_str(&format!("  {choice}\n{}", wrapped(meaning, 6)));
+                _ = write!(text, "  {choice}\n{}", wrapped(meaning, 6));
             }
         }
         if inner.get("properties").is_some() {
-            text.push_str(&format!("\n{}\n", head("FIELDS:")));
+            _ = writeln!(text, "\n{}", head("FIELDS:"));
             self.fields(inner, (2, if recursive { DEPTH_MAX } else { 1 }), recursive, &mut text);
         }
         text
@@ -192,12 +199,16 @@ impl<'s> Book<'s> {
         for (name, said) in properties.into_iter().flatten() {
             let required = if is_required(schema, name) { " -required-" } else { "" };
             let pad = " ".repeat(indent);
-            text.push_str(&format!("{pad}{name}  <{}>{required}", self.kind(said)));
+            _ = write!(text, "{pad}{name}  <{}>{required}", self.kind(said));
             let inner = self.resolve(said);
-            let facts = self.facts(said, inner);
-            facts.iter().for_each(|(title, fact)| {
-                text.push_str(&format!("  {} {fact}", title.trim_end_matches(':').to_ascii_lowercase()));
-            });
+            let facts = Self::facts(said, inner);
+            for (title, fact) in &facts {
+                _ = write!(text, "  {} {fact}", title.trim_end_matches(':').to_ascii_lowercase());
+            }
+            let names: Vec<_> = choices(inner).into_iter().map(|(choice, _)| choice).collect();
+            if !names.is_empty() {
+                _ = write!(text, "  one of {}", names.join(", "));
+            }
             text.push('\n');
             if brief {
                 if depth > 1 {
@@ -213,7 +224,7 @@ impl<'s> Book<'s> {
     }
 
     /// Returns what can be said in a word: default and limits.
-    fn facts(self, said: &Value, inner: &Value) -> Vec<(&'static str, String)> {
+    fn facts(said: &Value, inner: &Value) -> Vec<(&'static str, String)> {
         let mut facts = Vec::new();
         if let Some(default) = said.get("default").filter(|default| !is_nothing(default)) {
             facts.push(("DEFAULT:", plain(default)));
@@ -237,8 +248,12 @@ impl<'s> Book<'s> {
                 limit("pattern", "like"),
             ]
         });
-        let mut seen: Vec<String> = limits.flatten().collect();
-        seen.dedup();
+        let mut seen: Vec<String> = Vec::new();
+        for limit in limits.flatten() {
+            if !seen.contains(&limit) {
+                seen.push(limit);
+            }
+        }
         if !seen.is_empty() {
             facts.push(("LIMITS:", seen.join(", ")));
         }

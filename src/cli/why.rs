@@ -1,5 +1,7 @@
 //! `mesh why`: the decision of every stage about one call, as the proxies would take it.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 
 use crate::api::client::Client;
@@ -85,17 +87,17 @@ fn page(why: &Why, colour: bool) -> String {
             format!("as any node would decide, by revision {}: {} runs nowhere", why.revision, why.source)
         }
     };
-    text.push_str(&format!("{}{seen}\n", head("")));
+    _ = writeln!(text, "{}{seen}", head(""));
     match &why.route {
         None if why.request.is_none() => {}
-        None => text.push_str(&format!("{}none is attached to {}\n", head("route"), why.destination)),
+        None => _ = writeln!(text, "{}none is attached to {}", head("route"), why.destination),
         Some(route) => {
             let rule = route.rule.as_deref().unwrap_or("no rule takes it");
             let object = route.object.as_ref().map(|object| format!("  ({object})")).unwrap_or_default();
-            text.push_str(&format!("{}{rule}{object}\n", head("route")));
+            _ = writeln!(text, "{}{rule}{object}", head("route"));
             let written = route.written.as_ref().and_then(|written| output::yaml_text(written).ok());
             written.iter().flat_map(|text| text.lines()).for_each(|line| {
-                text.push_str(&format!("{}  {}\n", head(""), Tone::Dim.paint(line, colour)));
+                _ = writeln!(text, "{}  {}", head(""), Tone::Dim.paint(line, colour));
             });
         }
     }
@@ -103,7 +105,7 @@ fn page(why: &Why, colour: bool) -> String {
         text.push_str(&of_backend(why, backend, colour));
     }
     let tone = if why.passes { Tone::Good } else { Tone::Bad };
-    text.push_str(&format!("{}{}\n", head("outcome"), tone.paint(&why.outcome, colour)));
+    _ = writeln!(text, "{}{}", head("outcome"), tone.paint(&why.outcome, colour));
     text
 }
 
@@ -115,29 +117,30 @@ fn of_backend(why: &Why, backend: &WhyBackend, colour: bool) -> String {
     {
         let fields = sent.headers.iter().map(|(name, value)| format!("{name}: {value}"));
         let fields = fields.collect::<Vec<_>>().join(", ");
-        text.push_str(&format!("{}  gets {} {}  {fields}\n", head(""), sent.method, sent.path));
+        _ = writeln!(text, "{}  gets {} {}  {fields}", head(""), sent.method, sent.path);
     }
     let traffic = &backend.traffic;
     let said = traffic.object.as_deref().unwrap_or("the defaults");
     let limit = |ms: Option<u64>| ms.map_or_else(|| "no limit".to_owned(), |ms| format!("{ms} ms"));
-    text.push_str(&format!(
-        "{}{said}: request {}, attempt {}, {} retries\n",
+    _ = writeln!(
+        text,
+        "{}{said}: request {}, attempt {}, {} retries",
         head("traffic"),
         limit(traffic.request_timeout_ms),
         limit(traffic.attempt_timeout_ms),
         traffic.retries
-    ));
-    text.push_str(&format!("{}{}\n", head("balancing"), traffic.balancing));
+    );
+    _ = writeln!(text, "{}{}", head("balancing"), traffic.balancing);
     let mut table = Table::new(&["node", "address", ">port", "zone", ">weight", "state"]);
     backend.endpoints.iter().for_each(|at| table.row(row(at)));
     for line in table.render(None, colour).lines().skip(usize::from(backend.endpoints.is_empty())) {
-        text.push_str(&format!("{}  {line}\n", head("")));
+        _ = writeln!(text, "{}  {line}", head(""));
     }
     let intention = &backend.intention;
     let (tone, word) = if intention.allowed { (Tone::Good, "allowed") } else { (Tone::Bad, "refused") };
     let audit = intention.audit.as_ref().map(|rule| format!("; were it enforced, {rule} would refuse it"));
     let audit = audit.unwrap_or_default();
-    text.push_str(&format!("{}{} by {}{audit}\n", head("intention"), tone.paint(word, colour), intention.by));
+    _ = writeln!(text, "{}{} by {}{audit}", head("intention"), tone.paint(word, colour), intention.by);
     text
 }
 

@@ -80,6 +80,11 @@ impl Publisher {
         Arc::clone(&self.newest.borrow())
     }
 
+    /// Makes the snapshot that a state would have, and publishes nothing.
+    pub fn preview(&self, state: &State) -> Snapshot {
+        snapshot(state, &self.around)
+    }
+
     /// Follows the snapshots: the newest wins, those between may be skipped.
     pub fn watch(&self) -> watch::Receiver<Arc<Published>> {
         self.newest.subscribe()

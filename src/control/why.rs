@@ -131,7 +131,7 @@ impl Desk<'_> {
         };
         let table = service.routes.table(self.source.service().map(ServiceName::namespace));
         let rule = match (table, &head) {
-            (None, _) => return (None, vec![self.backend((wanted, port), 1.0, head)], None),
+            (None, _) => return (None, vec![self.backend((wanted, port), 1.0, head.as_ref())], None),
             (Some(table), None) if table.kind != RouteKind::Tcp => {
                 return (None, vec![self.backend((wanted, port), 1.0, None)], None);
             }
@@ -157,9 +157,9 @@ impl Desk<'_> {
             let share = f64::from(backend.weight) / total as f64;
             let place = (&backend.service, backend.port);
             match head.clone().map(|head| filtered(head, &backend.filters, &backend.service)).transpose() {
-                Ok(head) => self.backend(place, share, head),
+                Ok(head) => self.backend(place, share, head.as_ref()),
                 Err(answer) => {
-                    WhyBackend { answered: Some(answer), ..self.backend(place, share, head.clone()) }
+                    WhyBackend { answered: Some(answer), ..self.backend(place, share, head.as_ref()) }
                 }
             }
         });
@@ -201,10 +201,10 @@ impl Desk<'_> {
         &self,
         (service, port): (&ServiceName, Option<u16>),
         share: f64,
-        head: Option<RequestHead>,
+        head: Option<&RequestHead>,
     ) -> WhyBackend {
         let known = self.at(service, port);
-        let asked = head.as_ref().map_or(Asked::Connection, |head| Asked::Request(view(head)));
+        let asked = head.map_or(Asked::Connection, |head| Asked::Request(view(head)));
         let verdict = authorize(&self.policy, &Call { peer: self.source, destination: service, asked });
         let intention = match verdict {
             Verdict::Allow { by, audit } => {
@@ -216,7 +216,7 @@ impl Desk<'_> {
             service: service.clone(),
             share,
             answered: None,
-            request: head.as_ref().map(shown),
+            request: head.map(shown),
             known: known.is_some(),
             endpoints: known.map(|known| self.endpoints(service, known)).unwrap_or_default(),
             traffic: self.traffic(service, known),
@@ -274,7 +274,7 @@ fn view(head: &RequestHead) -> Head<'_> {
 
 fn shown(head: &RequestHead) -> WhyHead {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let headers = head.fields.iter().map(|(name, value)| (text(name.as_ref()), text(value)));
+    let headers = head.fields.iter().map(|(name, value)| (text(name), text(value)));
     WhyHead { method: head.method.to_string(), path: head.path.clone(), headers: headers.collect() }
 }
 
@@ -306,9 +306,7 @@ impl WhyBackend {
         if self.endpoints.is_empty() {
             return Some(format!("503 (UH): {service} has no endpoint"));
         }
-        let refused =
-            (!self.intention.allowed).then(|| format!("403 (RBAC): {} refuses it", self.intention.by));
-        refused
+        (!self.intention.allowed).then(|| format!("403 (RBAC): {} refuses it", self.intention.by))
     }
 }
 

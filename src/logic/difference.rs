@@ -56,7 +56,6 @@ fn compare<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Line<'a>> {
     let mut found = Vec::new();
     loop {
         match (old.get(i), new.get(j)) {
-            (None, None) => return found,
             (Some(a), Some(b)) if a == b => {
                 found.push(Line::Same(a));
                 (i, j) = (i + 1, j + 1);
@@ -69,7 +68,7 @@ fn compare<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<Line<'a>> {
                 found.push(Line::New(b));
                 j += 1;
             }
-            (Some(_), None) => return found,
+            (_, None) => return found,
         }
     }
 }
@@ -137,7 +136,7 @@ mod tests {
 
     #[test]
     fn differences_far_from_each_other_are_hunks_of_their_own() {
-        let old: String = (1..=20).map(|n| format!("{n}\n")).collect();
+        let old = (1..=20).fold(String::new(), |text, n| text + &n.to_string() + "\n");
         let new = old.replacen("2\n", "two\n", 1).replace("19\n", "");
 
         let text = unified(&old, &new);

@@ -35,3 +35,15 @@ pub fn parse(text: &str) -> Option<Duration> {
     }
     None
 }
+
+/// Writes a duration so that [`parse`] reads it, to the millisecond: `1h30m`, `10s`, `500ms`.
+pub fn write(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let parts = [(ms / 3_600_000, "h"), (ms / 60_000 % 60, "m"), (ms / 1_000 % 60, "s"), (ms % 1_000, "ms")];
+    let text: String = parts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, unit)| number.to_string() + unit)
+        .collect();
+    if text.is_empty() { "0s".to_owned() } else { text }
+}

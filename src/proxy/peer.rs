@@ -151,13 +151,23 @@ impl Peer {
         }
     }
 
-    /// Waits until the policy does not let this peer make a call any more; returns the rule that refuses it.
-    pub(crate) async fn forbidden(&self, context: &Context, asked: Asked<'_>) -> Arc<str> {
+    /// Waits until the policy does not let this peer make a call any more; returns the rule that refuses it. By the tables
+    /// of generation `judged` it is known to.
+    pub(crate) async fn forbidden(
+        &self,
+        context: &Context,
+        asked: Asked<'_>,
+        mut judged: Option<u64>,
+    ) -> Arc<str> {
         let mut changes = context.shared.changes();
         loop {
-            if let Judged::Refused(rule) = self.judge(context, asked) {
+            let generation = Some(context.shared.look().generation);
+            if judged != generation
+                && let Judged::Refused(rule) = self.judge(context, asked)
+            {
                 return rule;
             }
+            judged = generation;
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }

@@ -333,7 +333,7 @@ async fn converse(
         let carrying = pin!(duplex(caller, app.end(), progress));
         tokio::select! {
             carried = carrying => carried.map_err(|failed| failed.failure),
-            rule = peer.forbidden(context, Asked::Connection) => {
+            rule = peer.forbidden(context, Asked::Connection, None) => {
                 account.judged((&rule, false));
                 Err(Failure::Denied)
             }

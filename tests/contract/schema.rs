@@ -41,7 +41,8 @@ fn complaints(root: &Value, schema: &Value, value: &Value, at: &str, found: &mut
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     };
-    if !kinds.is_empty() && !kinds.contains(&is) && !(is == "integer" && kinds.contains(&"number")) {
+    let fits = kinds.is_empty() || kinds.contains(&is) || (is == "integer" && kinds.contains(&"number"));
+    if !fits {
         found.push(format!("{at}: is {is}, not {kinds:?}"));
     }
     if schema.get("const").is_some_and(|wanted| wanted != value)

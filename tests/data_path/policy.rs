@@ -22,12 +22,12 @@ fn deny(destination: &str) -> serde_json::Value {
     }])
 }
 
-fn intention(name: &str, action: &str, rules: serde_json::Value) -> serde_json::Value {
+fn intention(name: &str, action: &str, rules: &serde_json::Value) -> serde_json::Value {
     json!({
         "apiVersion": "mesh/v1",
         "kind": "Intention",
         "metadata": { "name": name },
-        "spec": { "destination": "web", "sources": [{ "node": "*" }], "action": action, "rules": rules }
+        "spec": { "destination": "web", "sources": [{ "node": "*" }], "action": action, "rules": rules.clone() }
     })
 }
 
@@ -64,13 +64,13 @@ async fn requests_of_one_caller_are_told_apart_and_the_log_names_the_rule() {
         intention(
             "readers",
             "allow",
-            json!([
+            &json!([
                 { "name": "read", "methods": ["GET"], "paths": [{ "value": "/status" }] },
                 { "name": "keyed", "headers": [{ "name": "x-key", "value": "open" }] },
                 { "name": "cart", "grpc": [{ "service": "shop.Cart" }] },
             ])
         ),
-        intention("no-secrets", "deny", json!([{ "paths": [{ "value": "/status/204" }] }])),
+        intention("no-secrets", "deny", &json!([{ "paths": [{ "value": "/status/204" }] }])),
     ]));
     let ask = async |method: &str, path: &str, header: (&str, &str)| {
         let mut sender = h1(pair.caller.outbound()).await;
@@ -151,14 +151,14 @@ async fn streams_that_go_on_end_when_their_request_is_not_allowed_any_more() {
     let waiting = tokio::spawn(waiting.send_request(wanted));
     assert_eq!(within(heard.recv()).await, Some("begun"));
 
-    pair.mesh.apply(json!([intention("no", "deny", json!([{ "paths": [{ "value": "/hang" }] }]))]));
+    pair.mesh.apply(json!([intention("no", "deny", &json!([{ "paths": [{ "value": "/hang" }] }]))]));
     let answered = within(waiting).await.unwrap().unwrap();
     assert_eq!(answered.status().as_u16(), 403, "nothing had been answered yet");
     assert_eq!(within(heard.recv()).await, Some("given up"));
     let still = tokio::time::timeout(Duration::from_millis(50), kept.frame()).await;
     assert!(still.is_err(), "another path is not concerned");
 
-    pair.mesh.apply(json!([intention("no", "deny", json!([{ "paths": [{ "value": "/drip" }] }]))]));
+    pair.mesh.apply(json!([intention("no", "deny", &json!([{ "paths": [{ "value": "/drip" }] }]))]));
     assert!(within(cut.frame()).await.unwrap().is_err());
     mesh::until(|| log.text().contains("intention default/no/0").then_some(())).await;
 }

@@ -2,14 +2,16 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use rustix::process::{Signal, kill_process};
+use serde_json::Value;
 
 use crate::stage::mesh::Mesh;
 use crate::stage::place::Place;
-use crate::stage::process::{Done, run_with};
+use crate::stage::process::{Done, Process, run_with};
 use crate::stage::program;
-use crate::stage::wait::seconds;
+use crate::stage::wait::{seconds, until};
 
 fn intention(name: &str, destination: &str) -> String {
     format!(
@@ -237,4 +239,31 @@ fn the_default_is_chosen_at_the_first_start_and_changed_later() {
     assert_eq!((&first["action"], &first["mode"]), (&"deny".into(), &"enforce".into()));
     assert!(changed.contains("allow") && changed.contains("audit"), "{changed}");
     assert_eq!(kept, "allow\n");
+}
+
+#[test]
+fn changes_are_followed_one_line_each() {
+    let desk = Desk::new();
+    desk.write("a.yaml", &intention("a", "web"));
+    desk.on_files(&["apply"]).ok();
+    let mut command = Command::new(program::mesh());
+    command.args(["get", "intentions", "-w", "-o", "json"]);
+    command.env("MESH_CONTROL", format!("unix://{}", desk.mesh.data().join("control.sock").display()));
+    let watch = Process::start(&Place::here(), desk.mesh.folder(), "watch", command);
+    let changes = |count: usize| {
+        until(&format!("{count} changes"), seconds(15), || {
+            let log = watch.log();
+            let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let changes: Vec<_> = lines.map(|line| line["change"].as_str().unwrap().to_owned()).collect();
+            (changes.len() == count).then_some(changes)
+        })
+    };
+
+    changes(1);
+    desk.write("a.yaml", &intention("a", "api"));
+    desk.on_files(&["apply"]).ok();
+    changes(2);
+    desk.mesh.cli(&["delete", "intention/a"]).ok();
+
+    assert_eq!(changes(3), ["unchanged", "updated", "deleted"]);
 }

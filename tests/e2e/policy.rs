@@ -141,6 +141,24 @@ fn intention(destination: &str, action: &str) -> String {
 #[test]
 fn a_denied_caller_gets_403_and_a_closed_connection() {
     let shop = Shop::new();
+    until("the calls are counted", seconds(15), || {
+        shop.body(&[]);
+        let edges = shop.mesh.view()["edges"].as_array()?.clone();
+        edges
+            .iter()
+            .any(|edge| edge["source"] == "shop.default" && edge["destination"] == "web.default")
+            .then_some(())
+    });
+    let file = shop.mesh.folder().join("plan.yaml");
+    std::fs::write(&file, intention("web", "deny")).unwrap();
+    let plan = shop.mesh.cli(&["apply", "--plan", "-f", file.to_str().unwrap()]);
+    assert_eq!(plan.code, Some(1), "{}", plan.err);
+    assert!(
+        plan.out.contains("shop.default") && plan.out.contains("intention default/web refuses it"),
+        "{}",
+        plan.out
+    );
+    assert_eq!(shop.mesh.cli(&["get", "intentions", "-o", "json"]).ok().trim(), "[]", "nothing was written");
     let (said, open) =
         until("mail answers", seconds(15), || Some(shop.mail()).filter(|(said, _)| !said.is_empty()));
     assert_eq!((said.as_str(), open), ("220 mail speaks first\r\n", true));

@@ -3,6 +3,8 @@
 mod state;
 mod history;
 mod difference;
+mod plan;
+mod defaults;
 mod histogram;
 mod link;
 mod rollup;

@@ -481,3 +481,54 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_rules_of_intentions_name_their_wrong_side() {
+    let spec = |rule: Value| json!({ "destination": "web", "sources": [{ "service": "api" }], "action": "allow", "rules": [rule] });
+    let cases = [
+        (json!({ "methods": ["get"] }), "spec.rules[0].methods[0]"),
+        (json!({ "methods": ["A B"] }), "spec.rules[0].methods[0]"),
+        (json!({ "paths": [{ "value": "a" }] }), "spec.rules[0].paths[0].value"),
+        (json!({ "paths": [{ "value": "/a?b" }] }), "spec.rules[0].paths[0].value"),
+        (json!({ "paths": [{ "value": "/a/../b" }] }), "spec.rules[0].paths[0].value"),
+        (json!({ "headers": [{ "name": "a b", "value": "1" }] }), "spec.rules[0].headers[0].name"),
+        (
+            json!({ "headers": [{ "name": "a", "type": "Present", "value": "1" }] }),
+            "spec.rules[0].headers[0].value",
+        ),
+        (json!({ "headers": [{ "name": "a", "type": "Prefix" }] }), "spec.rules[0].headers[0].value"),
+        (json!({ "grpc": [{}] }), "spec.rules[0].grpc[0]"),
+        (json!({ "grpc": [{ "service": "a/b" }] }), "spec.rules[0].grpc[0].service"),
+        (json!({ "name": "A B" }), "spec.rules[0].name"),
+        (json!({ "methods": vec!["GET"; 17] }), "spec.rules[0].methods"),
+    ];
+    for (rule, path) in cases {
+        let problems = validate::object(&intention("a", &spec(rule.clone())));
+        assert_eq!(
+            problems.iter().map(|problem| problem.path.as_str()).collect::<Vec<_>>(),
+            [path],
+            "{rule}"
+        );
+    }
+    let good = json!({
+        "name": "all", "methods": ["GET", "PROPFIND"], "paths": [{ "value": "/" }, { "type": "Exact", "value": "/a/" }],
+        "headers": [{ "name": "X-A", "type": "Present" }], "grpc": [{ "method": "Get" }],
+    });
+    assert_eq!(validate::object(&intention("a", &spec(good))), []);
+}
+
+#[test]
+fn rules_about_requests_are_doubted_where_nobody_looks_for_any() {
+    let service: Resource = serde_json::from_value(json!({
+        "apiVersion": "mesh/v1", "kind": "Service", "metadata": { "name": "web" }, "spec": { "protocol": "tcp" },
+    }))
+    .unwrap();
+    let spec = json!({
+        "destination": "web", "sources": [{ "service": "api" }], "action": "allow", "rules": [{ "methods": ["GET"] }],
+    });
+
+    let problems = validate::set(&[service, intention("a", &spec)], &known());
+
+    let found: Vec<_> = problems.iter().map(|problem| (problem.is_error(), problem.path.as_str())).collect();
+    assert!(found.contains(&(false, "spec.rules")), "{problems:?}");
+}

@@ -58,7 +58,7 @@ fn handler(operation: Operation) -> MethodRouter<Arc<Plane>> {
         Operation::ReadHistory => get(writing::history),
         Operation::Rollback => post(writing::rollback),
         Operation::Why => post(view::why),
-        Operation::ReadDefaults => get(writing::defaults),
+        Operation::ReadDefaults => get(writing::read_defaults),
         Operation::SetDefaults => put(writing::set_defaults),
         Operation::FollowSnapshot => get(fleet::snapshot),
         Operation::Acknowledge => post(fleet::acknowledge),

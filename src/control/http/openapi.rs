@@ -208,6 +208,7 @@ fn objects() -> Vec<(&'static str, Value)> {
     let applied = [
         ("revision", number("The revision in force now")),
         ("changes", list(&open("change, object, and with dryRun the object before"))),
+        ("plan?", list(&open("source, destination, protocol, route, requests, effect, detail"))),
         ("warnings", list(&open("A doubt that did not stop the write: object, path, message, severity"))),
     ];
     let question = [

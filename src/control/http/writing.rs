@@ -15,6 +15,8 @@ use crate::control::http::access::Caller;
 use crate::control::http::answer::{Read, Refused, field_problem};
 use crate::control::http::resources::{change_kind, kind, no_object, version};
 use crate::control::plane::Plane;
+use crate::logic::defaults;
+use crate::logic::plan::{Planned, plan as traffic_plan};
 use crate::logic::state::{Change, Command, Event, Expected, State as Machine, Write};
 use crate::logic::validate;
 use crate::logic::validate::problem::Problem;
@@ -25,6 +27,7 @@ use crate::net::clock;
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct WriteQuery {
     dry_run: bool,
+    plan: bool,
     to: Option<Revision>,
 }
 
@@ -36,7 +39,7 @@ pub(crate) async fn write(
     Path((plural, namespace, name)): Place,
     Query(query): Query<WriteQuery>,
     headers: HeaderMap,
-    Read(resource): Read<Resource>,
+    Read(mut resource): Read<Resource>,
 ) -> Result<Response, Refused> {
     let key = Key { kind: kind(&plural)?, namespace, name };
     if resource.key() != key {
@@ -47,6 +50,7 @@ pub(crate) async fn write(
         Expected::Any => said_version(&resource)?,
         stated @ (Expected::Absent | Expected::Revision(_)) => stated,
     };
+    defaults::fill(&mut resource);
     let write = Write::Put { resource: Box::new(resource), expected };
     one(&plane, &caller, write, query.dry_run).await
 }
@@ -70,8 +74,9 @@ pub(crate) async fn apply(
     Read(request): Read<ApplyRequest>,
 ) -> Result<Json<ApplyResult>, Refused> {
     let mut writes = Vec::new();
-    for resource in request.objects {
+    for mut resource in request.objects {
         let expected = said_version(&resource)?;
+        defaults::fill(&mut resource);
         writes.push(Write::Put { resource: Box::new(resource), expected });
     }
     let before = plane.store.state();
@@ -96,7 +101,17 @@ pub(crate) async fn apply(
         changes.push(Applied { change, object, before: was.map(|was| was.as_ref().clone()) });
     }
     let warnings = problems.iter().map(field_problem).collect();
-    Ok(Json(ApplyResult { revision: state.policy_revision(), changes, warnings }))
+    let plan = query.plan.then(|| plan(&plane, &before, &state));
+    Ok(Json(ApplyResult { revision: state.policy_revision(), changes, warnings, plan }))
+}
+
+/// Says what a change does to the traffic that was counted.
+fn plan(plane: &Plane, before: &Machine, after: &Machine) -> Vec<Planned> {
+    let snapshots = (plane.publisher.preview(before), plane.publisher.preview(after));
+    let totals = plane.collector.totals();
+    let traffic = totals.iter().map(|(key, total)| (key, total.requests));
+    let catalog = plane.catalog.borrow().clone();
+    traffic_plan((&snapshots.0, &snapshots.1), &catalog, &plane.node, traffic)
 }
 
 pub(crate) async fn history(
@@ -124,7 +139,7 @@ pub(crate) async fn rollback(
     one(&plane, &caller, write, query.dry_run).await
 }
 
-pub(crate) async fn defaults(State(plane): State<Arc<Plane>>) -> Json<Defaults> {
+pub(crate) async fn read_defaults(State(plane): State<Arc<Plane>>) -> Json<Defaults> {
     Json(stored_defaults(&plane.store.state()))
 }
 

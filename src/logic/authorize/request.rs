@@ -20,6 +20,8 @@ pub enum Asked<'a> {
     Connection,
     /// A request.
     Request(Head<'a>),
+    /// Some request, nobody knows which: refused only if every one is.
+    Anything,
 }
 
 /// What a rule does with a request that it cannot be sure of.
@@ -65,6 +67,7 @@ impl RequestRule {
     pub fn takes(&self, asked: &Asked<'_>, doubt: Doubt) -> bool {
         let head = match asked {
             Asked::Connection => return self.is_empty() || doubt == Doubt::Takes,
+            Asked::Anything => return self.is_empty() || doubt == Doubt::Leaves,
             Asked::Request(head) => head,
         };
         (self.methods.is_empty() || self.methods.contains(head.method))
@@ -143,15 +146,12 @@ fn decoded(path: &str) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
-        match (byte, digit(bytes.get(at + 1)), digit(bytes.get(at + 2))) {
-            (b'%', Some(high), Some(low)) => {
-                decoded.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            _ => {
-                decoded.push(*byte);
-                at += 1;
-            }
+        if let (b'%', Some(high), Some(low)) = (byte, digit(bytes.get(at + 1)), digit(bytes.get(at + 2))) {
+            decoded.push((high * 16 + low) as u8);
+            at += 3;
+        } else {
+            decoded.push(*byte);
+            at += 1;
         }
     }
     decoded

@@ -10,6 +10,7 @@ use crate::model::intention::{Action, IntentionSpec, Mode, ServicePattern};
 use crate::model::name::ServiceName;
 use crate::model::resource::{Key, Kind, Metadata, Object, Resource};
 use crate::model::route::{HttpRouteMatch, HttpRouteSpec, PathMatchKind};
+use crate::model::service::Protocol;
 use crate::model::traffic_policy::TrafficPolicySpec;
 
 /// Returns what is wrong or doubtful between objects, each of which is valid by itself; `known` are the services that
@@ -38,6 +39,7 @@ pub fn check(resources: &[Resource], known: &BTreeSet<ServiceName>) -> Vec<Probl
     }
     problems.extend(shadowed(resources));
     problems.extend(contradictions(resources));
+    problems.extend(deaf(resources));
     problems.extend(outranked(resources));
     problems
 }
@@ -221,6 +223,40 @@ fn conditions(wanted: &HttpRouteMatch) -> String {
         query.entry(&param.name).or_insert_with(|| (format!("{:?}", param.kind), &param.value));
     }
     format!("{kind:?} {path:?} {:?} {headers:?} {query:?}", wanted.method)
+}
+
+/// Finds rules about requests for services that are declared to speak none: nobody looks into their connections.
+fn deaf(resources: &[Resource]) -> Vec<Problem> {
+    let mut opaque = BTreeSet::new();
+    for resource in resources {
+        if let Resource::Service(service) = resource
+            && service.spec.protocol == Some(Protocol::Tcp)
+        {
+            opaque.extend(ServiceName::new(&service.metadata.name, &service.metadata.namespace));
+        }
+    }
+    let mut problems = Vec::new();
+    for resource in resources {
+        let Resource::Intention(intention) = resource else { continue };
+        let Metadata { namespace, .. } = &intention.metadata;
+        let Ok(ServicePattern::One(name)) = authorize::destination(&intention.spec.destination, namespace)
+        else {
+            continue;
+        };
+        if opaque.contains(&name) && !intention.spec.rules.is_empty() {
+            let does = match intention.spec.action {
+                Action::Allow => "allow none of them",
+                Action::Deny => "deny all of them",
+            };
+            let mut found = Problems::new(resource.key());
+            let message = format!(
+                "service {name} speaks tcp: nobody looks into its connections, and these rules {does}"
+            );
+            found.warning("spec.rules", message);
+            problems.extend(found.into_vec());
+        }
+    }
+    problems
 }
 
 /// Finds callers that one intention allows and another denies.

@@ -53,6 +53,8 @@ struct Known {
     failure: Option<Failure>,
     /// The rule that refused it, or would have.
     judged: Option<(Arc<str>, bool)>,
+    /// By which tables it was judged.
+    judged_at: Option<u64>,
     /// Its name, where somebody was told of it.
     request_id: Option<String>,
     retries: u32,
@@ -172,13 +174,20 @@ impl Observation {
         }
     }
 
-    /// Notes what the policy says.
-    pub(crate) fn judged(&self, judged: &Judged) {
-        self.known.borrow_mut().judged = match judged {
+    /// Notes what the policy says by the tables of a generation.
+    pub(crate) fn judged(&self, judged: &Judged, generation: u64) {
+        let mut known = self.known.borrow_mut();
+        known.judged_at = Some(generation);
+        known.judged = match judged {
             Judged::Allowed => None,
             Judged::Audited(rule) => Some((rule.clone(), true)),
             Judged::Refused(rule) => Some((rule.clone(), false)),
         };
+    }
+
+    /// Returns by which tables it was judged last.
+    pub(crate) fn judged_at(&self) -> Option<u64> {
+        self.known.borrow().judged_at
     }
 
     /// Notes by which name the caller is told of it.

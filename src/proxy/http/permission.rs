@@ -26,8 +26,9 @@ pub(crate) fn ask(
     head: &RequestHead,
     observation: &Observation,
 ) -> Result<(), Failed> {
+    let generation = http.context.shared.look().generation;
     let judged = peer.judge(&http.context, asked(head));
-    observation.judged(&judged);
+    observation.judged(&judged, generation);
     match judged {
         Judged::Refused(_) => Err(refused(http, head, observation)),
         Judged::Allowed | Judged::Audited(_) => Ok(()),
@@ -44,8 +45,8 @@ pub(crate) async fn forbidden(
     match at {
         At::Outbound => std::future::pending().await,
         At::Inbound(peer) => {
-            let rule = peer.forbidden(&http.context, asked(head)).await;
-            observation.judged(&Judged::Refused(rule));
+            let rule = peer.forbidden(&http.context, asked(head), observation.judged_at()).await;
+            observation.judged(&Judged::Refused(rule), 0);
             refused(http, head, observation)
         }
     }

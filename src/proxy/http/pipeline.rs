@@ -272,13 +272,10 @@ fn view(head: &RequestHead) -> Head<'_> {
 /// Carries one request from a link to the local service, and the answer back.
 pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
     let Asked { mut head, framing, body, mut responder } = asked;
+    let at = At::Inbound(peer);
     let protocol = spoken(&head);
-    let origin = Origin {
-        side: At::Inbound(peer).side(),
-        source: peer.subject.clone(),
-        method: &head.method,
-        path: &head.path,
-    };
+    let source = peer.subject.clone();
+    let origin = Origin { side: at.side(), source, method: &head.method, path: &head.path };
     let watch = Watch::begin(&http.context.ledger, origin, protocol);
     let observation = watch.observation();
     observation.service(&peer.service);
@@ -288,7 +285,7 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
     let ((addr, http2), mut serving) = match admitted(http, peer, &mut head, observation) {
         Ok(found) => found,
         Err(failed) => {
-            finish(http, (At::Inbound(peer), &head), Err(failed), (payload, responder), &watch).await;
+            finish(http, (at, &head), Err(failed), (payload, responder), &watch).await;
             return;
         }
     };
@@ -301,12 +298,11 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
         let delivery = Delivery { addr, head: &head, framing, handshake };
         let mut sides = Sides { payload: &mut payload, observation, turn: None };
         let answering = delivery.over_http2(http, &mut sides, &mut responder);
-        let mut answered =
-            permission::unless_forbidden(http, (At::Inbound(peer), &head), observation, answering).await;
+        let mut answered = permission::unless_forbidden(http, (at, &head), observation, answering).await;
         if let Ok(answered) = &mut answered {
             handed_back(&mut answered.answer, &mut serving, observation);
         }
-        finish(http, (At::Inbound(peer), &head), answered, (payload, responder), &watch).await;
+        finish(http, (at, &head), answered, (payload, responder), &watch).await;
         return;
     }
     let delivery = Delivery { addr, head: &head, framing, handshake };
@@ -315,26 +311,17 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
         let mut app = match delivery.connection(http, reuse).await {
             Ok(app) => app,
             Err(failed) => {
-                finish(http, (At::Inbound(peer), &head), Err(failed), (payload, responder), &watch).await;
+                finish(http, (at, &head), Err(failed), (payload, responder), &watch).await;
                 return;
             }
         };
         let mut sides = Sides { payload: &mut payload, observation, turn: None };
         let answering = delivery.over_http1(&mut app, &mut sides, &mut responder);
-        let failed = match permission::unless_forbidden(
-            http,
-            (At::Inbound(peer), &head),
-            observation,
-            answering,
-        )
-        .await
-        {
+        let failed = match permission::unless_forbidden(http, (at, &head), observation, answering).await {
             Ok(mut answered) => {
                 let keep = answered.answer.keep_alive;
                 handed_back(&mut answered.answer, &mut serving, observation);
-                let ended =
-                    finish(http, (At::Inbound(peer), &head), Ok(answered), (payload, responder), &watch)
-                        .await;
+                let ended = finish(http, (at, &head), Ok(answered), (payload, responder), &watch).await;
                 if keep && ended == Ended::Answered && app.is_reusable() {
                     http.keep(addr, app);
                 }
@@ -344,7 +331,7 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
         };
         // An idle connection that turns out to be closed is no failure of the service.
         if !app.reused || !delivery.may_resend(&failed, &mut app, &payload) {
-            finish(http, (At::Inbound(peer), &head), Err(failed), (payload, responder), &watch).await;
+            finish(http, (at, &head), Err(failed), (payload, responder), &watch).await;
             return;
         }
         reuse = false;

@@ -348,3 +348,22 @@ async fn a_call_is_explained_stage_by_stage() {
     let bad = json!({ "source": "shop", "destination": "web", "request": { "method": "GET", "path": "x" } });
     assert_eq!(world.call(Caller::Local, "POST", "/v1/why", Some(bad)).await.0, StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn a_stored_policy_says_what_it_left_unsaid_and_is_the_same_when_applied_again() {
+    let world = world().await;
+    let policy = json!({
+        "apiVersion": "mesh/v1", "kind": "TrafficPolicy", "metadata": { "name": "web" },
+        "spec": { "targetRef": { "name": "web" }, "retry": { "attempts": 1 }, "circuitBreaking": {}, "timeouts": {} },
+    });
+
+    let (_, first) = world.apply("", json!({ "objects": [policy.clone()] })).await;
+    let (_, again) = world.apply("", json!({ "objects": [policy] })).await;
+
+    let spec = &first["changes"][0]["object"]["spec"];
+    assert_eq!(spec["retry"], json!({ "attempts": 1, "backoff": "25ms", "maxBackoff": "250ms" }), "{spec}");
+    assert_eq!(spec["circuitBreaking"]["maxPendingRequests"], 1024);
+    assert_eq!(spec["timeouts"], json!({ "connect": "1s" }), "what holds for some calls only stays unsaid");
+    assert!(spec.get("outlierDetection").is_none(), "a part that is left out is left out");
+    assert_eq!(changes(&again), named(&[("web", "unchanged")]));
+}
