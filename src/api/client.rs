@@ -27,16 +27,15 @@ use crate::api::stream;
 use crate::api::why::{Why, WhyRequest};
 use crate::api::wire::{
     Ack, ApplyRequest, ApplyResult, Defaults, History, Issued, JoinRequest, RenewRequest, ResourceEvent,
-    ResourceList, ServiceRow, Status, TokenCreated, TokenInfo, TokenRequest, WriteResult,
+    ResourceList, Status, TokenCreated, TokenInfo, TokenRequest, WriteResult,
 };
 use crate::identity::tls::{self, ApiConnector};
 use crate::identity::wallet::Wallet;
 use crate::logic::metric::report::Report;
 use crate::model::endpoint::Catalog;
 use crate::model::identity::Subject;
-use crate::model::name::{NodeName, ServiceName};
+use crate::model::name::NodeName;
 use crate::model::resource::{Key, Kind, Resource, Revision};
-use crate::model::service::LocalService;
 use crate::model::snapshot::Snapshot;
 use crate::model::token::Token;
 use crate::model::view::MeshView;
@@ -152,6 +151,11 @@ impl Client {
     /// Talks to the control plane that a join token names and pins.
     pub fn pinned(token: &Token) -> Self {
         Self::of(Way::Pinned { controls: token.controls.clone(), pin: token.pin })
+    }
+
+    /// Talks to any of the control planes at `controls` that leads to the root whose public key has the SHA-256 `pin`.
+    pub fn pinning(controls: Vec<String>, pin: [u8; 32]) -> Self {
+        Self::of(Way::Pinned { controls, pin })
     }
 
     /// Returns where it connects, for people.
@@ -350,27 +354,9 @@ impl Client {
         self.call(Method::PUT, "/v1/defaults", Some(defaults)).await
     }
 
-    // --- the services of one host; only with [`Self::admin`] ---
-
-    /// Returns the services of the proxy's host.
-    pub async fn local_services(&self) -> Result<Vec<ServiceRow>, Error> {
-        self.ask("/services").await
-    }
-
-    /// Adds a service to the proxy's host.
-    pub async fn add_service(&self, service: &LocalService) -> Result<(), Error> {
-        self.tell(Method::PUT, "/services", Some(service)).await
-    }
-
-    /// Takes back what was added: all services of a name, or the one at a port.
-    pub async fn remove_service(&self, name: &ServiceName, port: Option<u16>) -> Result<(), Error> {
-        let query = port.map(|port| format!("?port={port}")).unwrap_or_default();
-        self.tell(Method::DELETE, &format!("/services/{name}{query}"), None::<&()>).await
-    }
-
     // --- the way there and back ---
 
-    async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+    pub(crate) async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         self.call(Method::GET, path, None::<&()>).await
     }
 
@@ -384,12 +370,17 @@ impl Client {
         serde_json::from_slice(&answer).map_err(|error| Error::Broken(error.to_string()))
     }
 
-    async fn tell(&self, method: Method, path: &str, body: Option<&impl Serialize>) -> Result<(), Error> {
+    pub(crate) async fn tell(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<(), Error> {
         self.exchange(method, path, body).await.map(drop)
     }
 
     /// Sends a request and reads the whole answer.
-    async fn exchange(
+    pub(crate) async fn exchange(
         &self,
         method: Method,
         path: &str,
@@ -419,7 +410,7 @@ impl Client {
         Ok(stream::lines(response.into_body()).map_err(Error::from).boxed())
     }
 
-    async fn send(
+    pub(crate) async fn send(
         &self,
         method: Method,
         path: &str,
@@ -537,13 +528,15 @@ fn unreachable(error: &tls::Error) -> Error {
     Error::Unreachable(error.to_string())
 }
 
-fn problem(status: u16, body: &[u8]) -> Error {
+/// Reads what a control plane says of a failure.
+pub(crate) fn problem(status: u16, body: &[u8]) -> Error {
     let mut problem: Problem = serde_json::from_slice(body).unwrap_or_default();
     problem.status = status;
     Error::Problem(problem)
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Error> {
+/// Reads an answer.
+pub(crate) async fn read(body: Incoming) -> Result<Bytes, Error> {
     let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
     body.map(http_body_util::Collected::to_bytes).map_err(|error| Error::Broken(error.to_string()))
 }

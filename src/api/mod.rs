@@ -7,3 +7,5 @@ pub mod why;
 pub mod stream;
 mod dial;
 pub mod client;
+pub mod program;
+pub mod local;

@@ -31,6 +31,7 @@ mod reload;
 mod start;
 mod intercept;
 mod service;
+mod upgrade;
 mod demo;
 
 use std::ffi::OsString;
@@ -110,6 +111,8 @@ enum Command {
     Service(service::ServiceArgs),
     /// Show or remove the rules of this host by which its proxy intercepts connections
     Intercept(intercept::InterceptArgs),
+    /// Make the proxy of this host the version that its control plane runs, without losing a call
+    Upgrade(upgrade::UpgradeArgs),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -245,6 +248,7 @@ fn dispatch(command: Command, flags: Flags) -> anyhow::Result<Exit> {
         }),
         Command::Service(args) => wait_for(service::run(args)),
         Command::Intercept(args) => wait_for(intercept::run(args)),
+        Command::Upgrade(args) => wait_for(upgrade::run(args)),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "mesh", &mut script);

@@ -23,6 +23,7 @@ use crate::model::token::Token;
 use crate::net::dns::resolvers::{self, Upstreams};
 use crate::net::interface;
 use crate::proxy::bootstrap::{AccessLogTarget, InterceptOptions, NamesOptions, Options, Settings};
+use crate::proxy::successor::Successor;
 use crate::telemetry::log::{self, LogHandle};
 
 /// How much a long-running process logs, and how.
@@ -193,6 +194,10 @@ impl ProxyArgs {
                 upstreams,
             },
             intercept,
+            successor: Successor {
+                program: std::env::current_exe().context("this program cannot be found")?,
+                words: std::env::args_os().skip(1).collect(),
+            },
             take_over: self.take_over,
             settings,
         })

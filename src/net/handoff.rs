@@ -2,7 +2,7 @@
 //!
 //! A message is its length (4 bytes) and the number of sockets that come with it (2 bytes), both in network order, then JSON,
 //! then one byte for each group of sockets, which are attached to it (unix(7), `SCM_RIGHTS`). Whoever may connect may take
-//! a listener over, so both ends make sure that the other is run by the same user, or by root.
+//! a listener over, so both ends make sure that the other is run by the same user, or by root; root trusts the path.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -98,7 +98,8 @@ impl Line {
 
     fn new(stream: UnixStream) -> io::Result<Self> {
         let peer = sockopt::socket_peercred(&stream)?;
-        if !peer.uid.is_root() && peer.uid != rustix::process::geteuid() {
+        let own = rustix::process::geteuid();
+        if !own.is_root() && !peer.uid.is_root() && peer.uid != own {
             let who = format!("the other end is run by user {}", peer.uid.as_raw());
             return Err(io::Error::new(ErrorKind::PermissionDenied, who));
         }
@@ -152,21 +153,7 @@ impl Line {
         self.stream.read_exact(&mut body).await?;
         let mut sockets = Vec::new();
         while sockets.len() < count {
-            let receive = || {
-                let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(GROUP))];
-                let mut attached = RecvAncillaryBuffer::new(&mut space);
-                let mut byte = [0];
-                let into = &mut [IoSliceMut::new(&mut byte)];
-                let got = recvmsg(self.stream.as_fd(), into, &mut attached, RecvFlags::CMSG_CLOEXEC)?;
-                let mut group = Vec::new();
-                for message in attached.drain() {
-                    if let RecvAncillaryMessage::ScmRights(sockets) = message {
-                        group.extend(sockets);
-                    }
-                }
-                Ok((got.bytes, group))
-            };
-            let (got, group) = self.stream.async_io(Interest::READABLE, receive).await?;
+            let (got, group) = self.stream.async_io(Interest::READABLE, || group_of(&self.stream)).await?;
             if got == 0 || group.is_empty() {
                 return Err(io::Error::new(ErrorKind::UnexpectedEof, "sockets are missing"));
             }
@@ -174,6 +161,22 @@ impl Line {
         }
         Ok((serde_json::from_slice(&body)?, sockets))
     }
+}
+
+/// Receives one byte, and the sockets attached to it.
+fn group_of(stream: &UnixStream) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(GROUP))];
+    let mut attached = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let into = &mut [IoSliceMut::new(&mut byte)];
+    let got = recvmsg(stream.as_fd(), into, &mut attached, RecvFlags::CMSG_CLOEXEC)?;
+    let mut group = Vec::new();
+    for message in attached.drain() {
+        if let RecvAncillaryMessage::ScmRights(sockets) = message {
+            group.extend(sockets);
+        }
+    }
+    Ok((got.bytes, group))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::model::name::{NodeName, ZoneName};
 use crate::model::service::{LocalService, UpstreamPort};
 use crate::model::token::Token;
 use crate::net::dns::resolvers::Upstreams;
+use crate::proxy::successor::Successor;
 
 /// Everything a proxy can be told.
 #[derive(Debug, Clone)]
@@ -43,6 +44,8 @@ pub struct Options {
     pub names: NamesOptions,
     /// How it intercepts this host's connections.
     pub intercept: InterceptOptions,
+    /// How another process is started that takes over from this one.
+    pub successor: Successor,
     /// Whether it takes over from the proxy that runs on the same data directory, if there is one.
     pub take_over: bool,
     /// What may change while it runs.

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -61,6 +61,8 @@ pub enum Error {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "camelCase")]
 enum Ask {
+    Who,
+    Replace,
     Sockets { version: u32, build: String },
     Store,
     Gossip,
@@ -72,11 +74,29 @@ enum Ask {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "give", rename_all = "camelCase")]
 enum Give {
+    Who(Box<Who>),
+    Started { pid: i32 },
     Sockets { build: String, node: NodeName, names: Vec<String> },
     Store,
     Gossip { legacy: Box<Legacy> },
     Traffic,
     Refused { reason: String },
+}
+
+/// What a proxy says of itself to whoever may replace it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Who {
+    /// Its node.
+    pub node: NodeName,
+    /// Its version.
+    pub build: String,
+    /// The file that it was started from.
+    pub program: PathBuf,
+    /// Where control planes answer, `host:port`.
+    pub controls: Vec<String>,
+    /// The roots that it trusts: SHA-256 of their public keys, hexadecimal.
+    pub pins: Vec<String>,
 }
 
 /// Listening sockets, by what they are for.
@@ -86,8 +106,10 @@ pub(crate) type Sockets = BTreeMap<String, Vec<OwnedFd>>;
 
 /// A proxy that can be taken over.
 pub(crate) trait Giver {
-    /// Returns this node.
-    fn node(&self) -> NodeName;
+    /// Returns who this is.
+    fn who(&self) -> Who;
+    /// Starts another process that is to take over; returns its number.
+    fn start_successor(&self) -> io::Result<i32>;
     /// Returns every listening socket but those of gossip, with what it is for.
     fn sockets(&self) -> Vec<(String, BorrowedFd<'_>)>;
     /// Closes the store. Serves on from memory.
@@ -100,12 +122,13 @@ pub(crate) trait Giver {
 
 /// Waits for a process that takes over, and gives it everything. Returns its number once nothing is to be accepted any more;
 /// `follow` is told of it just before, and of who goes on if that was in vain.
-pub(crate) async fn give(door: &Door, giver: &impl Giver, build: &str, follow: impl Fn(i32)) -> i32 {
+pub(crate) async fn give(door: &Door, giver: &impl Giver, follow: impl Fn(i32)) -> i32 {
     loop {
         let mut line = door.next().await;
         let pid = line.peer();
-        match give_to(&mut line, giver, build, &follow).await {
-            Ok(()) => return pid,
+        match give_to(&mut line, giver, &follow).await {
+            Ok(Given::Everything) => return pid,
+            Ok(Given::Answer) => {}
             Err(reason) => {
                 tracing::warn!(pid, %reason, "the other process does not take over; this one goes on");
                 let refused = Give::Refused { reason: reason.to_string() };
@@ -114,6 +137,15 @@ pub(crate) async fn give(door: &Door, giver: &impl Giver, build: &str, follow: i
             }
         }
     }
+}
+
+/// What a process has got.
+#[derive(Debug, PartialEq, Eq)]
+enum Given {
+    /// What it wanted to know, or have done.
+    Answer,
+    /// All there is: it is the proxy now.
+    Everything,
 }
 
 /// Why a process does not take over.
@@ -142,15 +174,21 @@ impl From<io::Error> for Failed {
     }
 }
 
-async fn give_to(
-    line: &mut Line,
-    giver: &impl Giver,
-    own: &str,
-    follow: &impl Fn(i32),
-) -> Result<(), Failed> {
+async fn give_to(line: &mut Line, giver: &impl Giver, follow: &impl Fn(i32)) -> Result<Given, Failed> {
     let pid = line.peer();
     let mut deadline = Instant::from_std(clock::now()) + STEP_MAX;
+    let who = giver.who();
     match ask(line, deadline).await? {
+        Ask::Who => {
+            line.send(&Give::Who(Box::new(who)), &[]).await?;
+            return Ok(Given::Answer);
+        }
+        Ask::Replace => {
+            let started = giver.start_successor().map_err(Failed::Io)?;
+            tracing::info!(pid = started, program = %who.program.display(), "started a process to take over");
+            line.send(&Give::Started { pid: started }, &[]).await?;
+            return Ok(Given::Answer);
+        }
         Ask::Sockets { version: VERSION, build } => {
             tracing::info!(pid, build, "another process wants to take over");
         }
@@ -160,7 +198,7 @@ async fn give_to(
         }
     }
     let (names, sockets): (Vec<_>, Vec<_>) = giver.sockets().into_iter().unzip();
-    line.send(&Give::Sockets { build: own.to_owned(), node: giver.node(), names }, &sockets).await?;
+    line.send(&Give::Sockets { build: who.build, node: who.node, names }, &sockets).await?;
 
     expect(line, deadline, |ask| matches!(ask, Ask::Store)).await?;
     deadline = Instant::from_std(clock::now()) + READY_MAX;
@@ -177,7 +215,7 @@ async fn give_to(
         follow(i32::try_from(std::process::id()).unwrap_or_default());
         return Err(error.into());
     }
-    Ok(())
+    Ok(Given::Everything)
 }
 
 impl Ask {
@@ -185,7 +223,9 @@ impl Ask {
     fn unexpected(self) -> Failed {
         match self {
             Self::GiveUp { reason } => Failed::GaveUp(reason),
-            Self::Sockets { .. } | Self::Store | Self::Gossip | Self::Traffic => Failed::Order,
+            Self::Who | Self::Replace | Self::Sockets { .. } | Self::Store | Self::Gossip | Self::Traffic => {
+                Failed::Order
+            }
         }
     }
 }
@@ -275,15 +315,51 @@ impl Taker {
     }
 
     async fn ask(&mut self, ask: &Ask) -> Result<(Give, Vec<OwnedFd>), Error> {
-        let given = timeout(STEP_MAX, async {
-            self.line.send(ask, &[]).await?;
-            self.line.receive().await
-        });
-        match given.await.map_err(|_| Error::Silent)?? {
-            (Give::Refused { reason }, _) => Err(Error::Refused(reason)),
-            given => Ok(given),
-        }
+        answer(&mut self.line, ask).await
     }
+}
+
+async fn answer(line: &mut Line, ask: &Ask) -> Result<(Give, Vec<OwnedFd>), Error> {
+    let given = timeout(STEP_MAX, async {
+        line.send(ask, &[]).await?;
+        line.receive().await
+    });
+    match given.await.map_err(|_| Error::Silent)?? {
+        (Give::Refused { reason }, _) => Err(Error::Refused(reason)),
+        given => Ok(given),
+    }
+}
+
+// --- whoever wants one replaced -------------------------------------------------------------------------------------
+
+/// Asks the proxy that runs on a data directory who it is, and returns its process number too; `None` when none runs.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn who(data_dir: &Path) -> Result<Option<(i32, Who)>, Error> {
+    let Some(mut line) = Line::connect(&data_dir.join(SOCKET_FILE)).await? else { return Ok(None) };
+    let Give::Who(who) = answer(&mut line, &Ask::Who).await?.0 else { return Err(disorder()) };
+    Ok(Some((line.peer(), *who)))
+}
+
+/// Has the proxy that runs on a data directory start its program again to take over; returns the new process' number. It is
+/// the proxy once [`runs`] says so.
+///
+/// # Errors
+/// When none runs, or its program cannot be started.
+pub async fn replace(data_dir: &Path) -> Result<i32, Error> {
+    let line = Line::connect(&data_dir.join(SOCKET_FILE)).await?;
+    let mut line = line.ok_or_else(|| Error::Refused("it has ended".to_owned()))?;
+    let Give::Started { pid } = answer(&mut line, &Ask::Replace).await?.0 else { return Err(disorder()) };
+    Ok(pid)
+}
+
+/// Returns which process is the proxy of a data directory; `None` when none is.
+///
+/// # Errors
+/// When it is another user's.
+pub async fn runs(data_dir: &Path) -> Result<Option<i32>, Error> {
+    Ok(Line::connect(&data_dir.join(SOCKET_FILE)).await?.map(|line| line.peer()))
 }
 
 fn disorder() -> Error {
@@ -303,7 +379,10 @@ mod tests {
     use crate::logic::gossip::wire::Identity;
     use crate::model::name::NodeName;
     use crate::net::handoff::{Door, Line};
-    use crate::proxy::handover::{Ask, Error, Give, Giver, SOCKET_FILE, Taker, VERSION, give_to};
+    use crate::proxy::handover::{
+        Ask, Error, Give, Giver, SOCKET_FILE, Taker, VERSION, Who, give_to, replace, runs, who,
+    };
+    use crate::proxy::successor::Successor;
 
     fn host() -> NodeName {
         "host-1".parse().unwrap()
@@ -333,14 +412,19 @@ mod tests {
         /// Serves one process; returns why it did not take over.
         async fn serve(&self) -> Option<String> {
             let mut line = self.door.next().await;
-            let given = give_to(&mut line, self, "2", &|pid| self.followed.set(pid)).await;
+            let given = give_to(&mut line, self, &|pid| self.followed.set(pid)).await;
             given.err().map(|failed| failed.to_string())
         }
     }
 
     impl Giver for Fake {
-        fn node(&self) -> NodeName {
-            host()
+        fn who(&self) -> Who {
+            let (build, program) = ("2".to_owned(), "/bin/false".into());
+            Who { node: host(), build, program, controls: Vec::new(), pins: Vec::new() }
+        }
+
+        fn start_successor(&self) -> std::io::Result<i32> {
+            Successor { program: self.who().program, words: Vec::new() }.start()
         }
 
         fn sockets(&self) -> Vec<(String, BorrowedFd<'_>)> {
@@ -389,6 +473,20 @@ mod tests {
 
         assert_eq!(failed, None);
         assert_eq!(proxy.followed.get(), i32::try_from(std::process::id()).unwrap());
+    }
+
+    #[tokio::test]
+    async fn it_says_who_it_is_and_starts_its_program_again() {
+        let proxy = Fake::new();
+        let (failed, told) = tokio::join!(proxy.serve(), who(proxy.folder()));
+        let (pid, told) = told.unwrap().unwrap();
+        assert_eq!((failed, told.build.as_str()), (None, "2"));
+        assert_eq!(pid, i32::try_from(std::process::id()).unwrap());
+
+        let (failed, started) = tokio::join!(proxy.serve(), replace(proxy.folder()));
+        assert!(failed.is_none() && started.unwrap() > 0);
+        assert_eq!(runs(proxy.folder()).await.unwrap(), Some(pid));
+        assert!(proxy.lent.borrow().is_empty());
     }
 
     #[tokio::test]

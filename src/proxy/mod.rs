@@ -6,6 +6,8 @@
 //! others what runs here, [`reporter`] tells control what was counted, [`admin`] tells whoever asks on this host. The
 //! workers have threads of their own, all else shares another, so that nothing of ours starves requests.
 
+pub mod successor;
+pub mod handover;
 pub mod bootstrap;
 pub mod membership;
 mod prober;
@@ -38,7 +40,6 @@ mod resolved;
 mod names;
 pub mod guard;
 pub mod intercept;
-pub(crate) mod handover;
 mod assembler;
 mod node;
 mod running;

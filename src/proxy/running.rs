@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -16,10 +17,11 @@ use tokio::time::{sleep, timeout};
 
 use crate::api::client;
 use crate::gossip::agent::{self, Estate};
+use crate::identity::certificate::{Certificate, sha256};
 use crate::identity::vault::{STATE_DIR, Vault};
 use crate::logic::intercept::Mode;
 use crate::model::identity::Subject;
-use crate::model::name::{NodeName, ServiceName};
+use crate::model::name::ServiceName;
 use crate::model::token::Token;
 use crate::net::handoff::Door;
 use crate::net::patience::Patience;
@@ -27,7 +29,7 @@ use crate::net::{clock, disk, listen, task};
 use crate::proxy::admin;
 use crate::proxy::announcer::FAREWELL;
 use crate::proxy::bootstrap::{AccessLogTarget, Options};
-use crate::proxy::handover::{self, Giver, Sockets, Taker};
+use crate::proxy::handover::{self, Giver, Sockets, Taker, Who};
 use crate::proxy::intercept;
 use crate::proxy::membership::{self, Membership};
 use crate::proxy::names::{self, Life, Names};
@@ -35,6 +37,7 @@ use crate::proxy::node::{self, BUILD, Node, subjects};
 use crate::proxy::reporter::{self, Local};
 use crate::proxy::services::Services;
 use crate::proxy::shared::Shared;
+use crate::proxy::successor::Successor;
 use crate::proxy::worker::{self, Listeners, WorkerConfig, Workers};
 use crate::telemetry::access::{AccessLog, Target};
 use crate::telemetry::log::LogHandle;
@@ -191,7 +194,7 @@ pub async fn run(
     let failed = running.node.agent.failed();
     let given = async {
         match &door {
-            Ok(door) => handover::give(door, &running, BUILD, notices.follow).await,
+            Ok(door) => handover::give(door, &running, notices.follow).await,
             Err(_) => std::future::pending().await,
         }
     };
@@ -347,6 +350,7 @@ struct Running {
     addresses: Addresses,
     shared: Arc<Shared>,
     stage: watch::Sender<Stage>,
+    successor: Successor,
     /// The tasks that end last.
     last: Vec<JoinHandle<Option<()>>>,
 }
@@ -415,7 +419,8 @@ impl Running {
             reporter::run(reports, over).await;
         };
         let last = vec![task::spawn("admin", answering), task::spawn("reporter", reporting)];
-        Ok(Self { node, workers, admin, names, addresses, shared, stage, last })
+        let successor = options.successor.clone();
+        Ok(Self { node, workers, admin, names, addresses, shared, stage, successor, last })
     }
 
     /// Begins to accept, to announce and to report.
@@ -465,8 +470,23 @@ impl Running {
 }
 
 impl Giver for Running {
-    fn node(&self) -> NodeName {
-        self.shared.node.clone()
+    fn who(&self) -> Who {
+        let pin = |root: &Vec<u8>| {
+            let certificate = Certificate::parse(root).ok()?;
+            Some(HEXLOWER.encode(&sha256(&certificate.public)))
+        };
+        let roots = membership::roots(&self.node.snapshots.borrow()).unwrap_or_default();
+        Who {
+            node: self.shared.node.clone(),
+            build: BUILD.to_owned(),
+            program: self.successor.program.clone(),
+            controls: self.node.controls.borrow().clone(),
+            pins: roots.iter().filter_map(pin).collect(),
+        }
+    }
+
+    fn start_successor(&self) -> io::Result<i32> {
+        self.successor.start()
     }
 
     fn sockets(&self) -> Vec<(String, BorrowedFd<'_>)> {

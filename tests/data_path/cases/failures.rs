@@ -171,6 +171,35 @@ async fn a_service_without_endpoints_or_routes_is_told_apart_from_none() {
     }
 }
 
+// cases 66, 68
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_to_a_service_that_has_enough_to_do_is_told_so_at_once() {
+    for layout in Layout::BOTH {
+        let mut service = Service::start().await;
+        let scene = Scene::new(layout, service.addr, "http");
+        scene.mesh.traffic(serde_json::json!({ "circuitBreaking": { "maxRequests": 1 } }));
+        let mut busy = Wire::to(scene.outbound()).await;
+        busy.send("GET /busy HTTP/1.1\r\nHost: web\r\n\r\n").await;
+        let mut app = service.accept().await;
+        app.request().await;
+
+        for caller in Speaks::BOTH {
+            let plain = ask(caller, scene.outbound(), get()).await;
+            assert!(is_told(&plain, 503, "UO"), "{caller:?}: {plain:?}");
+            let told = ask(caller, scene.outbound(), grpc()).await;
+            assert!(is_grpc(&told, "14", "UO"), "{caller:?}: {told:?}");
+        }
+
+        // Who is served already notices nothing, and makes room.
+        app.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert_eq!(busy.response().await.status(), 204);
+        busy.send("GET /next HTTP/1.1\r\nHost: web\r\n\r\n").await;
+        app.request().await;
+        app.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+        assert_eq!(busy.response().await.status(), 204);
+    }
+}
+
 // case 67
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_is_its_own_proxy_is_a_loop_and_ends_at_once() {

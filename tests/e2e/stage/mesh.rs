@@ -111,6 +111,7 @@ impl Mesh {
             names: false,
             environment: Vec::new(),
             is_open: false,
+            program: program::mesh().to_owned(),
         }
     }
 
@@ -160,9 +161,16 @@ pub(crate) struct ProxyPlan {
     names: bool,
     environment: Vec<(String, String)>,
     is_open: bool,
+    program: PathBuf,
 }
 
 impl ProxyPlan {
+    /// Runs another file than the program under test.
+    pub(crate) fn program(mut self, file: &Path) -> Self {
+        file.clone_into(&mut self.program);
+        self
+    }
+
     /// Opens its outbound listener to other hosts, on this port.
     pub(crate) fn open(mut self, port: u16) -> Self {
         self.ports.insert("outbound", port);
@@ -224,7 +232,7 @@ impl ProxyPlan {
 
     fn spawn_with(&self, more: &[&str]) -> Process {
         let ip = self.place.ip();
-        let mut command = Command::new(program::mesh());
+        let mut command = Command::new(&self.program);
         command.arg("proxy").arg("--data-dir").arg(&self.data);
         for (name, port) in &self.ports {
             let outside = matches!(*name, "inbound" | "gossip") || *name == "outbound" && self.is_open;
@@ -275,6 +283,13 @@ impl Proxy {
         self.process = successor;
         assert!(status.success(), "{status}:\n{}", self.process.log());
         self.wait_until_ready();
+    }
+
+    /// Waits until it has handed over to a process that it has started itself, and ended.
+    pub(crate) fn has_handed_over(&mut self) {
+        let name = self.plan.node.clone();
+        let status = until(&format!("{name} hands over and ends"), seconds(60), || self.process.ended());
+        assert!(status.success(), "{status}:\n{}", self.process.log());
     }
 
     /// Its data directory.
