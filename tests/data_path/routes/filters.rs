@@ -1,7 +1,10 @@
 //! What routes do to requests and responses on their way.
 
+use bytes::Bytes;
 use serde_json::json;
 
+use crate::data_path::caller::{h1, h2, read, request};
+use crate::data_path::mesh::within;
 use crate::data_path::routes::scene::Stage;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -168,4 +171,25 @@ async fn a_preflight_request_is_taken_by_the_rule_that_it_asks_about() {
     assert_eq!(preflight("/any", "PATCH").await.header("x-service"), "v1");
     assert_eq!(preflight("/", "PATCH").await.status.as_u16(), 404);
     assert_eq!(stage.way("OPTIONS", "/", &[]).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_redirected_may_come_by_http_2_and_with_a_body_that_nobody_reads() {
+    let stage = Stage::new(&["web"]).await;
+    stage.route(json!([{
+        "filters": [{ "type": "RequestRedirect", "requestRedirect": { "hostname": "shop.test", "statusCode": 303 } }]
+    }]));
+    let body = Bytes::from(vec![b'x'; 200_000]);
+
+    let mut sender = h1(stage.caller.outbound()).await;
+    let asked = request("POST", "web", "/form", body.clone());
+    let by_http1 = read(within(sender.send_request(asked)).await.unwrap()).await;
+    let mut sender = h2(stage.caller.outbound()).await;
+    let asked = request("POST", "web", "http://web/form", body);
+    let by_http2 = read(within(sender.send_request(asked)).await.unwrap()).await;
+
+    for got in [by_http1, by_http2] {
+        assert_eq!((got.status.as_u16(), got.header("location")), (303, "http://shop.test/form"));
+        assert!(got.body.is_empty());
+    }
 }

@@ -134,3 +134,28 @@ async fn a_grpc_route_takes_the_place_of_an_http_route_of_the_same_service() {
     assert_eq!(calls.way("a.B/C", &[]).await, "v2");
     assert_eq!(calls.way("x.Y/Z", &[]).await, "12");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_a_call_goes_to_another_service_by_the_backend_s_filters_too() {
+    let calls = calls(&["web", "v1", "v2"]).await;
+    let mirror = |service: &str| json!([{ "type": "RequestMirror", "requestMirror": { "backendRef": { "name": service } } }]);
+    calls.route(json!([{
+        "name": "all", "filters": mirror("v1"),
+        "backendRefs": [{ "name": "web", "filters": mirror("v2") }]
+    }]));
+
+    assert_eq!(calls.way("a.B/C", &[]).await, "web");
+
+    crate::data_path::mesh::until(|| {
+        let totals = calls.caller.shared.registry.totals();
+        let copied = |service: &str| {
+            totals.iter().any(|(key, total)| {
+                key.route == "web/all mirror"
+                    && key.destination.name() == service
+                    && (total.requests, total.failures) == (1, 0)
+            })
+        };
+        (copied("v1") && copied("v2")).then_some(())
+    })
+    .await;
+}
