@@ -178,7 +178,12 @@ async fn give_to(line: &mut Line, giver: &impl Giver, follow: &impl Fn(i32)) -> 
     let pid = line.peer();
     let mut deadline = Instant::from_std(clock::now()) + STEP_MAX;
     let who = giver.who();
-    match ask(line, deadline).await? {
+    let first = match ask(line, deadline).await {
+        // It only wanted to know which process this is.
+        Err(Failed::Ended) => return Ok(Given::Answer),
+        asked => asked?,
+    };
+    match first {
         Ask::Who => {
             line.send(&Give::Who(Box::new(who)), &[]).await?;
             return Ok(Given::Answer);

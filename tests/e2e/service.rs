@@ -48,6 +48,32 @@ fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
 }
 
 #[test]
+fn systemd_follows_a_proxy_to_the_process_that_takes_over() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let socket = mesh.folder().join("notify");
+    let notified = UnixDatagram::bind(&socket).unwrap();
+    notified.set_read_timeout(Some(seconds(40))).unwrap();
+    let next = || {
+        let mut buffer = [0; 1024];
+        let length = notified.recv(&mut buffer).expect("a notification");
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let plan = mesh.proxy(&here, "followed").join(&mesh.token(&[]));
+    let mut proxy = plan.env("NOTIFY_SOCKET", socket.to_str().unwrap()).start();
+    while !next().contains("READY=1") {}
+
+    proxy.hand_over(&[]);
+
+    // The old process names the new one, which says that it is ready after that.
+    let main = format!("MAINPID={}", proxy.process.pid().as_raw_nonzero());
+    assert_eq!(next().trim(), main);
+    assert!(next().contains("READY=1"));
+    assert!(proxy.process.terminate().success());
+    assert!(next().contains("STOPPING=1"), "the old process has not said that the service stops");
+}
+
+#[test]
 fn flags_win_over_environment_over_file() {
     let here = Place::here();
     let mesh = Mesh::start(&here);

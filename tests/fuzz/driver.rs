@@ -5,6 +5,7 @@
 
 mod checks;
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use mesh::logic::gossip::contact::Draws;
@@ -53,7 +54,7 @@ impl Drop for Shown<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let text: String = self.0.escape_ascii().to_string();
-            println!("the input that fails: b\"{text}\"");
+            _ = writeln!(std::io::stderr(), "the input that fails: b\"{text}\"");
         }
     }
 }
@@ -80,7 +81,6 @@ fn fuzz(samples: &[&[u8]], check: fn(&[u8])) {
         let _shown = Shown(&input);
         check(&input);
     }
-    println!("{tried} inputs in {:.1?}", began.elapsed());
 }
 
 fn change(input: &mut Vec<u8>, samples: &[&[u8]], draws: &mut Draws) {

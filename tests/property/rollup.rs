@@ -187,6 +187,26 @@ fn an_earlier_process_of_a_node_changes_nothing() {
 }
 
 #[test]
+fn what_a_process_serves_out_after_another_took_over_is_counted_once() {
+    let mut rollup = Rollup::new();
+    let delta = || EdgeDelta { key: key(Side::Outbound, "web", "api", None), counts: counts(&[5], 0) };
+    let opened = |opened, closed| EdgeDelta {
+        key: key(Side::Outbound, "web", "api", None),
+        counts: EdgeCounts { opened, closed, ..EdgeCounts::default() },
+    };
+    let next = |sequence, edges| Report { epoch: START_MS + 1, ..report(sequence, edges) };
+    rollup.add(&node("host-1"), &report(1, vec![delta(), opened(2, 0)]), START_MS);
+    rollup.add(&node("host-1"), &next(1, vec![delta(), opened(3, 0)]), START_MS);
+
+    for _ in 0..2 {
+        rollup.add(&node("host-1"), &report(2, vec![delta(), opened(0, 2)]), START_MS);
+    }
+    let view = view(&rollup, START_MS + 1_000);
+    assert_eq!(view.edges[0].traffic.requests_total, 3);
+    assert_eq!(view.edges[0].traffic.connections_open, 3, "those of the process that is there");
+}
+
+#[test]
 fn connections_of_a_proxy_that_restarted_or_went_silent_are_not_open() {
     let mut rollup = Rollup::new();
     let opened = EdgeCounts { opened: 3, ..EdgeCounts::default() };

@@ -47,6 +47,8 @@ pub(crate) struct Series {
 pub(crate) struct Reporter {
     epoch: u64,
     seen: Seen,
+    /// The process before this one, which may still serve out what it had begun.
+    before: Option<(u64, Seen)>,
     /// When its last report came.
     pub(crate) at_ms: u64,
     pub(crate) status: ProxyStatus,
@@ -90,32 +92,39 @@ impl Rollup {
 
     /// Takes a report of `node` that arrived at `now_ms`, and returns what in it is worth telling, oldest first.
     ///
-    /// A report that came before, or from an earlier process of the node, changes nothing. One that covers more than the
-    /// window counts in the totals only: most of it happened before the window.
+    /// A report that came before changes nothing, nor does one of a process before the last two of the node; of the last
+    /// but one, which serves out what it had begun, only the traffic counts. One that covers more than the window counts in
+    /// the totals only: most of it happened before the window.
     pub fn add(&mut self, node: &NodeName, report: &Report, now_ms: u64) -> Vec<EventView> {
         let mut events = Vec::new();
         self.sweep(now_ms);
-        let newest = self.reporters.get(node).map(|reporter| reporter.epoch);
-        if newest.is_none_or(|epoch| epoch < report.epoch) {
-            self.reporters.insert(node.clone(), Reporter::new(report));
+        let newest = self.reporters.get(node).map(|reporter| (reporter.epoch, reporter.seen));
+        if newest.is_none_or(|(epoch, _)| epoch < report.epoch) {
+            let reporter = Reporter { before: newest, ..Reporter::new(report) };
+            self.reporters.insert(node.clone(), reporter);
         }
         let Some(reporter) = self.reporters.get_mut(node) else { return events };
-        if reporter.epoch > report.epoch {
-            return events;
-        }
-        let in_order = report.sequence >= reporter.seen.newest;
-        if !reporter.seen.admit(report.sequence) {
-            return events;
-        }
-        reporter.at_ms = reporter.at_ms.max(now_ms);
-        if in_order {
-            status_events(node, &reporter.status, &report.proxy, now_ms, &mut events);
-            reporter.set_status(&report.proxy, now_ms);
+        let is_current = reporter.epoch == report.epoch;
+        if is_current {
+            let in_order = report.sequence >= reporter.seen.newest;
+            if !reporter.seen.admit(report.sequence) {
+                return events;
+            }
+            reporter.at_ms = reporter.at_ms.max(now_ms);
+            if in_order {
+                status_events(node, &reporter.status, &report.proxy, now_ms, &mut events);
+                reporter.set_status(&report.proxy, now_ms);
+            }
+        } else {
+            let before = reporter.before.as_mut().filter(|(epoch, _)| *epoch == report.epoch);
+            if !before.is_some_and(|(_, seen)| seen.admit(report.sequence)) {
+                return events;
+            }
         }
         self.began.get_or_insert(now_ms / TICK_MS);
         let recent = report.covers_ms <= WINDOW_TICKS * TICK_MS;
         for delta in &report.edges {
-            events.extend(self.add_edge(node, delta, recent, now_ms));
+            events.extend(self.add_edge(node, delta, (recent, is_current), now_ms));
         }
         events
     }
@@ -124,7 +133,7 @@ impl Rollup {
         &mut self,
         node: &NodeName,
         delta: &EdgeDelta,
-        recent: bool,
+        (recent, is_current): (bool, bool),
         now_ms: u64,
     ) -> Option<EventView> {
         let mut key = delta.key.clone();
@@ -135,7 +144,7 @@ impl Rollup {
         if !self.series.contains_key(&key) && self.series.len() >= SERIES_MAX {
             key = key.overflow();
         }
-        if let Some(reporter) = self.reporters.get_mut(node) {
+        if is_current && let Some(reporter) = self.reporters.get_mut(node) {
             reporter.count_open(&key, delta.counts.opened, delta.counts.closed);
         }
         let news = refusals(&key, node, &delta.counts);
@@ -196,6 +205,7 @@ impl Reporter {
         Self {
             epoch: first.epoch,
             seen: Seen::default(),
+            before: None,
             at_ms: 0,
             status: first.proxy.clone(),
             open: BTreeMap::new(),
