@@ -13,12 +13,11 @@ resolved=/usr/local/lib/mesh-e2e/systemd-resolved
 unpack_resolved() {
     [ ! -d $resolved ] || return 0
     folder=$(mktemp -d)
-    if (cd "$folder" && apt-get download -q systemd-resolved >/dev/null 2>&1 && dpkg -x systemd-resolved_*.deb unpacked); then
-        mkdir -p "${resolved%/*}"
-        cp -r "$folder/unpacked" $resolved
-    else
-        echo "systemd-resolved cannot be had: its scenario will not be tried" >&2
-    fi
+    # The lists of packages may be missing or old where nothing had to be installed.
+    (cd "$folder" && { apt-get download -q systemd-resolved || { apt-get update -q && apt-get download -q systemd-resolved; }; })
+    dpkg -x "$folder"/systemd-resolved_*.deb "$folder/unpacked"
+    mkdir -p "${resolved%/*}"
+    cp -r "$folder/unpacked" $resolved
     rm -rf "$folder"
 }
 
