@@ -67,9 +67,9 @@ pub(crate) async fn finish(
     };
     let turn = http.turn(at, observation, (clock::now(), idle));
     let mut sides = Sides { payload: &mut payload, observation, turn: turn.as_ref() };
-    let passing = async { within(deadline, pin!(exchange.body(framing, &mut sides, &mut down))).await };
-    let passed = permission::unless_forbidden(http, (at, head), observation, passing).await;
-    match passed.and_then(|passed| passed) {
+    let passing = async { within(deadline, pin!(exchange.body(framing, &mut sides, &mut down))).await? };
+    let passed = permission::unless_forbidden(http, (at, head), observation, pin!(passing)).await;
+    match passed {
         Ok(()) => {
             observation.complete();
             Ended::Answered

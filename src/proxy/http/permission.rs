@@ -4,6 +4,7 @@
 //! the metrics, and what the control plane shows.
 
 use std::fmt::Write as _;
+use std::pin::Pin;
 
 use crate::logic::authorize::request::Asked;
 use crate::logic::http::head::RequestHead;
@@ -52,12 +53,13 @@ pub(crate) async fn forbidden(
     }
 }
 
-/// Takes a step of a call, unless the policy forbids the call before it is done.
+/// Takes a step of a call, unless the policy forbids the call before it is done. The step is pinned by whoever asks: a
+/// future that is passed on by value is copied, and kept twice.
 pub(crate) async fn unless_forbidden<T>(
     http: &Http,
     (at, head): (At<'_>, &RequestHead),
     observation: &Observation,
-    step: impl Future<Output = Result<T, Failed>>,
+    mut step: Pin<&mut impl Future<Output = Result<T, Failed>>>,
 ) -> Result<T, Failed> {
     if matches!(at, At::Outbound) {
         return step.await;
@@ -65,7 +67,7 @@ pub(crate) async fn unless_forbidden<T>(
     tokio::select! {
         // Most steps are done at once: then nobody has to be told of changes.
         biased;
-        done = step => done,
+        done = step.as_mut() => done,
         failed = forbidden(http, at, head, observation) => Err(failed),
     }
 }

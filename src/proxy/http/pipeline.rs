@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -290,22 +291,23 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
         }
     };
     let handshake = Handshake::begin(&mut head, http2, || http.context.draw());
+    // Hardly any service of HTTP/2 answers an expectation, which is for connections where a refused body is lost.
+    if http2 && head.fields.remove("expect") {
+        responder.inform(&ResponseHead::new(100));
+    }
+    let delivery = Delivery { addr, head: &head, framing, handshake };
     if http2 {
-        // Hardly any service of HTTP/2 answers an expectation, which is for connections where a refused body is lost.
-        if head.fields.remove("expect") {
-            responder.inform(&ResponseHead::new(100));
-        }
-        let delivery = Delivery { addr, head: &head, framing, handshake };
         let mut sides = Sides { payload: &mut payload, observation, turn: None };
-        let answering = delivery.over_http2(http, &mut sides, &mut responder);
-        let mut answered = permission::unless_forbidden(http, (at, &head), observation, answering).await;
+        let mut answered = {
+            let answering = pin!(delivery.over_http2(http, &mut sides, &mut responder));
+            permission::unless_forbidden(http, (at, &head), observation, answering).await
+        };
         if let Ok(answered) = &mut answered {
             handed_back(&mut answered.answer, &mut serving, observation);
         }
         finish(http, (at, &head), answered, (payload, responder), &watch).await;
         return;
     }
-    let delivery = Delivery { addr, head: &head, framing, handshake };
     let mut reuse = true;
     loop {
         let mut app = match delivery.connection(http, reuse).await {
@@ -316,8 +318,11 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
             }
         };
         let mut sides = Sides { payload: &mut payload, observation, turn: None };
-        let answering = delivery.over_http1(&mut app, &mut sides, &mut responder);
-        let failed = match permission::unless_forbidden(http, (at, &head), observation, answering).await {
+        let answered = {
+            let answering = pin!(delivery.over_http1(&mut app, &mut sides, &mut responder));
+            permission::unless_forbidden(http, (at, &head), observation, answering).await
+        };
+        let failed = match answered {
             Ok(mut answered) => {
                 let keep = answered.answer.keep_alive;
                 handed_back(&mut answered.answer, &mut serving, observation);
