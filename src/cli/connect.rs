@@ -50,12 +50,7 @@ pub(crate) async fn client(address: &ControlAddress) -> anyhow::Result<Client> {
         if let Some(operator) = Operator::load()? {
             return operator.client(None).await;
         }
-        let text = format!(
-            "there is no control plane on this host ({} does not exist): start one with 'mesh control', name it with \
-             --control or MESH_CONTROL, or log in to one elsewhere with 'mesh login TOKEN'",
-            socket.display()
-        );
-        return Err(refuse(Exit::Unreachable, text));
+        return Err(nowhere(&socket));
     };
     match text.split_once("://") {
         Some(("unix", path)) => Ok(Client::unix(Path::new(path))),
@@ -71,6 +66,21 @@ pub(crate) async fn client(address: &ControlAddress) -> anyhow::Result<Client> {
             Err(refuse(Exit::Usage, format!("'{text}' is not a control plane: {expected}")))
         }
     }
+}
+
+/// Says that there is no control plane to be found; one that root runs is no business of others.
+fn nowhere(socket: &Path) -> anyhow::Error {
+    if data_dir::system("control").exists() && !rustix::process::geteuid().is_root() {
+        let text = "the control plane on this host is root's: use sudo, or log in with 'mesh login TOKEN' and a token \
+                    from 'sudo mesh token create --role operator'";
+        return refuse(Exit::NotAllowed, text.to_owned());
+    }
+    let text = format!(
+        "there is no control plane on this host ({} does not exist): start one with 'mesh control', name it with \
+         --control or MESH_CONTROL, or log in to one elsewhere with 'mesh login TOKEN'",
+        socket.display()
+    );
+    refuse(Exit::Unreachable, text)
 }
 
 fn not_logged_in(control: &str) -> String {

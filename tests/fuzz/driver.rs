@@ -3,8 +3,6 @@
 //! It finds less than coverage-guided fuzzing (see `Cargo.toml` beside it), which takes a build of everything with other
 //! flags: too long for each change, so this is what runs for each change.
 
-#![expect(clippy::print_stdout, reason = "shown by the test runner with a failure")]
-
 mod checks;
 
 use std::io::Write as _;

@@ -453,6 +453,27 @@ fn two_objects_of_one_name_and_opposite_intentions_are_found() {
     assert!(problems[0].message.contains("Intention/a"), "{}", problems[0]);
 }
 
+#[test]
+fn a_way_around_an_intention_is_found() {
+    let allow = |destination: &str| {
+        intention(
+            destination,
+            &json!({"destination": destination, "sources": [{"service": "api"}], "action": "allow"}),
+        )
+    };
+    let leads = route("r", &json!([{"backendRefs": [{"name": "web"}, {"name": "api"}]}]));
+    let found = |intentions: &[Resource]| {
+        let resources: Vec<_> = intentions.iter().chain([&leads]).cloned().collect();
+        let problems = validate::set(&resources, &known());
+        problems.iter().map(|problem| problem.path.clone()).collect::<Vec<_>>()
+    };
+
+    assert_eq!(found(&[allow("web")]), ["spec.rules[0].backendRefs[1].name"]);
+    assert!(found(&[]).is_empty());
+    assert!(found(&[allow("web"), allow("api")]).is_empty());
+    assert!(found(&[allow("api")]).is_empty(), "who is let in at web is judged at api");
+}
+
 fn any_text() -> impl Strategy<Value = String> {
     prop_oneof!["[/a-z.%*(){}\\[\\]|+?-]{0,12}", ".{0,8}", "/[a-z/]{0,8}", "[a-zA-Z-]{1,8}"]
 }

@@ -40,6 +40,7 @@ pub fn check(resources: &[Resource], known: &BTreeSet<ServiceName>) -> Vec<Probl
     problems.extend(shadowed(resources));
     problems.extend(contradictions(resources));
     problems.extend(deaf(resources));
+    problems.extend(unguarded(resources));
     problems.extend(outranked(resources));
     problems
 }
@@ -255,6 +256,51 @@ fn deaf(resources: &[Resource]) -> Vec<Problem> {
             found.warning("spec.rules", message);
             problems.extend(found.into_vec());
         }
+    }
+    problems
+}
+
+/// Finds ways around an intention: a route of a service that only some may call, to one that nobody is kept from.
+///
+/// What decides is who calls the backend in the end, so that its intentions hold on every way to it; those of the
+/// service that was named say nothing of it.
+fn unguarded(resources: &[Resource]) -> Vec<Problem> {
+    let mut guarded = Vec::new();
+    for resource in resources {
+        if let Resource::Intention(intention) = resource
+            && (intention.spec.action, intention.spec.mode) == (Action::Allow, Mode::Enforce)
+        {
+            guarded
+                .extend(authorize::destination(&intention.spec.destination, &intention.metadata.namespace));
+        }
+    }
+    let is_guarded = |service: &ServiceName| {
+        guarded.iter().any(|pattern| match pattern {
+            ServicePattern::One(name) => name == service,
+            ServicePattern::Namespace(namespace) => service.namespace() == namespace.as_str(),
+            ServicePattern::Any => true,
+        })
+    };
+    let mut problems = Vec::new();
+    for resource in resources {
+        let Some(route) = Route::of(resource) else { continue };
+        let Some((service, ..)) = parents(route).find(|(service, ..)| is_guarded(service)) else { continue };
+        let own = &route.metadata().namespace;
+        let mut found = Problems::new(resource.key());
+        for (index, backends) in route.backends().into_iter().enumerate() {
+            for (at, backend) in backends.iter().enumerate() {
+                let name = ServiceName::new(&backend.name, backend.namespace.as_ref().unwrap_or(own));
+                let Some(name) = name.ok().filter(|name| !is_guarded(name)) else { continue };
+                found.warning(
+                    format!("spec.rules[{index}].backendRefs[{at}].name"),
+                    format!(
+                        "only some may call {service}, and no intention says who may call {name}: whoever is \
+                         refused there gets in here, unless the mesh denies by default"
+                    ),
+                );
+            }
+        }
+        problems.extend(found.into_vec());
     }
     problems
 }
