@@ -1,5 +1,6 @@
 //! `mesh check`: is the mesh well, and if not, what to do. Categories, marks and hints as in `linkerd check`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,8 +11,9 @@ use crate::cli::connect::{self, ControlAddress};
 use crate::cli::exit::Exit;
 use crate::cli::output::{self, Format};
 use crate::model::endpoint::{MemberState, Role, Standing};
-use crate::model::view::MeshView;
+use crate::model::view::{InstanceView, MeshView, ServiceView};
 use crate::net::clock;
+use crate::top::health::{self, Status as Health};
 
 /// Flags of `mesh check`.
 #[derive(Debug, Clone, Args)]
@@ -45,7 +47,7 @@ pub(crate) struct Check {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     findings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'static str>,
+    hint: Option<String>,
 }
 
 /// Checks on one subject.
@@ -72,12 +74,12 @@ const SKEW_MS: u64 = 30_000;
 const REPORT_AGE_MS: u64 = 15_000;
 
 /// Returns a check that is well without findings, and has `mark` with some.
-fn check(description: &str, mark: Mark, findings: Vec<String>, hint: &'static str) -> Check {
+fn check(description: &str, mark: Mark, findings: Vec<String>, hint: &str) -> Check {
     let well = findings.is_empty();
     Check {
         description: description.to_owned(),
         result: if well { Mark::Success } else { mark },
-        hint: (!well).then_some(hint),
+        hint: (!well).then(|| hint.to_owned()),
         findings,
     }
 }
@@ -220,21 +222,100 @@ fn nodes(view: &MeshView, now_ms: u64) -> Vec<Check> {
     ]
 }
 
-fn services(view: &MeshView) -> Vec<Check> {
-    let (mut down, mut weak) = (Vec::new(), Vec::new());
-    for service in &view.services {
-        let ready = service.instances.iter().filter(|instance| instance.standing == Standing::Ready).count();
-        let all = service.instances.len();
-        if ready == 0 {
-            down.push(format!("{}: {all} instances, none ready", service.name));
-        } else if ready < all {
-            weak.push(format!("{}: {ready} of {all} instances ready", service.name));
+/// What to do about an instance that is not ready, by why it is not.
+fn remedy(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Draining => "'mesh drain --undo NODE' gives a node that drains its calls again",
+        Standing::Ready | Standing::Suspect | Standing::Unhealthy => {
+            "check that the service listens where --service says, and its health check"
         }
     }
-    let hint = "check that the service listens where --service says, and its health check";
+}
+
+/// Returns how many instances of a service are ready, and why the others are not.
+fn readiness(service: &ServiceView) -> String {
+    let ready = service.instances.iter().filter(|one| one.standing == Standing::Ready).count();
+    let others = service.instances.iter().filter_map(|one| match one.standing {
+        Standing::Ready => None,
+        Standing::Draining => Some(format!("{} drains", one.node)),
+        Standing::Suspect => Some(format!("{} is suspect", one.node)),
+        Standing::Unhealthy => Some(format!("{} is unhealthy", one.node)),
+    });
+    let others = others.collect::<Vec<_>>().join(", ");
+    format!("{}: {ready} of {} ready: {others}", service.name, service.instances.len())
+}
+
+/// Returns what is wrong with the calls of an instance that is ready, if they fail.
+fn failing(service: &ServiceView, instance: &InstanceView) -> Option<String> {
+    if instance.standing != Standing::Ready || health::judge_instance(instance) != Health::Bad {
+        return None;
+    }
+    let avoiders = instance.ejected_by.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let why = if avoiders.is_empty() {
+        let share = instance.traffic.success().unwrap_or_default();
+        format!("{:.2}% of its calls succeed", share * 100.0)
+    } else {
+        format!("ejected for failing by {}", avoiders.join(", "))
+    };
+    Some(format!("{}@{}: {why}", service.name, instance.node))
+}
+
+/// Judges the services; so does the console, by the same measures.
+fn services(view: &MeshView) -> Vec<Check> {
+    let (mut none, mut weak, mut failures, mut gone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut remedies = BTreeSet::new();
+    let (mut failed, mut missed) = (Mark::Warning, Mark::Warning);
+    for service in &view.services {
+        if service.instances.is_empty() {
+            let called = health::is_called(&service.name, view);
+            missed = if called { Mark::Error } else { missed };
+            gone.push(format!(
+                "{}: {}",
+                service.name,
+                if called { "is called" } else { "was called earlier" }
+            ));
+            continue;
+        }
+        let ready: Vec<_> = service.instances.iter().filter(|one| one.standing == Standing::Ready).collect();
+        if ready.len() < service.instances.len() {
+            weak.push(readiness(service));
+        }
+        if ready.is_empty() {
+            none.push(readiness(service));
+        } else if ready.iter().all(|one| health::is_down(one)) {
+            failed = Mark::Error;
+        }
+        let unready = service.instances.iter().filter(|one| one.standing != Standing::Ready);
+        remedies.extend(unready.map(|one| remedy(one.standing)));
+        failures.extend(ready.iter().filter_map(|instance| failing(service, instance)));
+    }
+    let calls = view.edges.iter().filter(|edge| health::judge(&edge.traffic, None) == Health::Bad);
+    let calls = calls.map(|edge| {
+        let share = edge.traffic.success().unwrap_or_default() * 100.0;
+        format!("{} -> {}: {share:.2}% succeed", edge.source, edge.destination)
+    });
+    let remedies = remedies.into_iter().collect::<Vec<_>>().join("; ");
     vec![
-        check("every service has a ready instance", Mark::Error, down, hint),
-        check("every instance is ready", Mark::Warning, weak, hint),
+        check("every service has a ready instance", Mark::Error, none, &remedies),
+        check("every instance is ready", Mark::Warning, weak, &remedies),
+        check(
+            "no instance fails its calls",
+            failed,
+            failures,
+            "look at the service and its log there; 'mesh stat' and 'mesh tap' show what fails",
+        ),
+        check(
+            "calls succeed",
+            Mark::Warning,
+            calls.collect(),
+            "'mesh tap' and 'mesh why' show what becomes of them",
+        ),
+        check(
+            "somebody runs every service that is called",
+            missed,
+            gone,
+            "nobody runs it: start it again; ten minutes after its last call it is forgotten",
+        ),
     ]
 }
 
@@ -248,7 +329,7 @@ pub(crate) fn lines(findings: &Findings) -> Vec<String> {
             worst = worst.max(check.result);
             lines.push(format!("{} {}", glyph(check.result), check.description));
             lines.extend(check.findings.iter().map(|finding| format!("    {finding}")));
-            lines.extend(check.hint.map(|hint| format!("    hint: {hint}")));
+            lines.extend(check.hint.iter().map(|hint| format!("    hint: {hint}")));
         }
         lines.push(String::new());
     }
@@ -297,4 +378,96 @@ async fn look(address: &ControlAddress) -> anyhow::Result<Findings> {
     let status = client.status().await?;
     let view = client.view().await?;
     Ok(examine(&status, &view, clock::wall_ms()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::cli::check::{Check, Mark, services};
+    use crate::model::view::MeshView;
+
+    fn traffic(rate: f64, success: f64) -> Value {
+        json!({
+            "requestsPerSecond": rate, "successRate": success, "failuresPerSecond": rate * (1.0 - success),
+            "deniedPerSecond": 0.0, "retriesPerSecond": 0.0, "bytesPerSecond": 0.0, "connectionsOpen": 0,
+            "latencyMs": { "p50": null, "p95": null, "p99": null, "samples": 0 },
+            "requestsTotal": 100, "failuresTotal": 0, "deniedTotal": 0, "classes": {}, "reasons": {}, "heat": []
+        })
+    }
+
+    fn with(mut traffic: Value, more: Value) -> Value {
+        let (Value::Object(all), Value::Object(more)) = (&mut traffic, more) else { panic!("no objects") };
+        all.extend(more);
+        traffic
+    }
+
+    fn instance(node: &str, standing: &str, ejected_by: &[&str], success: f64) -> Value {
+        let more = json!({
+            "node": node, "addr": "127.0.0.1:7001", "port": 80, "zone": null, "standing": standing,
+            "ejectedBy": ejected_by
+        });
+        with(traffic(5.0, success), more)
+    }
+
+    /// Examines the service `web` with these instances, called at `rate` per second.
+    fn examined(rate: f64, success: f64, instances: &[Value]) -> Vec<Check> {
+        let service = json!({ "name": "web", "protocol": "http", "instances": instances, "routes": [] });
+        let edge = json!({
+            "source": "shop", "destination": "web", "protocol": "http", "server": null, "mtls": true
+        });
+        let view = json!({
+            "mesh": "mesh.test", "observer": "control/c1", "atMs": 1, "windowSeconds": 10, "revision": 1,
+            "services": [with(traffic(rate, success), service)], "edges": [with(traffic(rate, success), edge)],
+            "nodes": [], "identities": [], "events": []
+        });
+        services(&serde_json::from_value::<MeshView>(view).unwrap())
+    }
+
+    fn told(checks: &[Check], description: &str) -> (Mark, String, String) {
+        let check = checks.iter().find(|check| check.description == description).unwrap();
+        (check.result, check.findings.join("\n"), check.hint.clone().unwrap_or_default())
+    }
+
+    #[test]
+    fn a_service_of_which_every_instance_is_ejected_is_an_error() {
+        let checks = examined(5.0, 0.0, &[instance("vm-1", "ready", &["vm-2"], 0.0)]);
+
+        let (mark, findings, hint) = told(&checks, "no instance fails its calls");
+        assert_eq!((mark, findings.as_str()), (Mark::Error, "web.default@vm-1: ejected for failing by vm-2"));
+        assert!(!hint.is_empty());
+        let (mark, findings, _) = told(&checks, "calls succeed");
+        assert_eq!((mark, findings.as_str()), (Mark::Warning, "shop.default -> web.default: 0.00% succeed"));
+    }
+
+    #[test]
+    fn one_ejected_instance_of_two_is_a_warning() {
+        let both = [instance("vm-1", "ready", &["vm-2"], 0.0), instance("vm-3", "ready", &[], 1.0)];
+
+        assert_eq!(told(&examined(5.0, 1.0, &both), "no instance fails its calls").0, Mark::Warning);
+    }
+
+    #[test]
+    fn what_nobody_runs_is_an_error_only_while_it_is_called() {
+        let what = "somebody runs every service that is called";
+
+        let (mark, findings, hint) = told(&examined(0.0, 1.0, &[]), what);
+        assert_eq!((mark, findings.as_str()), (Mark::Warning, "web.default: was called earlier"));
+        assert!(hint.contains("nobody runs it"), "{hint}");
+        assert_eq!(told(&examined(1.0, 0.0, &[]), what).0, Mark::Error);
+        assert_eq!(told(&examined(0.0, 1.0, &[]), "every service has a ready instance").0, Mark::Success);
+    }
+
+    #[test]
+    fn a_service_that_drains_is_told_how_to_undo_it_and_not_to_listen() {
+        let checks = examined(0.0, 1.0, &[instance("vm-1", "draining", &[], 1.0)]);
+
+        for (description, mark) in
+            [("every service has a ready instance", Mark::Error), ("every instance is ready", Mark::Warning)]
+        {
+            let (result, findings, hint) = told(&checks, description);
+            assert_eq!((result, findings.as_str()), (mark, "web.default: 0 of 1 ready: vm-1 drains"));
+            assert!(hint.contains("mesh drain --undo") && !hint.contains("listens"), "{hint}");
+        }
+    }
 }

@@ -116,6 +116,7 @@ mod tests {
         let traffic = TrafficView {
             requests_per_second: 12.5,
             success_rate: 0.5,
+            failures_per_second: 6.25,
             latency_ms,
             connections_open: 3,
             requests_total: 125,
@@ -146,6 +147,21 @@ mod tests {
                 r#""requestsTotal":125,"failuresTotal":62}"#
             )
         );
+    }
+
+    #[test]
+    fn calls_that_were_all_refused_are_no_successes() {
+        let mut refused = edge(LatencyView::default());
+        refused.traffic.denied_per_second = refused.traffic.requests_per_second;
+        refused.traffic.failures_per_second = 0.0;
+        refused.traffic.success_rate = 1.0;
+
+        let text = table(&[row(&refused), row(&edge(LatencyView::default()))], false).render(None, false);
+
+        let cells: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
+        assert_eq!(cells[0].last(), Some(&"DENIED/SEC"), "{text}");
+        assert_eq!((cells[1][4], cells[1].last()), ("-", Some(&"12.5")), "{text}");
+        assert_eq!((cells[2][4], cells[2].last()), ("50.00%", Some(&"0.0")), "{text}");
     }
 
     #[test]

@@ -30,30 +30,37 @@ impl From<LatencyView> for Percentiles {
 
 /// Headers of the columns of traffic, and of those more that a wide table has.
 const HEADERS: [&str; 6] = [">success", ">rps", ">latency_p50", ">latency_p95", ">latency_p99", ">tcp_conn"];
-const WIDE_HEADERS: [&str; 5] = [">bytes/sec", ">denied/sec", ">retries/sec", ">requests", ">failures"];
+const DENIED_HEADER: &str = ">denied/sec";
+const WIDE_HEADERS: [&str; 4] = [">bytes/sec", ">retries/sec", ">requests", ">failures"];
 
-/// Returns the table of `rows`: first what each is, under `headers`, then its traffic.
+/// Returns the table of `rows`: first what each is, under `headers`, then its traffic. What intentions refused has a column
+/// when there is any.
 pub(crate) fn table<R>(
     (headers, what): (&[&'static str], impl Fn(&R) -> Vec<Cell>),
     rows: &[R],
     traffic: impl Fn(&R) -> &TrafficView,
     wide: bool,
 ) -> Table {
+    let denied = wide || rows.iter().any(|row| traffic(row).denied_per_second > 0.0);
+    let refused: &[&'static str] = if denied { &[DENIED_HEADER] } else { &[] };
     let more: &[&'static str] = if wide { &WIDE_HEADERS } else { &[] };
-    let mut table = Table::new(&[headers, &HEADERS, more].concat());
+    let mut table = Table::new(&[headers, &HEADERS, refused, more].concat());
     for row in rows {
-        table.row([what(row), cells(traffic(row), wide)].concat());
+        table.row([what(row), cells(traffic(row), denied, wide)].concat());
     }
     table
 }
 
-fn cells(traffic: &TrafficView, wide: bool) -> Vec<Cell> {
+fn cells(traffic: &TrafficView, denied: bool, wide: bool) -> Vec<Cell> {
     let mut cells = vec![success(traffic), rate(traffic.requests_per_second).into()];
     cells.extend(latency(traffic.latency_ms));
     cells.push(traffic.connections_open.to_string().into());
+    if denied {
+        let tone = if traffic.denied_per_second > 0.0 { Tone::Warning } else { Tone::Plain };
+        cells.push(Cell::new(rate(traffic.denied_per_second), tone));
+    }
     if wide {
         cells.push(bytes(traffic.bytes_per_second).into());
-        cells.push(rate(traffic.denied_per_second).into());
         cells.push(rate(traffic.retries_per_second).into());
         cells.push(traffic.requests_total.to_string().into());
         cells.push(traffic.failures_total.to_string().into());
@@ -61,17 +68,18 @@ fn cells(traffic: &TrafficView, wide: bool) -> Vec<Cell> {
     cells
 }
 
-/// Returns the share of success; nothing where no request ended.
+/// Returns the share of success of what got through; nothing where no request ended.
 fn success(traffic: &TrafficView) -> Cell {
     if traffic.requests_per_second <= 0.0 {
         return Cell::default();
     }
-    let tone = match traffic.success_rate {
+    let Some(share) = traffic.success() else { return "-".into() };
+    let tone = match share {
         rate if rate < SUCCESS_BAD => Tone::Bad,
         rate if rate < SUCCESS_WARNING => Tone::Warning,
         _ => Tone::Good,
     };
-    Cell::new(format!("{:.2}%", traffic.success_rate * 100.0), tone)
+    Cell::new(format!("{:.2}%", share * 100.0), tone)
 }
 
 /// Returns a rate in as few digits as say something.

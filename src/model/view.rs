@@ -82,6 +82,17 @@ pub struct TrafficView {
     pub heat: Vec<u64>,
 }
 
+impl TrafficView {
+    /// Returns the share that did not fail of the calls that no intention refused, `0..=1`; `None` when none got through.
+    pub fn success(&self) -> Option<f64> {
+        if self.denied_per_second <= 0.0 {
+            return (self.requests_per_second > 0.0).then_some(self.success_rate);
+        }
+        let allowed = self.requests_per_second - self.denied_per_second;
+        (allowed > 0.0).then(|| (1.0 - self.failures_per_second / allowed).clamp(0.0, 1.0))
+    }
+}
+
 /// Percentiles; `None` with fewer than one sample.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "percentiles in milliseconds")]

@@ -2,6 +2,7 @@
 
 use crate::model::identity::Subject;
 use crate::model::name::{DEFAULT_NAMESPACE, ServiceName};
+use crate::model::view::TrafficView;
 
 /// What stands where there is nothing to say.
 pub const NONE: &str = "–";
@@ -42,6 +43,11 @@ fn scaled(value: f64, base: f64, units: &[&str]) -> String {
 pub fn percent(share: f64) -> String {
     let share = share.clamp(0.0, 1.0);
     if share >= 1.0 { "100".to_owned() } else { format!("{:.2}", (share * 10_000.0).floor() / 100.0) }
+}
+
+/// Returns the share of the calls that got through which did not fail, with its sign: `99.31%`; `-` when none got through.
+pub fn success(traffic: &TrafficView) -> String {
+    traffic.success().map_or_else(|| NONE.to_owned(), |share| format!("{}%", percent(share)))
 }
 
 /// Returns a duration in milliseconds as a latency: `0.4ms`, `41ms`, `1.92s`, `12.3s`; at most 6 characters.

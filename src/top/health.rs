@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::endpoint::{MemberState, Standing};
+use crate::model::name::ServiceName;
 use crate::model::view::{InstanceView, LatencyView, MeshView, NodeView, Severity, TrafficView};
 use crate::top::history::{History, Series};
 use crate::top::target::EdgeId;
@@ -73,7 +74,7 @@ pub fn judge(traffic: &TrafficView, usual_p99_ms: Option<f64>) -> Status {
         return if traffic.connections_open > 0 { Status::Ok } else { Status::Idle };
     }
     let denied = traffic.denied_per_second;
-    let failures = (traffic.failures_per_second - denied).max(0.0);
+    let failures = traffic.failures_per_second;
     let share = failures / traffic.requests_per_second.max(f64::EPSILON);
     if failures > 0.0 && share >= BAD_SHARE {
         Status::Bad
@@ -106,6 +107,17 @@ pub fn judge_instance(instance: &InstanceView) -> Status {
         Standing::Ready if instance.traffic.requests_per_second <= 0.0 => Status::Ok,
         Standing::Ready => judge(&instance.traffic, None),
     }
+}
+
+/// Returns whether an instance that says it is ready serves nobody: callers avoid it, or none of its calls succeeds.
+pub fn is_down(instance: &InstanceView) -> bool {
+    let serves_none = instance.traffic.success().is_some_and(|share| share <= 0.0);
+    judge_instance(instance) == Status::Bad && (!instance.ejected_by.is_empty() || serves_none)
+}
+
+/// Returns whether somebody calls `service` in the window.
+pub fn is_called(service: &ServiceName, view: &MeshView) -> bool {
+    view.edges.iter().any(|edge| edge.destination == *service && edge.traffic.requests_per_second > 0.0)
 }
 
 /// Judges a node.

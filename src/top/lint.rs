@@ -3,7 +3,7 @@
 use crate::model::endpoint::{MemberState, Role, Standing};
 use crate::model::view::{EdgeView, IdentityView, MeshView, NodeView, ServiceView};
 use crate::top::format;
-use crate::top::health::{Health, SAMPLES_MIN, Status, is_slow};
+use crate::top::health::{Health, SAMPLES_MIN, Status, is_called, is_slow};
 use crate::top::history::{History, Series};
 use crate::top::target::{EdgeId, Target};
 
@@ -86,7 +86,7 @@ fn edge_lint(edge: &EdgeView, view: &MeshView, history: &History, health: &Healt
             .push(format!("{} denied/min by the intentions", format::rate(traffic.denied_per_second * 60.0)));
         evidence.push(format!("mesh get intentions -n {}", edge.destination.namespace()));
     } else {
-        evidence.push(format!("{}% ok", format::percent(traffic.success_rate)));
+        evidence.push(format!("{} ok", format::success(traffic)));
         if traffic.failures_per_second > 0.0 {
             evidence.push(format!("{} err/s", format::rate(traffic.failures_per_second)));
         }
@@ -113,8 +113,7 @@ fn service_lints(service: &ServiceView, view: &MeshView) -> Vec<Lint> {
     let name = format::service(&service.name);
     let mut found = Vec::new();
     let ready = service.instances.iter().filter(|instance| instance.standing == Standing::Ready).count();
-    let wanted = view.edges.iter().any(|edge| edge.destination == service.name);
-    if ready == 0 && wanted {
+    if ready == 0 && is_called(&service.name, view) {
         let evidence = if service.instances.is_empty() {
             "is called and has no instance".to_owned()
         } else {

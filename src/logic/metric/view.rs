@@ -296,6 +296,11 @@ impl Sides {
             // Only the called side knows what it refused.
             traffic.denied_total = traffic.denied_total.max(server.denied_total);
             traffic.denied_per_second = traffic.denied_per_second.max(server.denied_per_second);
+            if server.denied_per_second > 0.0 && server.success().is_none() {
+                // The two sides report at different moments: when all were refused, so were those that did not fail.
+                let unfailed = traffic.requests_per_second - traffic.failures_per_second;
+                traffic.denied_per_second = traffic.denied_per_second.max(unfailed);
+            }
             traffic.denials.clone_from(&server.denials);
             traffic.audited.clone_from(&server.audited);
         }

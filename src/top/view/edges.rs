@@ -121,8 +121,8 @@ static COLUMNS: &[Column<EdgeView>] = &[
 pub fn write_traffic(pen: &mut Pen<'_, '_>, traffic: &TrafficView, status: Status) {
     let role = if status.is_fault() { Role::from(status) } else { Role::Text };
     pen.write(&format!("{} {}", status.glyph(), status.word()), Role::from(status)).skip(2);
-    if traffic.requests_per_second > 0.0 {
-        pen.write(&format!("{}% ok", format::percent(traffic.success_rate)), role).skip(2);
+    if let Some(share) = traffic.success() {
+        pen.write(&format!("{}% ok", format::percent(share)), role).skip(2);
     }
     pen.write(&format!("{} rps", format::rate(traffic.requests_per_second)), Role::Text).skip(2);
     let latency = traffic.latency_ms;
@@ -291,7 +291,7 @@ fn sides(edge: &EdgeView, canvas: &mut Canvas<'_>, area: Rect) {
         let latency = traffic.latency_ms;
         format!(
             "{title:<13}{:>7}{:>8}{:>8}{:>8}{:>8}",
-            format::percent(traffic.success_rate),
+            traffic.success().map_or_else(|| format::NONE.to_owned(), format::percent),
             format::rate(traffic.requests_per_second),
             format::percentile(latency.p50),
             format::percentile(latency.p95),

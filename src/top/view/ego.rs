@@ -107,7 +107,7 @@ fn narrow(scene: &Scene<'_>, sides: [&Vec<&EdgeView>; 2], canvas: &mut Canvas<'_
             pen.write(&status.glyph().to_string(), Role::from(status)).skip(1);
             pen.write(&format!("{:<14}", format::fit(&far, 14)), Role::Text).skip(1);
             pen.write(&format!("{}/s", format::rate(edge.traffic.requests_per_second)), Role::Text).skip(1);
-            pen.write_whole(&format!("{}%", format::percent(edge.traffic.success_rate)), Role::Dim);
+            pen.write_whole(&format::success(&edge.traffic), Role::Dim);
             y += 1;
         }
     }
@@ -130,14 +130,7 @@ fn focus_box(scene: &Scene<'_>, subject: &Subject, canvas: &mut Canvas<'_>, area
     let traffic = &service.traffic;
     let role = if status.is_fault() { Role::from(status) } else { Role::Text };
     let lines = [
-        (
-            format!(
-                "{}%  {} rps",
-                format::percent(traffic.success_rate),
-                format::rate(traffic.requests_per_second)
-            ),
-            role,
-        ),
+        (format!("{}  {} rps", format::success(traffic), format::rate(traffic.requests_per_second)), role),
         (format!("p99 {}", format::percentile(traffic.latency_ms.p99)), Role::Text),
     ];
     for (line, (text, role)) in lines.iter().enumerate() {
@@ -307,11 +300,8 @@ fn neighbour(
         canvas.put(middle, y, &rate, Role::Text);
     }
     if !idle {
-        let text = format!(
-            "{}%  p99 {}",
-            format::percent(traffic.success_rate),
-            format::percentile(traffic.latency_ms.p99)
-        );
+        let text =
+            format!("{}  p99 {}", format::success(traffic), format::percentile(traffic.latency_ms.p99));
         let role = if status.is_fault() { Role::from(status) } else { Role::Dim };
         let end = if right { area.right() } else { bus };
         canvas.pen(start + 2, y + 1, end).write(&text, role);
@@ -363,7 +353,7 @@ pub fn about(scene: &Scene<'_>, graph: &Graph<'_>, canvas: &mut Canvas<'_>, area
         pen.write(&format!("{:<20}", format::fit(&far, 20)), Role::Text);
         pen.write(&format!("{:>7}/s", format::rate(edge.traffic.requests_per_second)), Role::Text);
         let role = if status.is_fault() { Role::from(status) } else { Role::Text };
-        pen.write(&format!("{:>8}%", format::percent(edge.traffic.success_rate)), role);
+        pen.write(&format!("{:>9}", format::success(&edge.traffic)), role);
         pen.write(&format!("  p99 {:>7}", format::percentile(edge.traffic.latency_ms.p99)), Role::Text);
         pen.write(if edge.mtls { "  mTLS √  " } else { "  no mTLS " }, Role::Dim);
         let room = end.saturating_sub(pen.x()).saturating_sub(1).min(40);

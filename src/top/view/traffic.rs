@@ -53,7 +53,7 @@ pub const fn ok<T: Flow>() -> Column<T> {
         right: true,
         drop: 1,
         cell: |scene, row, _| success(row.traffic(), row.status(scene)),
-        rank: Some(|_, row| Rank::Number(1.0 - row.traffic().success_rate)),
+        rank: Some(|_, row| Rank::Number(1.0 - row.traffic().success().unwrap_or(1.0))),
     }
 }
 

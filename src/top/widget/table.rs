@@ -290,11 +290,9 @@ impl Ord for Ordered {
 
 /// Writes the share of success, in the colour of what is thought of it.
 pub fn success(traffic: &TrafficView, status: Status) -> Cell {
-    if traffic.requests_per_second <= 0.0 {
-        return Cell::new(format::NONE, Role::Dim);
-    }
+    let Some(share) = traffic.success() else { return Cell::new(format::NONE, Role::Dim) };
     let role = if status.is_fault() { Role::from(status) } else { Role::Text };
-    Cell::new(format::percent(traffic.success_rate), role)
+    Cell::new(format::percent(share), role)
 }
 
 /// Writes a rate; nothing is dim.
@@ -323,7 +321,7 @@ pub fn traffic_facts(traffic: &TrafficView) -> Facts {
     let latency = traffic.latency_ms;
     Facts {
         rps: Some(traffic.requests_per_second),
-        success: Some(traffic.success_rate),
+        success: traffic.success(),
         latency_ms: [latency.p50, latency.p95, latency.p99],
         denied: Some(traffic.denied_per_second),
         text: traffic.reasons.keys().cloned().collect::<Vec<_>>().join(" "),
