@@ -355,19 +355,38 @@ install_service() {
 
 # --- and away again ------------------------------------------------------------------------------------------------
 
-# Prints the processes that run our program, also after it was replaced.
+# Prints the processes that run the very file that is installed, and see the same files and processes as this one:
+# a container or another root may have a mesh of its own under the same path.
 running() {
+    file=$(stat -Lc %d:%i "$program" 2>/dev/null) || return 0
     for process in /proc/[0-9]*; do
-        case $(readlink "$process/exe" 2>/dev/null) in
-            "$program" | "$program (deleted)") printf '%s\n' "${process#/proc/}" ;;
-        esac
+        if [ "$(stat -Lc %d:%i "$process/exe" 2>/dev/null)" = "$file" ] && is_here "$process"; then
+            printf '%s\n' "${process#/proc/}"
+        fi
     done
+}
+
+is_here() {
+    for space in mnt pid; do
+        [ "$(readlink "$1/ns/$space" 2>/dev/null)" = "$(readlink "/proc/self/ns/$space")" ] || return 1
+    done
+}
+
+# What a process is, for people: mesh proxy. The rest of its command line may hold a token.
+title() {
+    word=$(tr '\0' '\n' <"/proc/$1/cmdline" 2>/dev/null | sed -n 2p) || :
+    case $word in
+        '' | *[!a-z]*) printf 'mesh' ;;
+        *) printf 'mesh %s' "$word" ;;
+    esac
 }
 
 stop_processes() {
     processes=$(running)
     [ -n "$processes" ] || return 0
+    found=yes stopped=''
     for process in $processes; do
+        stopped="$stopped${stopped:+, }PID $process ($(title "$process"))"
         run kill -TERM "$process" || :
     done
     [ -z "$dry_run" ] || return 0
@@ -377,11 +396,23 @@ stop_processes() {
         sleep 1
         waited=$((waited + 1))
     done
+    say "stopped $stopped"
+}
+
+# Says which processes run a program that this one was put in place of: nothing proves whose they are.
+name_leftovers() {
+    for process in /proc/[0-9]*; do
+        if [ "$(readlink "$process/exe" 2>/dev/null)" = "$program (deleted)" ] && is_here "$process"; then
+            process=${process#/proc/}
+            say "left PID $process ($(title "$process")), which runs an older $program: 'kill $process' ends it"
+        fi
+    done
 }
 
 remove() {
     for file in "$@"; do
         if [ -e "$file" ] || [ -L "$file" ]; then
+            found=yes
             run rm -rf "$file"
             [ -n "$dry_run" ] || say "removed $file"
         fi
@@ -389,6 +420,7 @@ remove() {
 }
 
 remove_all() {
+    found=''
     for role in proxy control; do
         if has_systemd && [ -e "/etc/systemd/system/mesh-$role.service" ]; then
             run systemctl disable --quiet --now "mesh-$role.service" || :
@@ -396,6 +428,7 @@ remove_all() {
         remove "$prefix/etc/systemd/system/mesh-$role.service" "$prefix/etc/mesh/$role.env"
     done
     stop_processes
+    name_leftovers
     remove "$program" "$prefix/var/lib/mesh/proxy" "$prefix/var/lib/private/mesh/proxy"
     if [ -n "$purge" ]; then
         remove "$prefix/var/lib/mesh" "$prefix/var/lib/private/mesh"
@@ -409,6 +442,7 @@ remove_all() {
         run systemctl daemon-reload
         systemctl reset-failed mesh-proxy.service mesh-control.service 2>/dev/null || :
     fi
+    [ -n "$found" ] || say "mesh is not installed in ${prefix:-/}: there is nothing to remove"
 }
 
 main() {

@@ -8,9 +8,9 @@ use tempfile::TempDir;
 
 use crate::stage::mesh::Mesh;
 use crate::stage::place::Place;
-use crate::stage::process::{Done, run};
+use crate::stage::process::{Done, Process, run};
 use crate::stage::program;
-use crate::stage::wait::seconds;
+use crate::stage::wait::{seconds, until};
 
 const SHELLS: [&[&str]; 2] = [&["dash"], &["busybox", "sh"]];
 const TOKEN: &str = "mesh1.a.b.c@10.0.0.1:7443";
@@ -182,6 +182,48 @@ fn uninstalling_leaves_nothing_behind_but_the_authority_until_it_is_purged() {
         assert_eq!(left[0].0, "var/lib/mesh/control/state");
         assert_eq!(sandbox.files(), []);
         assert!(!sandbox.root().join("var/lib/mesh").exists() && !sandbox.root().join("etc/mesh").exists());
+    }
+}
+
+#[test]
+fn uninstalling_ends_the_processes_of_its_own_program_and_no_others() {
+    for shell in SHELLS {
+        let sandbox = Sandbox::new();
+        sandbox.install(shell, &[]).ok();
+        let program = sandbox.root().join("usr/local/bin/mesh");
+        let other = sandbox.folder.path().join("mesh");
+        for file in [&program, &other] {
+            fs::remove_file(file).ok();
+            fs::copy("/bin/sleep", file).unwrap();
+        }
+        let start = |name: &str, words: &[&str]| {
+            let mut command = Command::new(words[0]);
+            command.args(&words[1..]);
+            Process::start(&Place::here(), sandbox.folder.path(), name, command)
+        };
+        let (program, other) = (program.to_str().unwrap(), other.to_str().unwrap());
+        let mut ours = start("ours", &[program, "600"]);
+        let mut copy = start("copy", &[other, "600"]);
+        // Another mount namespace has the same file under the same path, as a container may.
+        let mut contained = start("contained", &["unshare", "-rm", program, "600"]);
+        let exe = format!("/proc/{}/exe", contained.pid().as_raw_nonzero());
+        until("it runs there", seconds(10), || {
+            (fs::read_link(&exe).ok()? == Path::new(program)).then_some(())
+        });
+
+        let said = sandbox.install(shell, &["--uninstall"]);
+        let again = sandbox.install(shell, &["--uninstall"]);
+
+        assert_eq!(said.code, Some(0), "{}", said.err);
+        assert!(
+            said.err.contains(&format!("stopped PID {} (mesh)", ours.pid().as_raw_nonzero())),
+            "{}",
+            said.err
+        );
+        assert!(ours.ended().is_some());
+        copy.assert_alive();
+        contained.assert_alive();
+        assert!(again.err.contains("nothing to remove"), "{}", again.err);
     }
 }
 
