@@ -180,11 +180,16 @@ fn identity(status: &Status, view: &MeshView, now_ms: u64) -> Vec<Check> {
 fn nodes(view: &MeshView, now_ms: u64) -> Vec<Check> {
     let (mut dead, mut suspect, mut silent, mut behind, mut refused) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut removed = false;
     for node in &view.nodes {
         let since = output::age(now_ms.saturating_sub(node.since_ms));
         match node.state {
             MemberState::Dead => dead.push(format!("{} for {since}", node.name)),
             MemberState::Suspect => suspect.push(format!("{} for {since}", node.name)),
+            MemberState::Alive if node.removed => {
+                silent.push(format!("{} was removed from the mesh, and still runs", node.name));
+                removed = true;
+            }
             MemberState::Alive if node.role == Role::Proxy => {
                 match node.reported_ms {
                     Some(at) if now_ms.saturating_sub(at) <= REPORT_AGE_MS => {}
@@ -215,7 +220,12 @@ fn nodes(view: &MeshView, now_ms: u64) -> Vec<Check> {
             "every proxy reports",
             Mark::Error,
             silent,
-            "check that it reaches the control plane's port 7443",
+            if removed {
+                "stop the one that was removed, or start it with --join TOKEN of a new token; the others: check that \
+                 they reach the control plane's port 7443"
+            } else {
+                "check that it reaches the control plane's port 7443"
+            },
         ),
         check("every proxy is at the newest revision", Mark::Warning, behind, "wait, or look at its log"),
         check("no proxy refused a revision", Mark::Error, refused, "mend the object and apply it again"),

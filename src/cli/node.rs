@@ -78,6 +78,9 @@ pub(crate) async fn ban(args: BanArgs, client: &Client) -> anyhow::Result<()> {
 pub(crate) async fn leave(args: LeaveArgs, client: &Client) -> anyhow::Result<()> {
     let node = args.node;
     client.forget_node(&node).await?;
-    output::note(&format!("node {node} was removed; it may join again with a token"));
+    output::note(&format!(
+        "node {node} was removed: its calls go on until its certificates end ('mesh ban' cuts at once); it may join again \
+         with a new token"
+    ));
     Ok(())
 }

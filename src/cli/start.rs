@@ -56,7 +56,7 @@ pub(crate) struct ProxyArgs {
     /// ~/.local/state/mesh/proxy]
     #[arg(long, env = "MESH_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Join token from 'mesh token create'; needed on the first start only
+    /// Join token from 'mesh token create'; needed on the first start, and a new one after 'mesh leave'
     #[arg(long, env = "MESH_JOIN", value_name = "TOKEN", hide_env_values = true)]
     join: Option<Token>,
     /// What this host is called in the mesh [default: its host name]

@@ -210,7 +210,7 @@ async fn prolong(plane: &Plane, holder: &Holder, request: RenewRequest) -> Resul
     if state.banned().contains_key(node) {
         return Err(Refusal::Banned(node.clone()).into());
     }
-    let record = state.nodes().get(node).ok_or_else(|| Refusal::UnknownNode(node.clone()))?;
+    let record = state.nodes().get(node).ok_or_else(|| Error::Unproven(removed(&holder.subject, node)))?;
     let own = own_subject(node, record.role);
     if holder.subject != own {
         return Err(Error::Unproven(format!(
@@ -220,7 +220,7 @@ async fn prolong(plane: &Plane, holder: &Holder, request: RenewRequest) -> Resul
     }
     if !record.keys.contains(&holder.key) {
         let reason =
-            format!("this certificate's key does not speak for {node} any more: join again with a token");
+            format!("this certificate's key does not speak for {node} any more: {}", remedy(&holder.subject));
         return Err(Error::Unproven(reason));
     }
     let gossip_key = gossip_key(record.role, &request.gossip_key)?;
@@ -259,6 +259,24 @@ async fn issue(
         snapshot.gossip = GossipKeys { ring: Vec::new(), seeds: Vec::new() };
     }
     Ok(Issued { certificates, gossip_pass, snapshot })
+}
+
+/// Returns what the holder of a certificate of a removed node is told.
+pub fn removed(subject: &Subject, node: &NodeName) -> String {
+    let kind = if matches!(subject, Subject::Operator(_)) { "operator" } else { "node" };
+    format!("{kind} {node} was removed from the mesh: {}", remedy(subject))
+}
+
+fn remedy(subject: &Subject) -> &'static str {
+    match subject {
+        Subject::Operator(_) => {
+            "use 'mesh login TOKEN' with a new token, from 'mesh token create --role operator'"
+        }
+        Subject::Control(_) => "start the control plane with --join TOKEN of a new token",
+        Subject::Node(_) | Subject::Service(_) => {
+            "start the proxy with --join TOKEN of a new token, from 'mesh token create'"
+        }
+    }
 }
 
 /// Returns the identity of a node itself.

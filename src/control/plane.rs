@@ -94,7 +94,7 @@ impl Plane {
     pub fn view(&self) -> MeshView {
         let snapshot = Arc::clone(&self.publisher.newest());
         let catalog = Arc::clone(&self.catalog.borrow());
-        self.collector.view(ViewInput {
+        let mut view = self.collector.view(ViewInput {
             observer: Subject::Control(self.node.clone()),
             mesh: &self.trust_domain,
             now_ms: clock::wall_ms(),
@@ -103,6 +103,11 @@ impl Plane {
             fleet: self.fleet.entries(),
             resources: &snapshot.snapshot.resources,
             events: Vec::new(),
-        })
+        });
+        let state = self.store.state();
+        for node in &mut view.nodes {
+            node.removed = !state.nodes().contains_key(&node.name);
+        }
+        view
     }
 }

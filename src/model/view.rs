@@ -186,6 +186,9 @@ pub struct NodeView {
     pub zone: Option<ZoneName>,
     /// What gossip thinks of it.
     pub state: MemberState,
+    /// Whether it was removed from the mesh, whatever gossip thinks of it; only control knows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
     /// Since when, Unix milliseconds.
     pub since_ms: u64,
     /// Gossip round trip from the observer, milliseconds.

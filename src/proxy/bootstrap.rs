@@ -18,7 +18,7 @@ use crate::proxy::successor::Successor;
 pub struct Options {
     /// Where its state lives; created with mode 0700.
     pub data_dir: PathBuf,
-    /// How to join; needed on the first start only.
+    /// How to join; needed on the first start, and after the node was removed.
     pub join: Option<Token>,
     /// What this host is called in the mesh.
     pub node: NodeName,

@@ -4,9 +4,12 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::api::client::{self, Client};
@@ -29,6 +32,8 @@ use crate::net::clock;
 const MEMBERSHIP_ROW: &str = "membership";
 const SNAPSHOT_ROW: &str = "snapshot";
 const PEERS_ROW: &str = "peers";
+/// How long the start waits for control's word on a membership: without it, the membership is good.
+const ASK_MAX: Duration = Duration::from_secs(3);
 
 /// Why this host is no member. What was on disk is unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +92,9 @@ struct Kept {
     /// PKCS#8 of the gossip key, base64.
     signer: String,
     pass: GossipPass,
+    /// The id of the token that it joined with; empty in rows of older versions.
+    #[serde(default)]
+    token: String,
 }
 
 /// What makes this host a node.
@@ -101,6 +109,7 @@ pub struct Membership {
     /// The certificates held, expired ones too.
     pub svids: Vec<Arc<Svid>>,
     signer: Zeroizing<Vec<u8>>,
+    token: String,
 }
 
 impl Membership {
@@ -121,7 +130,14 @@ impl Membership {
             return Err(Error::OtherMesh(snapshot.trust_domain.to_string()));
         }
         let signer = Zeroizing::new(decode(&kept.signer)?);
-        Ok(Some(Self { node: kept.node, pass: kept.pass, snapshot, svids: vault.svids()?, signer }))
+        Ok(Some(Self {
+            node: kept.node,
+            pass: kept.pass,
+            snapshot,
+            svids: vault.svids()?,
+            signer,
+            token: kept.token,
+        }))
     }
 
     /// Joins with a token as a proxy that speaks for `subjects`, and keeps what it was given.
@@ -161,14 +177,49 @@ impl Membership {
         }
         let signer = Zeroizing::new(signer.to_pkcs8()?);
         let pass = issued.gossip_pass.ok_or(NO_PASS)?;
-        let kept = Kept { node: node.clone(), signer: BASE64.encode(&signer), pass: pass.clone() };
-        let joined = Self { node: node.clone(), pass, snapshot: issued.snapshot, svids, signer };
+        let kept = Kept {
+            node: node.clone(),
+            signer: BASE64.encode(&signer),
+            pass: pass.clone(),
+            token: token.id.clone(),
+        };
+        let (node, token) = (node.clone(), token.id.clone());
+        let joined = Self { node, pass, snapshot: issued.snapshot, svids, signer, token };
         let wallet = joined.wallet()?;
         joined.svids.iter().try_for_each(|svid| prove(svid, &wallet, clock::wall_ms()))?;
         vault.put_svids(&joined.svids)?;
         keep_snapshot(vault, &joined.snapshot)?;
         vault.put(MEMBERSHIP_ROW, &kept)?;
         Ok(joined)
+    }
+
+    /// Returns whether it is the outcome of this token: a node that was removed does not come back by what let it in.
+    pub fn came_by(&self, token: &Token) -> bool {
+        self.token == token.id
+    }
+
+    /// Asks the control planes, first those that `token` names, whether this node is still a member; returns why not.
+    /// While none of them answers, it is.
+    ///
+    /// # Errors
+    /// When what is on disk cannot be read.
+    pub async fn refusal(&self, token: &Token) -> Result<Option<String>, Error> {
+        let own = Subject::Node(self.node.clone());
+        if !self.svids.iter().any(|svid| svid.id.subject == own) {
+            return Ok(Some("its own certificate is not on disk".to_owned()));
+        }
+        let controls = token.controls.iter().chain(&self.snapshot.controls).cloned().collect();
+        let (controls, wallet) = (watch::Sender::new(controls), watch::Sender::new(Arc::new(self.wallet()?)));
+        let client = Client::with_wallet(controls.subscribe(), wallet.subscribe(), own);
+        // Renewing nothing changes nothing, and is judged as any renewal: expired certificates may, removed nodes may not.
+        let request = RenewRequest { requests: Vec::new(), gossip_key: self.signer()?.public_key_base64() };
+        let answer = timeout(ASK_MAX, client.renew(&request)).await;
+        Ok(match answer {
+            Ok(Err(client::Error::Problem(problem))) if matches!(problem.status, 401 | 403 | 404) => {
+                Some(problem.to_string())
+            }
+            Ok(Ok(_) | Err(_)) | Err(_) => None,
+        })
     }
 
     /// Returns the key that signs what this node says of itself.
@@ -212,7 +263,7 @@ pub struct ControlIssuer {
     /// The vault that keeps the pass.
     pub vault: Arc<Vault>,
     /// Where new passes go.
-    pub passes: tokio::sync::watch::Sender<GossipPass>,
+    pub passes: watch::Sender<GossipPass>,
 }
 
 impl Issuer for ControlIssuer {

@@ -315,10 +315,7 @@ async fn deliver(client: Client, report: Report) -> Delivery {
     match client.report(&report).await {
         Ok(()) => Delivery::Accepted,
         Err(error) if error.is_transient() => Delivery::Lost,
-        Err(error) => {
-            tracing::warn!(%error, "control refused a report");
-            Delivery::Refused
-        }
+        Err(error) => Delivery::Refused(error.to_string()),
     }
 }
 

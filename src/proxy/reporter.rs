@@ -30,6 +30,8 @@ const TICK: Duration = Duration::from_secs(1);
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last reports may take at shutdown.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A refusal for the same reason is logged again after this time.
+const REFUSED_AGAIN: Duration = Duration::from_mins(10);
 /// Most edges in one report, so that its body stays below a megabyte or so; the rest follows as soon as it is accepted.
 const REPORT_EDGES_MAX: usize = 2_000;
 
@@ -111,12 +113,12 @@ impl Local {
 }
 
 /// What became of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery {
     /// It was taken.
     Accepted,
-    /// It will never be taken: it is dropped.
-    Refused,
+    /// It will never be taken, for this reason: it is dropped.
+    Refused(String),
     /// Nobody knows: it is sent again.
     Lost,
 }
@@ -157,6 +159,8 @@ struct Target {
     sequence: u64,
     /// Whether its last report was lost: a change is logged once.
     lost: bool,
+    /// Why its last report was refused, and when that was logged.
+    refused: Option<(String, Instant)>,
 }
 
 #[derive(Debug)]
@@ -183,8 +187,9 @@ pub async fn run(mut config: Config, shutdown: impl Future<Output = ()>) {
             _ = ticks.tick() => {}
             Some((address, delivery)) = sends.next() => {
                 if let Some(target) = targets.get_mut(&address) {
+                    let accepted = delivery == Delivery::Accepted;
                     target.settle(&address, delivery);
-                    if delivery == Delivery::Accepted && !target.pending.is_empty() {
+                    if accepted && !target.pending.is_empty() {
                         config.send_next(&address, target, &mut sends);
                     }
                 }
@@ -274,6 +279,7 @@ impl Target {
             sending: false,
             sequence: 0,
             lost: false,
+            refused: None,
         }
     }
 
@@ -294,14 +300,14 @@ impl Target {
         match delivery {
             Delivery::Accepted => {
                 self.unaccepted = None;
-                if self.lost {
+                if self.lost || self.refused.take().is_some() {
                     tracing::info!(control = address, "reports arrive again");
                 }
                 self.lost = false;
             }
-            Delivery::Refused => {
+            Delivery::Refused(reason) => {
                 self.unaccepted = None;
-                tracing::warn!(control = address, sequence = self.sequence, "report refused");
+                self.refuse(address, reason);
             }
             Delivery::Lost => {
                 if !self.lost {
@@ -309,6 +315,18 @@ impl Target {
                 }
                 self.lost = true;
             }
+        }
+    }
+
+    /// Says why reports are refused: when the reason changes, and now and then.
+    fn refuse(&mut self, address: &str, reason: String) {
+        let now = clock::now();
+        let known = |(last, at): &(String, Instant)| *last == reason && now - *at < REFUSED_AGAIN;
+        if self.refused.as_ref().is_some_and(known) {
+            tracing::debug!(control = address, reason, "report still refused");
+        } else {
+            tracing::warn!(control = address, reason, "reports are refused");
+            self.refused = Some((reason, now));
         }
     }
 }

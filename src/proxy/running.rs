@@ -266,7 +266,7 @@ async fn prepare(
     task::spawn("services", services.clone().follow());
     let options = Options { settings: services.settings(), ..options };
     let subjects = subjects(&options.node, &options.settings.borrow().services);
-    let membership = enter(&options, &vault, &subjects).await?;
+    let membership = enter(&options, &vault, &subjects, taker.is_some()).await?;
     let estate = match &mut taker {
         Some(taker) => Some(taker.gossip().await?),
         None => None,
@@ -288,9 +288,16 @@ async fn enter(
     options: &Options,
     vault: &Vault,
     subjects: &BTreeSet<Subject>,
+    takes_over: bool,
 ) -> Result<Membership, membership::Error> {
     if let Some(membership) = Membership::load(vault, &options.node, options.join.as_ref())? {
-        return Ok(membership);
+        return match &options.join {
+            // Who takes over goes on as the node that the other process is.
+            Some(token) if !takes_over && !membership.came_by(token) => {
+                reenter(membership, vault, subjects, token).await
+            }
+            Some(_) | None => Ok(membership),
+        };
     }
     let token: &Token = options.join.as_ref().ok_or(membership::Error::NoToken)?;
     let deadline = clock::now() + JOIN_MAX;
@@ -309,6 +316,27 @@ async fn enter(
                 return Ok(joined);
             }
             Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Joins again with a token that is new here, if control no longer takes this node for a member; else the token stays
+/// unused. Where that fails too, the proxy serves on for as long as its certificates last.
+async fn reenter(
+    membership: Membership,
+    vault: &Vault,
+    subjects: &BTreeSet<Subject>,
+    token: &Token,
+) -> Result<Membership, membership::Error> {
+    let Some(reason) = membership.refusal(token).await? else { return Ok(membership) };
+    match Membership::join(vault, &membership.node, subjects, token).await {
+        Ok(joined) => {
+            tracing::info!(mesh = %joined.snapshot.trust_domain, reason, "joined again");
+            Ok(joined)
+        }
+        Err(error) => {
+            tracing::error!(%error, reason, "cannot join again; serving on with what is known");
+            Ok(membership)
         }
     }
 }

@@ -128,7 +128,9 @@ async fn a_refused_report_does_not_stand_in_the_way() {
     let registry = Registry::new();
     let shard = registry.shard();
     shard.edge(&key(0)).record(&Outcome::default());
-    let fate = |attempt| if attempt == 0 { (false, Delivery::Refused) } else { (true, Delivery::Accepted) };
+    let fate = |attempt| {
+        if attempt == 0 { (false, Delivery::Refused("no".to_owned())) } else { (true, Delivery::Accepted) }
+    };
     let (heard, _controls, stop, running) = start(&registry, fate);
 
     let load = async {

@@ -296,6 +296,7 @@ fn nodes(second: u64, services: &[ServiceView]) -> Vec<NodeView> {
                 ),
                 zone: Some(zone(name).parse().unwrap()),
                 state,
+                removed: false,
                 since_ms: if state == MemberState::Suspect {
                     START_MS + (INCIDENT + 25) * 1000
                 } else {

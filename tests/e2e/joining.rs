@@ -95,6 +95,35 @@ fn a_token_is_needed_once() {
 }
 
 #[test]
+fn a_removed_node_joins_again_with_a_new_token_on_its_old_data() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let nginx = peer::nginx(&here, mesh.folder(), "back");
+    let service = format!("web={}", nginx.port);
+    let first = mesh.token(&[]);
+    let mut proxy = mesh.proxy(&here, "a").join(&first).service(&service).start();
+    mesh.cli(&["leave", "a"]).ok();
+    let what_to_do = "start the proxy with --join TOKEN of a new token";
+    until("it is told what to do", seconds(10), || proxy.process.log().contains(what_to_do).then_some(()));
+    let checked = mesh.cli(&["check"]);
+    assert!(checked.out.contains("a was removed from the mesh"), "{}", checked.out);
+    proxy.process.terminate();
+    assert_eq!(proxy.process.log().matches("reports are refused").count(), 1, "{}", proxy.process.log());
+
+    let second = mesh.token(&[]);
+    let mut proxy = mesh.proxy(&here, "a").join(&second).service(&service).start();
+
+    assert!(proxy.process.log().contains("joined again"), "{}", proxy.process.log());
+    mesh.proxy(&here, "b").join(&mesh.token(&[])).start().reaches("web");
+    mesh.cli(&["check", "--wait", "20s"]).ok();
+    proxy.process.terminate();
+    // What is not needed is not used up.
+    let third = mesh.token(&["--uses", "1"]);
+    mesh.proxy(&here, "a").join(&third).service(&service).start();
+    mesh.proxy(&here, "c").join(&third).start();
+}
+
+#[test]
 fn the_inbound_port_takes_mutual_tls_of_this_mesh_only() {
     let here = Place::here();
     let mesh = Mesh::start(&here);

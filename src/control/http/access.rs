@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use crate::api::endpoint::Right;
-use crate::control::enrollment::Holder;
+use crate::control::enrollment::{self, Holder};
 use crate::control::http::answer::Refused;
 use crate::control::plane::Plane;
 use crate::model::identity::Subject;
@@ -109,7 +109,7 @@ impl Caller {
             return Err(Refused::new(StatusCode::FORBIDDEN, format!("node {node} is banned")));
         }
         if !state.nodes().contains_key(node) {
-            let detail = format!("node {node} was removed from the mesh: it must join again with a token");
+            let detail = enrollment::removed(&certificate.holder.subject, node);
             return Err(Refused::new(StatusCode::FORBIDDEN, detail));
         }
         Ok(certificate)

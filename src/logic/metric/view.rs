@@ -195,6 +195,7 @@ impl Rollup {
                 addr: Some(record.addr),
                 zone: record.zone.clone(),
                 state: member.state,
+                removed: false,
                 since_ms: member.since_ms,
                 rtt_ms: member.rtt_us.map(|rtt| f64::from(rtt) / 1_000.0),
                 draining: record.draining,
