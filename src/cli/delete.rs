@@ -17,7 +17,8 @@ const NOT_FOUND: u16 = 404;
 /// Flags of `mesh delete`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DeleteArgs {
-    /// What to delete: KIND NAME… or KIND/NAME…, of the kinds httproute, intention and service
+    /// What to delete: KIND NAME… or KIND/NAME…, of the kinds
+    /// grpcroute, httproute, intention, service, tcproute or trafficpolicy
     #[arg(value_name = "KIND[/NAME] [NAME]", required_unless_present = "files", conflicts_with = "files")]
     objects: Vec<String>,
     /// The namespace

@@ -44,7 +44,7 @@ const WIDTH: usize = 100;
 pub(crate) fn run(args: &ExplainArgs) -> anyhow::Result<Exit> {
     let mut words = args.field.split('.').filter(|word| !word.is_empty());
     let kind = words.next().unwrap_or_default();
-    let kind: Kind = kind.parse().map_err(|text: String| refuse(Exit::NotFound, text))?;
+    let kind: Kind = kind.parse().map_err(|text: String| refuse(Exit::Usage, text))?;
     let path: Vec<&str> = words.collect();
     let schema = kind.schema().to_value();
     let book = Book { definitions: schema.get("$defs").and_then(Value::as_object) };

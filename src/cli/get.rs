@@ -18,7 +18,8 @@ use crate::net::clock;
 /// Flags of `mesh get`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct GetArgs {
-    /// What to show: a kind (httproutes, intentions or services) and, for some of them, names; or KIND/NAME
+    /// What to show: a kind (grpcroute, httproute, intention, service, tcproute or trafficpolicy)
+    /// and, for some of them, names; or KIND/NAME
     #[arg(value_name = "KIND[/NAME] [NAME]", required = true)]
     objects: Vec<String>,
     /// The namespace
@@ -228,7 +229,8 @@ fn routed(parents: &[ParentRef], rules: usize) -> String {
 /// Flags of `mesh describe`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct DescribeArgs {
-    /// Which object: KIND NAME or KIND/NAME, of the kinds httproute, intention and service
+    /// Which object: KIND NAME or KIND/NAME, of the kinds
+    /// grpcroute, httproute, intention, service, tcproute or trafficpolicy
     #[arg(value_name = "KIND[/NAME] [NAME]", required = true)]
     objects: Vec<String>,
     /// The namespace

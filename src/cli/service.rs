@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::api::client::Client;
+use crate::api::client::{self, Client};
 use crate::api::wire::ServiceRow;
 use crate::cli::data_dir;
 use crate::cli::exit::{Exit, refuse};
@@ -59,8 +59,18 @@ enum Command {
 /// # Errors
 /// When the proxy is not there, or refuses.
 pub(crate) async fn run(args: ServiceArgs) -> anyhow::Result<Exit> {
-    let client = Client::admin(&admin(args.proxy, args.data_dir)?);
-    match args.command {
+    let address = admin(args.proxy, args.data_dir)?;
+    carry_out(args.command, &Client::admin(&address)).await.map_err(|error| match error.downcast_ref() {
+        Some(client::Error::Unreachable(why)) => {
+            let text = format!("no proxy answers: {why}; is 'mesh proxy' running on this host?");
+            refuse(Exit::Unreachable, text)
+        }
+        Some(_) | None => error,
+    })
+}
+
+async fn carry_out(command: Command, client: &Client) -> anyhow::Result<Exit> {
+    match command {
         Command::Add { service } => {
             client.add_service(&service).await?;
             output::note(&format!("{} runs here: {service}", service.name));

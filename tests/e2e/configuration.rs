@@ -211,6 +211,7 @@ fn what_can_be_written_is_explained_without_a_control_plane() {
     let tree = desk.mesh.cli(&["explain", "httproute", "--recursive"]).ok();
     let schema = desk.mesh.json(&["explain", "trafficpolicy", "-o", "json"]);
     let missing = desk.mesh.cli(&["explain", "intention.spec.nothing"]).failed(4);
+    desk.mesh.cli(&["explain", "nothing"]).failed(2);
 
     assert!(
         page.contains("FIELD:    spec.rules <[]Object>") && page.contains("entries at most 64"),

@@ -306,6 +306,34 @@ fn ejections_and_refusals_make_events_once() {
 }
 
 #[test]
+fn further_refusals_are_told_later_with_their_rule_and_host_and_by_the_called_side_only() {
+    let mut rollup = Rollup::new();
+    let delta = |side: Side, denied: u64| {
+        let rules = [("intention default/web".to_owned(), denied)];
+        let denials = if side == Side::Inbound { BTreeMap::from(rules) } else { BTreeMap::new() };
+        let key = EdgeKey { protocol: EdgeProtocol::Tcp, ..key(side, "web", "api", None) };
+        EdgeDelta { key, counts: EdgeCounts { denied, denials, ..EdgeCounts::default() } }
+    };
+    let mut told = |host: &str, sequence: u64, edges: Vec<EdgeDelta>, at_s: u64| {
+        let events = rollup.add(&node(host), &report(sequence, edges), START_MS + at_s * 1_000);
+        events.into_iter().map(|event| event.message).collect::<Vec<_>>()
+    };
+
+    let caller = told("host-1", 1, vec![delta(Side::Outbound, 1)], 0);
+    let first = told("host-2", 1, vec![delta(Side::Inbound, 1)], 0);
+    let soon: Vec<_> =
+        (1..=8).flat_map(|at| told("host-2", 1 + at, vec![delta(Side::Inbound, 3)], at)).collect();
+    let later = told("host-2", 10, vec![], 10);
+    let nothing = told("host-2", 11, vec![], 30);
+
+    assert_eq!(caller, Vec::<String>::new());
+    assert_eq!(first, ["intention default/web refused 1 call to api.default on host-2"]);
+    assert_eq!(soon, Vec::<String>::new());
+    assert_eq!(later, ["intention default/web refused 24 more calls to api.default on host-2"]);
+    assert_eq!(nothing, Vec::<String>::new());
+}
+
+#[test]
 fn series_are_bounded_and_idle_ones_are_forgotten() {
     let mut rollup = Rollup::new();
     let many = |from: usize, count: usize| {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::logic::metric::report::{EdgeCounts, EdgeDelta, EdgeKey, EjectedEndpoint, ProxyStatus, Report};
-use crate::logic::metric::total::EdgeTotal;
+use crate::logic::metric::total::{EdgeTotal, add_rules};
 use crate::logic::metric::window::{WINDOW_TICKS, Window};
 use crate::model::name::NodeName;
 use crate::model::view::{EventView, Severity, Side};
@@ -18,8 +18,9 @@ pub const SERIES_MAX: usize = 50_000;
 pub const IDLE_MS_MAX: u64 = 600_000;
 /// A proxy that did not report for so long no longer vouches for its open connections, milliseconds.
 const VOUCH_MS_MAX: u64 = 15_000;
-/// An edge whose calls are refused makes an event no more often than this, milliseconds.
-const DENY_EVENT_EVERY_MS: u64 = 60_000;
+/// An edge whose calls are refused makes an event no more often than this, milliseconds; what was refused since the last is
+/// told with the next.
+const DENY_EVENT_EVERY_MS: u64 = 10_000;
 /// Length of a tick, milliseconds.
 pub const TICK_MS: u64 = 1_000;
 
@@ -39,7 +40,17 @@ pub(crate) struct Series {
     pub(crate) total: EdgeTotal,
     pub(crate) window: Window,
     touched_ms: u64,
-    deny_event_ms: Option<u64>,
+    refusals: Refusals,
+}
+
+/// Calls on an edge that were refused, or would have been, and were not told yet.
+#[derive(Debug, Default)]
+struct Refusals {
+    denied: u64,
+    denials: BTreeMap<String, u64>,
+    audited: BTreeMap<String, u64>,
+    /// When some were told last.
+    told_ms: Option<u64>,
 }
 
 /// One proxy, by its reports.
@@ -96,8 +107,7 @@ impl Rollup {
     /// but one, which serves out what it had begun, only the traffic counts. One that covers more than the window counts in
     /// the totals only: most of it happened before the window.
     pub fn add(&mut self, node: &NodeName, report: &Report, now_ms: u64) -> Vec<EventView> {
-        let mut events = Vec::new();
-        self.sweep(now_ms);
+        let mut events = self.sweep(now_ms);
         let newest = self.reporters.get(node).map(|reporter| (reporter.epoch, reporter.seen));
         if newest.is_none_or(|(epoch, _)| epoch < report.epoch) {
             let reporter = Reporter { before: newest, ..Reporter::new(report) };
@@ -147,19 +157,18 @@ impl Rollup {
         if is_current && let Some(reporter) = self.reporters.get_mut(node) {
             reporter.count_open(&key, delta.counts.opened, delta.counts.closed);
         }
-        let news = refusals(&key, node, &delta.counts);
-        let subject = format!("{} -> {}", key.source, key.destination);
-        let series = self.series.entry(key).or_default();
+        let series = self.series.entry(key.clone()).or_default();
         series.touched_ms = now_ms;
         series.total.add(&delta.counts);
         if recent {
             series.window.add(now_ms / TICK_MS, &delta.counts);
         }
-        let told =
-            series.deny_event_ms.is_some_and(|at_ms| now_ms < at_ms.saturating_add(DENY_EVENT_EVERY_MS));
-        let (severity, kind, message) = news.filter(|_| !told)?;
-        series.deny_event_ms = Some(now_ms);
-        Some(event(now_ms, severity, kind, subject, message))
+        // The calling side learns no more than that it was refused.
+        if key.side == Side::Outbound {
+            return None;
+        }
+        series.refusals.add(&delta.counts);
+        series.refusals.tell(&key, now_ms)
     }
 
     /// Returns all that was counted since each series began.
@@ -185,11 +194,11 @@ impl Rollup {
         sums
     }
 
-    /// Forgets the idle, once a tick at most.
-    fn sweep(&mut self, now_ms: u64) {
+    /// Forgets the idle, once a tick at most, and returns what waited to be told.
+    fn sweep(&mut self, now_ms: u64) -> Vec<EventView> {
         let tick = now_ms / TICK_MS;
         if tick <= self.swept {
-            return;
+            return Vec::new();
         }
         self.swept = tick;
         let fresh = |at_ms: u64| at_ms.saturating_add(IDLE_MS_MAX) > now_ms;
@@ -197,6 +206,7 @@ impl Rollup {
         let reporters = &self.reporters;
         let is_open = |key: &EdgeKey| reporters.values().any(|reporter| reporter.open.contains_key(key));
         self.series.retain(|key, series| fresh(series.touched_ms) || is_open(key));
+        self.series.iter_mut().filter_map(|(key, series)| series.refusals.tell(key, now_ms)).collect()
     }
 }
 
@@ -240,24 +250,35 @@ impl Reporter {
     }
 }
 
-/// Returns what is worth telling of the calls on an edge that were refused, or would have been: by which rules.
-fn refusals(key: &EdgeKey, node: &NodeName, counts: &EdgeCounts) -> Option<(Severity, &'static str, String)> {
-    let to = format!("to {} on {node}", key.destination);
-    let by = |rules: &BTreeMap<String, u64>, did: &str| {
-        let each = rules.iter().map(|(rule, count)| format!("{rule} {did} {count} calls"));
-        each.collect::<Vec<_>>().join(", ")
-    };
-    match (counts.denied, counts.denials.is_empty(), counts.audited.is_empty()) {
-        (0, true, true) => None,
-        (_, false, _) => {
-            Some((Severity::Warning, "deny", format!("{} {to}", by(&counts.denials, "refused"))))
+impl Refusals {
+    fn add(&mut self, counts: &EdgeCounts) {
+        self.denied = self.denied.saturating_add(counts.denied);
+        add_rules(&mut self.denials, &counts.denials);
+        add_rules(&mut self.audited, &counts.audited);
+    }
+
+    /// Returns what was not told yet, by which rules and where, unless some was told a moment ago.
+    fn tell(&mut self, key: &EdgeKey, now_ms: u64) -> Option<EventView> {
+        let early = |at_ms: u64| now_ms < at_ms.saturating_add(DENY_EVENT_EVERY_MS);
+        if self.told_ms.is_some_and(early) {
+            return None;
         }
-        (0, true, false) => {
-            Some((Severity::Info, "audit", format!("{} {to}", by(&counts.audited, "would have refused"))))
-        }
-        (denied, true, _) => {
-            Some((Severity::Warning, "deny", format!("intentions refused {denied} calls {to}")))
-        }
+        let more = if self.told_ms.is_some() { " more" } else { "" };
+        let calls = |count: u64| format!("{count}{more} {}", if count == 1 { "call" } else { "calls" });
+        let by = |rules: &BTreeMap<String, u64>, did: &str| {
+            let each = rules.iter().map(|(rule, count)| format!("{rule} {did} {}", calls(*count)));
+            each.collect::<Vec<_>>().join(", ")
+        };
+        let (severity, kind, what) = match (self.denied, self.denials.is_empty(), self.audited.is_empty()) {
+            (0, true, true) => return None,
+            (_, false, _) => (Severity::Warning, "deny", by(&self.denials, "refused")),
+            (0, true, false) => (Severity::Info, "audit", by(&self.audited, "would have refused")),
+            (denied, true, _) => (Severity::Warning, "deny", format!("intentions refused {}", calls(denied))),
+        };
+        *self = Self { told_ms: Some(now_ms), ..Self::default() };
+        let place = key.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+        let subject = format!("{} -> {}", key.source, key.destination);
+        Some(event(now_ms, severity, kind, subject, format!("{what} to {}{place}", key.destination)))
     }
 }
 
