@@ -199,7 +199,7 @@ async fn the_client_follows_snapshots_acknowledges_and_is_told_when_it_may_not()
         assert!(matches!(&refused, client::Error::Problem(problem) if problem.status == 403), "{refused}");
         assert!(banned.is_none_or(|end| end.is_err()));
         assert_eq!(unbanned.unwrap(), started.node);
-        assert!(forgotten.to_string().contains("join again with a token"), "{forgotten}");
+        assert!(forgotten.to_string().contains("was removed from the mesh"), "{forgotten}");
         assert_eq!(admin.tokens().await.unwrap().iter().map(|token| token.uses_left).sum::<u32>(), 100);
         assert!(started.install.is_some());
     })
