@@ -21,7 +21,7 @@ use crate::model::intention::{Action, IntentionSpec, Mode, ServicePattern};
 use crate::model::name::ServiceName;
 use crate::model::resource::{Metadata, Object};
 
-pub use pattern::{Source, destination, source};
+pub use pattern::{Source, covers, destination, source};
 
 /// What decided for or against a call.
 #[derive(Debug, Clone, PartialEq, Eq)]

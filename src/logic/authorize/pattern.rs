@@ -91,7 +91,8 @@ fn service(text: &str, namespace: &str) -> Option<ServiceName> {
     if text.contains('.') { text.parse().ok() } else { ServiceName::new(text, namespace).ok() }
 }
 
-fn covers(pattern: &ServicePattern, service: &ServiceName) -> bool {
+/// Returns whether a pattern takes a service.
+pub fn covers(pattern: &ServicePattern, service: &ServiceName) -> bool {
     match pattern {
         ServicePattern::One(name) => name == service,
         ServicePattern::Namespace(namespace) => namespace == service.namespace(),

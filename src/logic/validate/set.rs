@@ -74,19 +74,27 @@ fn dangling_route(route: Route<'_>, known: &BTreeSet<ServiceName>, problems: &mu
             );
         }
     }
+    for (path, name) in backends(route) {
+        if !known.contains(&name) {
+            problems.warning(
+                path,
+                format!("no node announces service {name} yet: its share of requests is answered with 500"),
+            );
+        }
+    }
+}
+
+/// Returns the services that a route leads to, each with the path of the field that names it.
+fn backends(route: Route<'_>) -> Vec<(String, ServiceName)> {
+    let own = &route.metadata().namespace;
+    let mut found = Vec::new();
     for (index, backends) in route.backends().into_iter().enumerate() {
         for (at, backend) in backends.iter().enumerate() {
             let name = ServiceName::new(&backend.name, backend.namespace.as_ref().unwrap_or(own));
-            if let Some(name) = name.ok().filter(|name| !known.contains(name)) {
-                problems.warning(
-                    format!("spec.rules[{index}].backendRefs[{at}].name"),
-                    format!(
-                        "no node announces service {name} yet: its share of requests is answered with 500"
-                    ),
-                );
-            }
+            found.extend(name.ok().map(|name| (format!("spec.rules[{index}].backendRefs[{at}].name"), name)));
         }
     }
+    found
 }
 
 fn dangling_intention(
@@ -274,25 +282,17 @@ fn unguarded(resources: &[Resource]) -> Vec<Problem> {
                 .extend(authorize::destination(&intention.spec.destination, &intention.metadata.namespace));
         }
     }
-    let is_guarded = |service: &ServiceName| {
-        guarded.iter().any(|pattern| match pattern {
-            ServicePattern::One(name) => name == service,
-            ServicePattern::Namespace(namespace) => service.namespace() == namespace.as_str(),
-            ServicePattern::Any => true,
-        })
-    };
+    let is_guarded =
+        |service: &ServiceName| guarded.iter().any(|pattern| authorize::covers(pattern, service));
     let mut problems = Vec::new();
     for resource in resources {
         let Some(route) = Route::of(resource) else { continue };
         let Some((service, ..)) = parents(route).find(|(service, ..)| is_guarded(service)) else { continue };
-        let own = &route.metadata().namespace;
         let mut found = Problems::new(resource.key());
-        for (index, backends) in route.backends().into_iter().enumerate() {
-            for (at, backend) in backends.iter().enumerate() {
-                let name = ServiceName::new(&backend.name, backend.namespace.as_ref().unwrap_or(own));
-                let Some(name) = name.ok().filter(|name| !is_guarded(name)) else { continue };
+        for (path, name) in backends(route) {
+            if !is_guarded(&name) {
                 found.warning(
-                    format!("spec.rules[{index}].backendRefs[{at}].name"),
+                    path,
                     format!(
                         "only some may call {service}, and no intention says who may call {name}: whoever is \
                          refused there gets in here, unless the mesh denies by default"
