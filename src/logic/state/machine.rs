@@ -338,11 +338,7 @@ impl State {
     }
 
     fn ban(&mut self, node: NodeName, at_ms: u64) -> Result<Vec<Event>, Refusal> {
-        match self.nodes.get(&node).map(|known| known.role) {
-            None => return Err(Refusal::UnknownNode(node)),
-            Some(Role::Control) => return Err(Refusal::IsControl(node)),
-            Some(Role::Proxy | Role::Operator) => {}
-        }
+        self.role_of(&node)?;
         if self.banned.contains_key(&node) {
             return Ok(Vec::new());
         }
@@ -376,20 +372,24 @@ impl State {
 
     /// Refuses what is no proxy.
     fn proxy(&self, node: &NodeName) -> Result<(), Refusal> {
+        match self.role_of(node)? {
+            Role::Operator => Err(Refusal::UnknownNode(node.clone())),
+            Role::Proxy | Role::Control => Ok(()),
+        }
+    }
+
+    /// Returns what a node does that was let in; refuses the control plane's own.
+    fn role_of(&self, node: &NodeName) -> Result<Role, Refusal> {
         match self.nodes.get(node).map(|known| known.role) {
-            Some(Role::Proxy) => Ok(()),
+            None => Err(Refusal::UnknownNode(node.clone())),
             Some(Role::Control) => Err(Refusal::IsControl(node.clone())),
-            Some(Role::Operator) | None => Err(Refusal::UnknownNode(node.clone())),
+            Some(role) => Ok(role),
         }
     }
 
     /// A ban outlives the record of its node, or leaving would undo it.
     fn forget(&mut self, node: NodeName) -> Result<Vec<Event>, Refusal> {
-        match self.nodes.get(&node).map(|known| known.role) {
-            None => return Err(Refusal::UnknownNode(node)),
-            Some(Role::Control) => return Err(Refusal::IsControl(node)),
-            Some(Role::Proxy | Role::Operator) => {}
-        }
+        self.role_of(&node)?;
         self.nodes.remove(&node);
         self.draining.remove(&node);
         Ok(vec![Event::Forgotten { node }])
