@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::logic::balance::balancer::{Algorithm, HashKey};
 use crate::logic::balance::hash;
@@ -20,7 +20,7 @@ use crate::net::clock;
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::http::client::Http;
 use crate::proxy::http::message::{self, Answer};
-use crate::proxy::upstream::endpoint::{Target, now_ns};
+use crate::proxy::upstream::endpoint::{Target, now_ns, ns_of};
 use crate::proxy::upstream::{Occasion, Upstream};
 
 /// A call to a service, as every attempt sees it.
@@ -92,13 +92,13 @@ impl Ended {
         }
     }
 
-    /// Notes what the attempt, which began an answer after `latency_ns` if it did, says of the endpoint; a `probe` was to
-    /// find out whether it works again.
+    /// Notes what the attempt, sent at `began` and ended now, says of the endpoint; a `probe` was to find out whether it
+    /// works again.
     pub(crate) fn learn(
         self,
         http: &Http,
         (upstream, target): (&Upstream, &Target),
-        latency_ns: u64,
+        began: Instant,
         probe: bool,
     ) {
         let now_ns = now_ns();
@@ -106,7 +106,7 @@ impl Ended {
             upstream.judge(target, (grade, probe), now_ns, || http.context.draw());
         }
         match self.failure {
-            None => target.live.answered(latency_ns, now_ns),
+            None => target.live.answered(now_ns.saturating_sub(ns_of(began)), now_ns),
             Some(Failure::Overloaded) if self.outcome.is_some() => target.live.connected(),
             Some(failure) if failure.blames_endpoint() => {
                 upstream.blame(target, now_ns, http.context.draw());

@@ -113,7 +113,7 @@ pub(crate) async fn to_service(
         let answered = attempt(http, (call, head, target), &mut began, sides, responder).await;
         let answer = answered.as_ref().map(|answered| &answered.answer);
         let ended = Ended::of(answer, protocol);
-        ended.learn(http, (upstream, target), nanos_since(began), in_flight.probe);
+        ended.learn(http, (upstream, target), began, in_flight.probe);
         match course.decide(http, call, (ended, answer.ok(), index), sides.payload.is_whole()) {
             Verdict::Again(wait) => {
                 let node = &target.endpoint.node;
@@ -266,11 +266,6 @@ pub(crate) async fn within<T>(
             deadline::Limit::Attempt => Failure::Late,
         })
     })
-}
-
-fn nanos_since(began: Instant) -> u64 {
-    let since = clock::now().saturating_duration_since(began);
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// A request for a local service, as its proxy received it.
