@@ -7,6 +7,8 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use crate::data_path::app;
 use crate::data_path::caller::{Got, get, h1, h2, read, request};
@@ -17,6 +19,15 @@ async fn grpc(node: &Node) -> Got {
     wanted.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
     let mut sender = h2(node.outbound()).await;
     read(within(sender.send_request(wanted)).await.unwrap()).await
+}
+
+/// Begins a call that hangs, until it is aborted; the service has it when this returns.
+async fn keep_busy(pair: &Pair, heard: &mut mpsc::Receiver<&'static str>) -> AbortHandle {
+    let mut hanging = h1(pair.caller.outbound()).await;
+    let hang =
+        tokio::spawn(async move { hanging.send_request(request("GET", "web", "/hang", Bytes::new())).await });
+    assert_eq!(within(heard.recv()).await, Some("begun"));
+    hang.abort_handle()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,10 +77,7 @@ async fn an_instance_serves_no_more_at_a_time_than_it_may() {
     let (app, mut heard) = app::echo("web").await;
     let pair = Pair::new("web", app, "http");
     pair.mesh.traffic(json!({ "concurrency": { "limit": 1 }, "retry": { "attempts": 0 } }));
-    let mut hanging = h1(pair.caller.outbound()).await;
-    let hang =
-        tokio::spawn(async move { hanging.send_request(request("GET", "web", "/hang", Bytes::new())).await });
-    assert_eq!(within(heard.recv()).await, Some("begun"));
+    let hang = keep_busy(&pair, &mut heard).await;
 
     let refused = get(pair.caller.outbound(), "web", "/").await;
     assert_eq!((refused.status.as_u16(), refused.header("mesh-failure")), (503, "UO"));
@@ -85,10 +93,7 @@ async fn a_caller_has_no_more_requests_under_way_than_it_may() {
     let (app, mut heard) = app::echo("web").await;
     let pair = Pair::new("web", app, "http");
     pair.mesh.traffic(json!({ "circuitBreaking": { "maxRequests": 1 } }));
-    let mut hanging = h1(pair.caller.outbound()).await;
-    let hang =
-        tokio::spawn(async move { hanging.send_request(request("GET", "web", "/hang", Bytes::new())).await });
-    assert_eq!(within(heard.recv()).await, Some("begun"));
+    let hang = keep_busy(&pair, &mut heard).await;
 
     let refused = get(pair.caller.outbound(), "web", "/").await;
     assert_eq!((refused.status.as_u16(), refused.header("mesh-failure")), (503, "UO"));
