@@ -1,16 +1,22 @@
-//! What all our TLS has in common: algorithms, tickets, the clock and the deadline.
+//! What all our TLS has in common: algorithms, tickets, the clock and the deadline; and the handshake between proxies.
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::ClientConnectionData;
 use rustls::crypto::aws_lc_rs::{self, Ticketer, cipher_suite, kx_group};
 use rustls::crypto::{CryptoProvider, GetRandomFailed};
-use rustls::server::ProducesTickets;
+use rustls::server::{ProducesTickets, ServerConnectionData};
 use rustls::ticketer::TicketRotator;
 use rustls::time_provider::TimeProvider;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, UnbufferedConnectionCommon, UnbufferedStatus,
+};
 use rustls_pki_types::UnixTime;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::identity::verifier::Clock;
@@ -22,6 +28,8 @@ const TICKET_PART: u64 = 8;
 /// The longest and the shortest use of a key of tickets, seconds.
 const TICKET_SECONDS_MAX: u64 = 3 * 60 * 60;
 const TICKET_SECONDS_MIN: u64 = 1;
+/// The most that may arrive and wait for the rest of it, in bytes: a chain of certificates takes a few thousand.
+const INCOMING_BYTES_MAX: usize = 128 << 10;
 
 /// Returns the cryptography of the mesh: AES-128-GCM first, by far the fastest where the processor has AES; hybrid
 /// post-quantum key exchange first.
@@ -90,4 +98,129 @@ impl ProducesTickets for TicketKey {
 /// Waits for a handshake; `None` when it takes longer than [`HANDSHAKE_TIMEOUT`].
 pub(crate) async fn complete<T>(handshake: impl Future<Output = io::Result<T>>) -> Option<io::Result<T>> {
     timeout(HANDSHAKE_TIMEOUT, handshake).await.ok()
+}
+
+/// What came after a handshake, and with it.
+#[derive(Debug, Default)]
+pub(crate) struct Arrived {
+    /// Content of records.
+    pub(crate) opened: Vec<u8>,
+    /// Records, of which the last may not be whole.
+    pub(crate) unopened: Vec<u8>,
+}
+
+/// A side of a handshake.
+pub(crate) trait Side: Sized {
+    fn process<'c, 'i>(
+        connection: &'c mut UnbufferedConnectionCommon<Self>,
+        incoming: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self>;
+}
+
+impl Side for ClientConnectionData {
+    fn process<'c, 'i>(
+        connection: &'c mut UnbufferedConnectionCommon<Self>,
+        incoming: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self> {
+        connection.process_tls_records(incoming)
+    }
+}
+
+impl Side for ServerConnectionData {
+    fn process<'c, 'i>(
+        connection: &'c mut UnbufferedConnectionCommon<Self>,
+        incoming: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self> {
+        connection.process_tls_records(incoming)
+    }
+}
+
+/// What a handshake is to go on with.
+enum Step {
+    On,
+    Send,
+    Receive,
+    Done,
+}
+
+/// Shakes hands over `io`.
+///
+/// # Errors
+/// When the other end is not trusted, or says nothing that belongs to a handshake: it was told so as far as that is
+/// possible at once.
+pub(crate) async fn shake<S: Side>(
+    io: &mut TcpStream,
+    connection: &mut UnbufferedConnectionCommon<S>,
+) -> io::Result<Arrived> {
+    let (mut arrived, mut outgoing) = (Arrived::default(), Vec::new());
+    loop {
+        match step(connection, &mut arrived, &mut outgoing) {
+            Ok(Step::On) => {}
+            Ok(Step::Send) => {
+                io.write_all(&outgoing).await?;
+                outgoing.clear();
+            }
+            Ok(Step::Receive) => {
+                let is_over = arrived.unopened.len() > INCOMING_BYTES_MAX
+                    || io.read_buf(&mut arrived.unopened).await? == 0;
+                if is_over {
+                    return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof"));
+                }
+            }
+            Ok(Step::Done) => return Ok(arrived),
+            Err(error) => {
+                if let Ok(ConnectionState::EncodeTlsData(mut complaint)) =
+                    S::process(connection, &mut []).state
+                {
+                    // Whatever comes of it: there is a reason to end already.
+                    _ = encode(&mut complaint, &mut outgoing).map(|()| io.try_write(&outgoing));
+                }
+                return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+            }
+        }
+    }
+}
+
+fn step<S: Side>(
+    connection: &mut UnbufferedConnectionCommon<S>,
+    arrived: &mut Arrived,
+    outgoing: &mut Vec<u8>,
+) -> Result<Step, rustls::Error> {
+    let UnbufferedStatus { mut discard, state } = S::process(connection, &mut arrived.unopened);
+    let step = match state? {
+        ConnectionState::EncodeTlsData(mut record) => {
+            encode(&mut record, outgoing)?;
+            Step::On
+        }
+        ConnectionState::TransmitTlsData(records) => {
+            records.done();
+            Step::Send
+        }
+        ConnectionState::BlockedHandshake => Step::Receive,
+        ConnectionState::WriteTraffic(_) => Step::Done,
+        ConnectionState::ReadTraffic(mut traffic) => {
+            while let Some(record) = traffic.next_record() {
+                let record = record?;
+                discard += record.discard;
+                arrived.opened.extend_from_slice(record.payload);
+            }
+            Step::On
+        }
+        _ => return Err(rustls::Error::HandshakeNotComplete),
+    };
+    arrived.unopened.drain(..discard);
+    Ok(step)
+}
+
+/// Appends a record of the handshake.
+fn encode<S>(record: &mut EncodeTlsData<'_, S>, outgoing: &mut Vec<u8>) -> Result<(), rustls::Error> {
+    let start = outgoing.len();
+    let encoded = match record.encode(&mut []) {
+        Err(EncodeError::InsufficientSize(size)) => {
+            outgoing.resize(start + size.required_size, 0);
+            record.encode(&mut outgoing[start..])
+        }
+        encoded => encoded,
+    };
+    encoded.map(|size| outgoing.truncate(start + size)).map_err(|_| rustls::Error::EncryptError)
 }

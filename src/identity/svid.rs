@@ -94,7 +94,7 @@ impl Svid {
     }
 
     /// Returns chain and key as the TLS library takes them.
-    pub(crate) fn certified(&self) -> Arc<CertifiedKey> {
+    pub fn certified(&self) -> Arc<CertifiedKey> {
         self.certified.clone()
     }
 }

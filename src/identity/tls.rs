@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwapOption;
 use data_encoding::HEXLOWER;
-use rustls::client::Resumption;
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::client::{Resumption, UnbufferedClientConnection};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, UnbufferedServerConnection};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, HandshakeKind, ServerConfig};
@@ -23,7 +23,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-use crate::identity::handshake::{HANDSHAKE_TIMEOUT, Time, complete, provider, tickets};
+use crate::identity::handshake::{HANDSHAKE_TIMEOUT, Time, complete, provider, shake, tickets};
+use crate::identity::stream::TlsStream;
 use crate::identity::svid::Svid;
 use crate::identity::target::Target;
 use crate::identity::verifier::{
@@ -90,7 +91,7 @@ impl Error {
 #[derive(Debug)]
 pub struct Accepted {
     /// The stream.
-    pub stream: server::TlsStream<TcpStream>,
+    pub stream: TlsStream,
     /// Who called.
     pub peer: Peer,
     /// The service that was asked for.
@@ -105,7 +106,7 @@ pub struct Accepted {
 #[derive(Debug)]
 pub struct Connected {
     /// The stream.
-    pub stream: client::TlsStream<TcpStream>,
+    pub stream: TlsStream,
     /// Who answered.
     pub peer: Peer,
     /// Whether an earlier session was resumed.
@@ -216,14 +217,25 @@ impl<T> End<T> {
     }
 }
 
-/// Shows the SVID of the service that is asked for.
+/// Shows the SVID of the service that is asked for, and remembers which that was: rustls does not tell of a connection that
+/// we read and write ourselves.
 #[derive(Debug)]
-struct ByServerName(Arc<Wallet>);
+struct ByServerName {
+    wallet: Arc<Wallet>,
+    target: OnceLock<Target>,
+}
+
+impl ByServerName {
+    fn new(wallet: &Arc<Wallet>) -> Arc<Self> {
+        Arc::new(Self { wallet: wallet.clone(), target: OnceLock::new() })
+    }
+}
 
 impl ResolvesServerCert for ByServerName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let target = Target::parse(hello.server_name()?)?;
-        self.0.svid(&Subject::Service(target.service)).map(|svid| svid.certified())
+        let asked = Target::parse(hello.server_name()?)?;
+        let target = self.target.get_or_init(|| asked);
+        self.wallet.svid(&Subject::Service(target.service.clone())).map(|svid| svid.certified())
     }
 }
 
@@ -246,7 +258,8 @@ impl Acceptor {
         let mut config = ServerConfig::builder_with_details(provider, time)
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(Arc::new(ByServerName(wallet.clone())));
+            .with_cert_resolver(ByServerName::new(wallet));
+        config.enable_secret_extraction = true;
         config.alpn_protocols = vec![LINK.to_vec()];
         config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -269,18 +282,22 @@ impl Acceptor {
     ///
     /// # Errors
     /// When the handshake fails or the other end is not trusted: the connection is closed.
-    pub async fn accept(&self, stream: TcpStream) -> Result<Accepted, Error> {
-        let config = self.side()?.what.clone();
-        let stream = in_time(TlsAcceptor::from(config).accept(stream)).await?;
-        let (_, connection) = stream.get_ref();
+    pub async fn accept(&self, mut stream: TcpStream) -> Result<Accepted, Error> {
+        let side = self.side()?;
+        let asked = ByServerName::new(&side.wallet);
+        let mut config = side.what.as_ref().clone();
+        config.cert_resolver = asked.clone();
+        let mut connection = UnbufferedServerConnection::new(Arc::new(config))?;
+        let arrived = in_time(shake(&mut stream, &mut connection)).await?;
         let chain = connection.peer_certificates().unwrap_or_default();
         // By the wallet of this moment: it may have changed since the handshake began, and a resumed session asked nobody.
         let peer = self.side()?.judge.judge(chain, Lateness::Refused)?;
-        let target = connection.server_name().and_then(Target::parse).ok_or(Error::NoTarget)?;
+        let target = asked.target.get().cloned().ok_or(Error::NoTarget)?;
         if connection.alpn_protocol() != Some(LINK) {
             return Err(Error::NoTarget);
         }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let stream = TlsStream::server(stream, connection, arrived)?;
         Ok(Accepted { peer, target: target.service, port: target.port, resumed, stream })
     }
 }
@@ -307,6 +324,8 @@ impl Source {
     fn new(svid: &Arc<Svid>, judge: &Arc<Judge>, clock: &Clock) -> Result<Self, Error> {
         let mut config = client_config(svid, judge, Meet::Service, clock)?;
         config.resumption = Resumption::disabled();
+        config.enable_secret_extraction = true;
+        config.alpn_protocols = vec![LINK.to_vec()];
         Ok(Self { svid: svid.clone(), config: Arc::new(config), with_sessions: RwLock::default() })
     }
 
@@ -358,7 +377,7 @@ impl Connector {
         source: &Subject,
         target: &ServiceName,
         port: u16,
-        stream: TcpStream,
+        mut stream: TcpStream,
     ) -> Result<Connected, Error> {
         let side = self.side()?;
         let own = side.what.0.get(source).ok_or_else(|| Error::NoIdentity(source.clone()))?;
@@ -370,10 +389,8 @@ impl Connector {
             Ok(address) if self.reuse => own.with_sessions(address),
             Ok(_) | Err(_) => own.config.clone(),
         };
-        let connector = TlsConnector::from(config);
-        let handshake = connector.with_alpn(vec![LINK.to_vec()]).connect(name.clone(), stream);
-        let stream = in_time(handshake).await?;
-        let (_, connection) = stream.get_ref();
+        let mut connection = UnbufferedClientConnection::new(config, name.clone())?;
+        let arrived = in_time(shake(&mut stream, &mut connection)).await?;
         let chain = connection.peer_certificates().unwrap_or_default();
         let peer = self.side()?.judge.judge(chain, Lateness::Refused)?;
         Meet::Service.check(&peer, &name)?;
@@ -381,6 +398,7 @@ impl Connector {
             return Err(Error::NoTarget);
         }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        let stream = TlsStream::client(stream, connection, arrived)?;
         Ok(Connected { stream, peer, resumed })
     }
 }

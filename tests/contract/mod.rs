@@ -5,6 +5,7 @@ mod store;
 mod authority;
 mod ca;
 mod handshake;
+mod records;
 mod vault;
 mod link;
 mod renewer;

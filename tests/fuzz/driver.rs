@@ -171,3 +171,16 @@ fn heads_on_a_link() {
         checks::link_head::check,
     );
 }
+
+#[test]
+fn records_of_tls() {
+    fuzz(
+        &[
+            b"\x17\x03\x03\x00\x11\x000123456789abcdef",
+            b"\x17\x03\x03\x00\x20\x170123456789abcdef0123456789abcde",
+            b"\x15\x03\x03\x00\x02\x01\x00",
+            b"\x17\x03\x03\x41\x00\x00",
+        ],
+        checks::tls_record::check,
+    );
+}

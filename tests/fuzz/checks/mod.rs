@@ -4,3 +4,4 @@ pub(crate) mod h1_request;
 pub(crate) mod h1_response;
 pub(crate) mod h1_chunked;
 pub(crate) mod link_head;
+pub(crate) mod tls_record;
