@@ -206,7 +206,11 @@ fn step<S: Side>(
             }
             Step::On
         }
-        _ => return Err(rustls::Error::HandshakeNotComplete),
+        ConnectionState::PeerClosed
+        | ConnectionState::Closed
+        | ConnectionState::ReadEarlyData(_)
+        // The library may come to know others.
+        | _ => return Err(rustls::Error::HandshakeNotComplete),
     };
     arrived.unopened.drain(..discard);
     Ok(step)

@@ -124,7 +124,7 @@ async fn receive(from: impl AsyncRead + Unpin, at_once: usize) -> Vec<u8> {
 async fn exchange(foreign: Foreign<TcpStream>, ours: TlsStream, at_once: usize) {
     let (there, back) = (body(1), body(2));
     let ((from_foreign, to_foreign), (from_ours, to_ours)) = (split(foreign), split(ours));
-    let (_, _, received, answered) = tokio::join!(
+    let ((), (), received, answered) = tokio::join!(
         send(to_foreign, &there),
         send(to_ours, &back),
         receive(from_ours, at_once),
@@ -231,6 +231,6 @@ async fn a_peer_that_does_not_read_is_waited_for() {
         ours.shutdown().await.unwrap();
     };
     let mut got = Vec::new();
-    let (_, read) = tokio::join!(rest, foreign.read_to_end(&mut got));
+    let ((), read) = tokio::join!(rest, foreign.read_to_end(&mut got));
     assert_eq!((read.unwrap(), got.len()), (sent, sent));
 }
