@@ -16,7 +16,6 @@ use tokio::time::{sleep, timeout};
 
 use crate::logic::http::framing::Framing;
 use crate::logic::http::h1;
-use crate::logic::http::h1::chunk::Piece;
 use crate::logic::http::head::{RequestHead, ResponseHead, Version};
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::http::message::{self, Answer};
@@ -26,7 +25,7 @@ use crate::proxy::http::stall::Turn;
 use crate::proxy::stream::duplex::End;
 use crate::proxy::stream::http2::{Incoming, Outgoing};
 use crate::proxy::stream::link::{Arriving, Leaving};
-use crate::proxy::stream::pump::{Broke, Pump, Supply};
+use crate::proxy::stream::pump::{Broke, Pump};
 use crate::proxy::stream::reader::{NoHead, Reader};
 use crate::proxy::stream::sink::Sink;
 use crate::proxy::stream::source::Source;
@@ -375,7 +374,7 @@ impl<'c> Exchange<'c> {
         let moved = match self.progress {
             Progress::Over => return Ok(()),
             Progress::HeadOnly => self.up.poll_flush(cx).map_err(Broke::Sink),
-            Progress::Pumping => self.pump.poll(cx, &mut self.up, &mut Asking(payload, observation)),
+            Progress::Pumping => self.pump.poll(cx, &mut self.up, |cx| payload.poll_next(cx, observation)),
         };
         match moved {
             Poll::Pending => {}
@@ -437,7 +436,16 @@ impl<'c> Exchange<'c> {
         let mut pump = Pump::default();
         poll_fn(|cx| {
             self.poll_up(cx, sides)?;
-            match pump.poll(cx, down, &mut Answering(&mut source, sides.observation)) {
+            let observation = sides.observation;
+            let moved = pump.poll(cx, down, |cx| {
+                let piece = ready!(source.poll_next(cx));
+                Poll::Ready(piece.map(|piece| {
+                    let piece = piece?;
+                    observation.passed(&piece);
+                    Ok((piece, source.is_over()))
+                }))
+            });
+            match moved {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(Broke::Source(failed))) => {
                     return Poll::Ready(Err(Failed { failure: Failure::Truncated, ..failed }));
@@ -454,44 +462,6 @@ impl<'c> Exchange<'c> {
             sides.poll_over(cx, false)
         })
         .await
-    }
-}
-
-/// The body of the request, in the books.
-struct Asking<'s, 'a>(&'s mut Payload<'a>, &'s Observation);
-
-impl Supply for Asking<'_, '_> {
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(Piece, bool), Failed>>> {
-        self.0.poll_next(cx, self.1)
-    }
-
-    fn bulk(&mut self) -> Option<&mut Reader> {
-        self.0.bulk()
-    }
-
-    fn skipped(&mut self, bytes: usize) {
-        self.0.skipped(bytes, self.1);
-    }
-}
-
-/// The body of the response, in the books.
-struct Answering<'s, 'c>(&'s mut Source<'c>, &'s Observation);
-
-impl Supply for Answering<'_, '_> {
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(Piece, bool), Failed>>> {
-        let next = ready!(self.0.poll_piece(cx));
-        if let Some(Ok((piece, _))) = &next {
-            self.1.passed(piece);
-        }
-        Poll::Ready(next)
-    }
-
-    fn bulk(&mut self) -> Option<&mut Reader> {
-        self.0.bulk()
-    }
-
-    fn skipped(&mut self, bytes: usize) {
-        self.1.received(bytes);
     }
 }
 

@@ -8,8 +8,6 @@ use crate::logic::http::fields::Fields;
 use crate::logic::http::h1::chunk::Piece;
 use crate::proxy::failure::Failed;
 use crate::proxy::http::observe::Observation;
-use crate::proxy::stream::pump::Supply as _;
-use crate::proxy::stream::reader::Reader;
 use crate::proxy::stream::source::Source;
 use crate::proxy::stream::tee::{Tee, tee};
 
@@ -131,19 +129,6 @@ impl<'a> Payload<'a> {
                 Poll::Ready(Some(Ok((Piece::Trailers(trailers), true))))
             }
         }
-    }
-
-    /// See [`Reader::bulk`]: not while something is kept or copied of it.
-    pub(crate) fn bulk(&mut self) -> Option<&mut Reader> {
-        let may_pass = self.streaming && self.kept.is_empty() && self.tees.is_empty() && !self.ended;
-        if may_pass { self.source.bulk() } else { None }
-    }
-
-    /// Counts bytes that went by.
-    pub(crate) fn skipped(&mut self, bytes: usize, observation: &Observation) {
-        self.bytes += bytes;
-        observation.sent(bytes);
-        self.ended = self.source.is_over();
     }
 
     /// Copies what has come.

@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::logic::http::framing::Framing;
 use crate::logic::http::h1;
+use crate::logic::http::h1::chunk::Piece;
 use crate::logic::http::h1::request::Refusal;
 use crate::logic::http::head::{ResponseHead, Version};
 use crate::logic::resilience::retry::NO_RETRY;
@@ -70,7 +71,11 @@ pub(crate) async fn failure(
     let Ok(mut down) = responder.begin(&mut answer) else { return };
     let mut words = Source::Words(words);
     let mut pump = Pump::default();
-    let told = poll_fn(|cx| pump.poll(cx, &mut down, &mut words));
+    let told = poll_fn(|cx| {
+        pump.poll(cx, &mut down, |cx| {
+            words.poll_next(cx).map(|piece| piece.map(|piece| Ok::<(Piece, bool), Failed>((piece?, true))))
+        })
+    });
     if let Ok(Ok(())) = timeout(REPLY_TIME, told).await {
         observation.complete();
     }

@@ -4,11 +4,7 @@
 //! order, one frame for each turn, so that no stream keeps the others from sending.
 
 use std::collections::VecDeque;
-use std::io;
 use std::mem;
-
-use bytes::BufMut as _;
-use bytes::buf::Limit;
 
 use crate::logic::link::frame::{DATA_BYTES_MAX, HEADER_BYTES, Header, Kind};
 
@@ -55,22 +51,6 @@ impl Outbox {
         self.bytes[start..start + HEADER_BYTES].copy_from_slice(&header);
         self.position += (HEADER_BYTES + length) as u64;
         written
-    }
-
-    /// Adds a frame of DATA with what `read` puts into the buffer: `bytes_max` at most. Returns how many bytes that was.
-    pub(crate) fn fill(
-        &mut self,
-        stream: u32,
-        bytes_max: usize,
-        read: impl FnOnce(&mut Limit<&mut Vec<u8>>) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let bytes_max = bytes_max.min(DATA_BYTES_MAX);
-        self.bytes.reserve(HEADER_BYTES + bytes_max);
-        self.put_with((Kind::Data, false, stream), |bytes| {
-            let before = bytes.len();
-            read(&mut bytes.limit(bytes_max))?;
-            Ok(bytes.len() - before)
-        })
     }
 
     /// Returns where the next frame begins, counted from the beginning of the link.

@@ -1,11 +1,9 @@
 //! One stream of a link, in two halves that may be used side by side.
 
 use std::future::poll_fn;
-use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use bytes::buf::Limit;
 use bytes::{Buf as _, Bytes};
 
 use crate::logic::http::fields::Fields;
@@ -64,19 +62,6 @@ impl Stream {
     /// See [`Sender::data`].
     pub async fn data(&mut self, bytes: Bytes) -> Result<(), Broken> {
         self.sender.data(bytes).await
-    }
-
-    /// See [`Sender::room`].
-    pub async fn room(&mut self) -> Result<usize, Broken> {
-        self.sender.room().await
-    }
-
-    /// See [`Sender::fill`].
-    pub fn fill(
-        &mut self,
-        read: impl FnOnce(&mut Limit<&mut Vec<u8>>) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        self.sender.fill(read)
     }
 
     /// See [`Sender::finish`].
@@ -148,41 +133,6 @@ impl Sender {
             bytes.advance(count);
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Waits until something may be sent, and returns how many bytes: 1 or more, at most one frame.
-    ///
-    /// # Errors
-    /// When the stream is broken.
-    pub async fn room(&mut self) -> Result<usize, Broken> {
-        poll_fn(|cx| self.poll_room(cx)).await
-    }
-
-    /// See [`Sender::room`].
-    pub fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
-        self.shared.borrow_mut().poll_room(self.place, cx)
-    }
-
-    /// Sends what `read` appends to the buffer, which takes no more than may be sent: bytes go from a socket to the link
-    /// without a copy between. Returns how many bytes that was; 0 is the end of the source and sends nothing.
-    ///
-    /// `read` must not use the link.
-    ///
-    /// # Errors
-    /// What `read` fails with; [`io::ErrorKind::WouldBlock`] also when there is no room, or the stream is broken:
-    /// [`Sender::room`] waits for the one and tells the other.
-    pub fn fill(
-        &mut self,
-        read: impl FnOnce(&mut Limit<&mut Vec<u8>>) -> io::Result<usize>,
-    ) -> io::Result<usize> {
-        let mut state = self.shared.borrow_mut();
-        let room = state.room_now(self.place).ok_or(io::ErrorKind::WouldBlock)?;
-        let id = state.slot(self.place).id;
-        let count = state.out.fill(id, room, read)?;
-        if count > 0 {
-            state.sent(self.place, count);
-        }
-        Ok(count)
     }
 
     /// Ends the message, with trailer fields if there are some. What was sent before may still be on its way.
@@ -350,11 +300,7 @@ impl State {
         let is_free = self.out.has_room();
         let is_awaited = self.out.is_awaited();
         let slot = self.slot(place);
-        let may = slot.broken.is_none()
-            && slot.has_sent_head
-            && !slot.has_sent_end
-            && is_free
-            && (slot.has_turn || !is_awaited);
+        let may = is_free && (slot.has_turn || !is_awaited);
         let room = slot.sending.left().min(DATA_BYTES_MAX);
         (may && room > 0).then_some(room)
     }

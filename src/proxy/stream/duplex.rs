@@ -4,15 +4,14 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::logic::http::h1::chunk::Piece;
 use crate::proxy::failure::{Failed, Failure};
-use crate::proxy::stream::pump::{Broke, Pump, Supply};
-use crate::proxy::stream::reader::Reader;
+use crate::proxy::stream::pump::{Broke, Pump};
 use crate::proxy::stream::sink::Sink;
 use crate::proxy::stream::source::Source;
 
@@ -53,21 +52,23 @@ pub(crate) async fn duplex(
         let up = if there.is_done() {
             Poll::Ready(Ok(()))
         } else {
-            let mut seen = |count| {
-                moved += count;
-                progress(count, 0);
-            };
-            there.poll(cx, &mut callee.sink, &mut Bytes { source: &mut caller.source, seen: &mut seen })
+            there.poll(cx, &mut callee.sink, |cx| {
+                caller.source.poll_bytes(cx, |count| {
+                    moved += count;
+                    progress(count, 0);
+                })
+            })
         };
         let up = up.map_err(cause)?;
         let down = if back.is_done() {
             Poll::Ready(Ok(()))
         } else {
-            let mut seen = |count| {
-                moved += count;
-                progress(0, count);
-            };
-            back.poll(cx, &mut caller.sink, &mut Bytes { source: &mut callee.source, seen: &mut seen })
+            back.poll(cx, &mut caller.sink, |cx| {
+                callee.source.poll_bytes(cx, |count| {
+                    moved += count;
+                    progress(0, count);
+                })
+            })
         };
         let down = down.map_err(cause)?;
         if up.is_ready() && down.is_ready() {
@@ -107,29 +108,20 @@ impl Source<'_> {
             reader.expect_bytes();
         }
     }
-}
 
-/// One direction, and who is told of its bytes.
-struct Bytes<'b, 'a, F> {
-    source: &'b mut Source<'a>,
-    seen: &'b mut F,
-}
-
-impl<F: FnMut(u64)> Supply for Bytes<'_, '_, F> {
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(Piece, bool), Failed>>> {
-        let next = ready!(self.source.poll_piece(cx));
-        if let Some(Ok((Piece::Data(data), _))) = &next {
-            self.skipped(data.len());
-        }
-        Poll::Ready(next)
-    }
-
-    fn bulk(&mut self) -> Option<&mut Reader> {
-        self.source.bulk()
-    }
-
-    fn skipped(&mut self, bytes: usize) {
-        (self.seen)(bytes as u64);
+    fn poll_bytes(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+        mut seen: impl FnMut(u64),
+    ) -> Poll<Option<Result<(Piece, bool), Failed>>> {
+        let piece = ready!(self.poll_next(cx));
+        Poll::Ready(piece.map(|piece| {
+            let piece = piece?;
+            if let Piece::Data(data) = &piece {
+                seen(data.len() as u64);
+            }
+            Ok((piece, self.is_over()))
+        }))
     }
 }
 

@@ -1,6 +1,5 @@
 //! The two halves of a stream on a link, as bodies and heads use them.
 
-use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -14,7 +13,6 @@ use crate::proxy::link::error::{Broken, Refusal};
 use crate::proxy::link::stream::{Receiver, Sender, Stream};
 use crate::proxy::link::{Event, Link};
 use crate::proxy::stream::ending::Ending;
-use crate::proxy::stream::reader::Reader;
 
 /// What a called proxy says first on a TCP connection when the service has accepted it; else it says the code of a
 /// [`Failure`], and nothing more.
@@ -123,28 +121,6 @@ impl Leaving {
             self.end = None;
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Waits until the link takes something of a body; nothing may be held then.
-    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
-        let room = ready!(self.sender()?.poll_room(cx));
-        Poll::Ready(room.map(|_| ()).map_err(|broken| failed(&broken)))
-    }
-
-    /// Reads what comes in bulk straight into the link, which has room. Returns how many bytes that was; 0 at the end.
-    pub(crate) fn poll_fill(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut Reader,
-    ) -> Poll<Result<usize, Failed>> {
-        let filled = self.sender()?.fill(|out| match reader.poll_into(cx, out) {
-            Poll::Ready(read) => read,
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        });
-        match filled {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            filled => Poll::Ready(filled.map_err(|error| Failed::new(Failure::CallerGone, error))),
-        }
     }
 
     /// Takes some bytes; with `last` they are the last ones.

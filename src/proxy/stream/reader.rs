@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::io::poll_read_buf;
@@ -202,34 +202,6 @@ impl Reader {
                 return Poll::Ready(Some(Err(Failed::new(Failure::CallerGone, error))));
             }
         }
-    }
-
-    /// Returns itself if so much comes that it is better not to look at it: see [`Reader::poll_into`]. The last read of a
-    /// body is never one of those.
-    pub(crate) fn bulk(&mut self) -> Option<&mut Self> {
-        let is_bulk = self.room == READ_BYTES_MAX
-            && self.buffer.is_empty()
-            && !self.ended
-            && self.body.plain() >= READ_BYTES_MAX as u64;
-        is_bulk.then_some(self)
-    }
-
-    /// Reads a part of the body of a [`Reader::bulk`] straight to where it goes. Returns how many bytes that was; 0 is the
-    /// end of the stream.
-    pub(crate) fn poll_into(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut impl BufMut,
-    ) -> Poll<io::Result<usize>> {
-        let most = usize::try_from(self.body.plain()).unwrap_or(usize::MAX);
-        let read = poll_read_buf(Pin::new(&mut *self.socket.borrow_mut()), cx, &mut out.limit(most));
-        let count = ready!(read)?;
-        self.body.skip(count as u64);
-        self.ended |= count == 0;
-        if count < READ_BYTES_MIN {
-            self.room /= 2;
-        }
-        Poll::Ready(Ok(count))
     }
 
     /// Waits until the other side is gone while it is owed an answer. `written` says that something was written to it

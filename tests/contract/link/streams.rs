@@ -1,9 +1,8 @@
 //! What streams promise to those who follow the rules.
 
-use std::io;
 use std::pin::pin;
 
-use bytes::{BufMut as _, Bytes};
+use bytes::Bytes;
 use mesh::logic::http::fields::Fields;
 use mesh::logic::link::frame::{Code, DATA_BYTES_MAX, Kind};
 use mesh::logic::link::window::WINDOW_INITIAL;
@@ -302,39 +301,6 @@ fn halves_may_be_dropped_one_after_the_other() {
 
         drop(sender);
         assert_eq!(near.recv().await, Err(Broken::Reset { code: Code::Cancelled, reason: "".into() }));
-    });
-}
-
-#[test]
-fn bytes_are_read_from_a_source_right_into_frames() {
-    play(async {
-        let mut pair = pair(PIPE);
-        let (mut near, mut far) = tcp(&mut pair).await;
-        let body = bytes(3 * WINDOW);
-        let mut source = body.clone();
-        let (received, ()) = tokio::join!(rest(&mut far), async {
-            loop {
-                let room = near.room().await.unwrap();
-                assert!((1..=DATA_BYTES_MAX).contains(&room));
-                // Nothing is there at first: what was begun is taken back.
-                let nothing = near.fill(|buf| {
-                    buf.put_slice(b"x");
-                    Err(io::ErrorKind::WouldBlock.into())
-                });
-                assert_eq!(nothing.unwrap_err().kind(), io::ErrorKind::WouldBlock);
-                let count = near.fill(|buf| {
-                    assert_eq!(buf.remaining_mut(), room);
-                    let count = room.min(source.len());
-                    buf.put_slice(&source.split_to(count));
-                    Ok(count)
-                });
-                if count.unwrap() == 0 {
-                    return near.finish(None).unwrap();
-                }
-            }
-        });
-        assert_eq!(received.unwrap(), body);
-        assert_eq!(near.fill(|_| panic!("after the end")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     });
 }
 

@@ -69,22 +69,6 @@ impl Body {
         }
     }
 
-    /// Returns how many of the bytes that come next are content and nothing else: 0 when they have to be decoded.
-    pub fn plain(&self) -> u64 {
-        match &self.state {
-            State::Length(missing) => *missing,
-            State::Chunked(_) => 0,
-            State::UntilClose => u64::MAX,
-        }
-    }
-
-    /// Counts bytes as read that nobody decoded: [`Body::plain`] at most.
-    pub fn skip(&mut self, bytes: u64) {
-        if let State::Length(missing) = &mut self.state {
-            *missing = missing.saturating_sub(bytes);
-        }
-    }
-
     /// Returns how many bytes are still to come, when that is known.
     pub fn missing(&self) -> Option<u64> {
         match &self.state {
