@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::FutureExt as _;
@@ -31,6 +32,12 @@ where
     F::Output: 'static,
 {
     tokio::task::spawn_local(supervised(name, future))
+}
+
+/// Makes a future in the box that it stays in. One that is made before its box is copied into it as a whole: that of a
+/// request is several KiB, most of which is empty as yet.
+pub fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::into_pin(Box::write(Box::new_uninit(), make()))
 }
 
 /// Returns the future's output, or `None` when it panicked.

@@ -72,7 +72,7 @@ pub(crate) async fn h1(http: &Rc<Http>, entry: Entry, stream: TcpStream, first: 
             Next::Nothing => return,
         };
         // In boxes of their own, this and all that is seldom: a connection that waits for its next request is small.
-        let goes_on = Box::pin(caller.exchange(http, &entry, *request)).await;
+        let goes_on = task::boxed(|| caller.exchange(http, &entry, *request)).await;
         if !goes_on {
             break;
         }
@@ -202,7 +202,7 @@ where
         quiet = false;
         let (http, entry, stuck) = (http.clone(), entry.clone(), stuck.clone());
         // Boxed where it is made: on its way into a task it would be copied several times.
-        let served = Box::pin(async move {
+        let served = task::boxed(move || async move {
             let mut responder = responder;
             match message::request_from_http2(request) {
                 Ok((head, framing, body)) => {
@@ -257,7 +257,7 @@ pub(crate) async fn link(http: &Rc<Http>, accepted: Accepted) {
                 continue;
             }
         };
-        let served = Box::pin(async move {
+        let served = task::boxed(move || async move {
             let framing = match message::take_framing(&mut head, end) {
                 // What comes after the head is for whoever agrees to another protocol.
                 Ok(_) if head.protocol.is_some() => Framing::None,
