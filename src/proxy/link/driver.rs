@@ -48,7 +48,6 @@ pub struct Driver<Io> {
     is_paused: bool,
     timer: Pin<Box<Sleep>>,
     is_armed: bool,
-    was_busy: bool,
     /// All is said; what is left is to close.
     is_closing: bool,
 }
@@ -68,7 +67,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             is_paused: false,
             timer: Box::pin(sleep_until(now.into())),
             is_armed: false,
-            was_busy: false,
             is_closing: false,
         }
     }
@@ -204,7 +202,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         }
         let is_idle = state.streams() == 0;
         let is_written = self.leaving.is_empty() && state.out.queued() == 0 && !self.needs_flush;
-        if is_idle && is_written {
+        if is_written && state.is_at_rest() {
             self.leaving = Vec::new();
             state.release();
         }
@@ -215,9 +213,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
     /// Looks whether the peer is there, when it is time.
     fn poll_pulse(&mut self, cx: &mut Context<'_>, mut now: Instant) -> Poll<Result<(), Error>> {
         let is_busy = self.shared.borrow().streams() > 0;
-        let begins = is_busy && !self.was_busy;
-        self.was_busy = is_busy;
-        let mut is_due = begins || !self.is_armed;
+        // An idle link is looked at more seldom.
+        let is_late = is_busy && self.timer.deadline() > (now + PING_EVERY).into();
+        let mut is_due = is_late || !self.is_armed;
         loop {
             if is_due {
                 self.look(now, is_busy)?;

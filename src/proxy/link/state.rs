@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -22,6 +22,9 @@ use crate::logic::link::window::{Habit, Receiving, Sending};
 use crate::proxy::link::error::{Broken, Refusal};
 use crate::proxy::link::inbox::Inbox;
 use crate::proxy::link::outbox::{OUT_BYTES_FULL, Outbox};
+
+/// What a link keeps for its next stream it keeps for so long.
+const REST_TIME: Duration = Duration::from_secs(1);
 
 pub(crate) type Shared = Rc<RefCell<State>>;
 
@@ -261,6 +264,11 @@ impl State {
             self.places = HashMap::default();
             self.arrivals = VecDeque::new();
         }
+    }
+
+    /// Tells whether nobody has used it for a while: until then the next one needs what the last one did.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.slots.is_empty() && self.now.saturating_duration_since(self.idle_since) >= REST_TIME
     }
 
     /// Returns how much memory its buffers have, in bytes.

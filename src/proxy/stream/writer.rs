@@ -21,6 +21,8 @@ use crate::proxy::stream::reader::Socket;
 const COPY_BYTES_MAX: usize = 4 << 10;
 /// As soon as so much is gathered, it is sent before more is taken.
 const GATHER_BYTES_MAX: usize = 64 << 10;
+/// A head of usual size, and a small body after it, in bytes: taken at once rather than bit by bit.
+const HEAD_BYTES: usize = 512;
 /// Slices that one call to the kernel sends, and so many segments wait at most.
 const SEGMENTS_MAX: usize = 16;
 
@@ -65,6 +67,7 @@ impl Writer {
 
     /// Gathers a head by `write`, which returns how the body is delimited that follows.
     pub(crate) fn begin(&mut self, write: impl FnOnce(&mut BytesMut) -> Framing) {
+        self.gathered.reserve(HEAD_BYTES);
         let framing = self.gather(write);
         self.expect(framing);
     }
