@@ -7,7 +7,7 @@ use crate::cli::operator::{self, Operator};
 use crate::cli::output;
 use crate::model::name::NodeName;
 use crate::model::token::Token;
-use crate::net::interface;
+use crate::net::{interface, owner};
 
 /// Flags of `mesh login`.
 #[derive(Debug, Clone, Args)]
@@ -26,7 +26,8 @@ pub(crate) struct LoginArgs {
 /// When the token is refused, or the certificate cannot be kept.
 pub(crate) async fn run(args: LoginArgs) -> anyhow::Result<Exit> {
     let Some(name) = args.name.or_else(default_name) else {
-        return Err(refuse(Exit::Usage, "say who you are with --name".to_owned()));
+        let text = "your user name and this host's make no name for an operator: say who you are with --name";
+        return Err(refuse(Exit::Usage, text.to_owned()));
     };
     let operator = Operator::join(&args.token, name).await?;
     let controls = operator.controls().join(", ");
@@ -49,9 +50,17 @@ pub(crate) fn logout() -> anyhow::Result<Exit> {
 }
 
 fn default_name() -> Option<NodeName> {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok()?;
+    let user = user();
     let host = interface::host_name()?;
     let allowed = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let user: String = user.chars().map(allowed).collect();
     format!("{}.{host}", user.trim_matches('-')).parse().ok()
+}
+
+/// Returns who this user is: as the environment says, which a service or a container may lack, else as the host does.
+fn user() -> String {
+    let said = |name| std::env::var(name).ok().filter(|user| !user.is_empty());
+    let uid = rustix::process::geteuid().as_raw();
+    let known = || owner::user(uid, &std::fs::read_to_string("/etc/passwd").ok()?).map(str::to_owned);
+    said("USER").or_else(|| said("LOGNAME")).or_else(known).unwrap_or_else(|| format!("user-{uid}"))
 }

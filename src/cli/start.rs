@@ -281,7 +281,7 @@ pub(crate) struct ControlArgs {
     /// Key of your own root (PEM): signs the intermediate and is not kept
     #[arg(long, env = "MESH_ROOT_KEY", value_name = "FILE", requires = "root_cert")]
     root_key: Option<PathBuf>,
-    /// Join token of an existing control plane
+    /// Refused: a mesh has one control plane for now, and a second one cannot join it
     #[arg(long, env = "MESH_JOIN", value_name = "TOKEN", hide_env_values = true)]
     join: Option<String>,
     #[command(flatten)]

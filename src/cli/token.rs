@@ -41,8 +41,7 @@ enum TokenCommand {
 
 #[derive(Debug, Clone, Args)]
 struct CreateArgs {
-    /// What its bearers may become: proxy (a host), operator (a person who administers the mesh with 'mesh login'), or
-    /// control
+    /// What its bearers may become: proxy (a host), or operator (a person who administers the mesh with 'mesh login')
     #[arg(long, default_value = "proxy", value_parser = role)]
     role: Role,
     /// Only hosts of this service may join (repeat); without one, hosts of any
@@ -70,9 +69,9 @@ fn life(text: &str) -> Result<Duration, String> {
 fn role(text: &str) -> Result<Role, String> {
     match text {
         "proxy" => Ok(Role::Proxy),
-        "control" => Ok(Role::Control),
         "operator" => Ok(Role::Operator),
-        _ => Err(format!("'{text}' is not a role: expected proxy, operator or control")),
+        "control" => Err("a mesh has one control plane for now, and a second one cannot join it".to_owned()),
+        _ => Err(format!("'{text}' is not a role: expected proxy or operator")),
     }
 }
 
@@ -129,7 +128,7 @@ fn table(tokens: &[TokenInfo], now_ms: u64) -> Table {
         };
         table.row([
             token.id.as_str().into(),
-            role_name(token.role).into(),
+            token.role.as_str().into(),
             if services.is_empty() { "any".into() } else { services.join(",").into() },
             Cell::new(token.uses_left.to_string(), uses),
             expires,
@@ -137,14 +136,6 @@ fn table(tokens: &[TokenInfo], now_ms: u64) -> Table {
         ]);
     }
     table
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Proxy => "proxy",
-        Role::Control => "control",
-        Role::Operator => "operator",
-    }
 }
 
 #[cfg(test)]

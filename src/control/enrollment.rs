@@ -272,7 +272,7 @@ fn remedy(subject: &Subject) -> &'static str {
         Subject::Operator(_) => {
             "use 'mesh login TOKEN' with a new token, from 'mesh token create --role operator'"
         }
-        Subject::Control(_) => "start the control plane with --join TOKEN of a new token",
+        Subject::Control(_) => "start the control plane again on its own data directory",
         Subject::Node(_) | Subject::Service(_) => {
             "start the proxy with --join TOKEN of a new token, from 'mesh token create'"
         }

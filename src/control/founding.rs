@@ -38,8 +38,8 @@ pub enum Error {
     Authority(#[from] authority::Error),
     /// Asked to become a second one.
     #[error(
-        "--join is not supported yet: a mesh has one control plane for now. Its data directory can be copied to another \
-         host while it is stopped, and started there"
+        "'mesh control --join' is not supported: a mesh has one control plane for now, and a second one cannot join it. To \
+         move it, stop it, copy its data directory to the other host, and start it there; leave out --join (MESH_JOIN)"
     )]
     Join,
     /// Half a root.

@@ -241,19 +241,19 @@ fn settle(tracks: &mut Tracks, due: &[Subject], wallet: &Wallet, outcome: Result
         let wait_ms = validity_of(wallet, subject, now_ms).retry_ms(track.failures, rand::random());
         track.next_ms = now_ms.saturating_add(wait_ms);
         let failures = track.failures;
-        // Calls fail without it: one that is missing is like one that is over.
-        let stage = wallet.svid(subject).map_or(Stage::Expired, |svid| validity(svid).stage(now_ms));
-        match stage {
-            Stage::Sound if failures == 1 => {
+        match wallet.svid(subject).map(|svid| validity(svid).stage(now_ms)) {
+            // Calls as this one fail without it.
+            None => tracing::error!(%subject, reason, failures, wait_ms, "certificate is not issued"),
+            Some(Stage::Sound) if failures == 1 => {
                 tracing::info!(%subject, reason, wait_ms, "certificate not renewed yet");
             }
-            Stage::Sound => {
+            Some(Stage::Sound) => {
                 tracing::debug!(%subject, reason, failures, wait_ms, "certificate not renewed yet");
             }
-            Stage::Late => {
+            Some(Stage::Late) => {
                 tracing::warn!(%subject, reason, failures, wait_ms, "certificate is late to be renewed");
             }
-            Stage::Critical | Stage::Expired => {
+            Some(stage @ (Stage::Critical | Stage::Expired)) => {
                 tracing::error!(%subject, ?stage, reason, failures, wait_ms, "certificate is not renewed");
             }
         }

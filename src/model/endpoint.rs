@@ -61,6 +61,17 @@ pub enum Role {
     Operator,
 }
 
+impl Role {
+    /// Returns its name, as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Proxy => "proxy",
+            Self::Operator => "operator",
+        }
+    }
+}
+
 /// What gossip thinks of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

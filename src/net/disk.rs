@@ -131,7 +131,11 @@ impl Db {
     ///
     /// `format` is the version of what the caller keeps in it: a map of a newer one is refused.
     pub fn open(dir: &Path, format: u32) -> Result<Self, Error> {
-        make_dir(dir).map_err(|source| refused(dir, source))?;
+        // The directory that it is in holds secrets too.
+        dir.parent()
+            .map_or(Ok(()), make_dir)
+            .and_then(|()| make_dir(dir))
+            .map_err(|source| refused(dir, source))?;
         let lock = lock(dir)?;
         let mut partial = false;
         for path in snapshots(dir).map_err(|source| refused(dir, source))? {
@@ -239,13 +243,16 @@ fn seal(value: &[u8]) -> Vec<u8> {
     row
 }
 
-/// Makes a directory for its owner alone, with those above it.
+/// The program of this process, even when its file has been replaced or removed.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Makes a directory for its owner alone. Those above it, where they are missing, are for everybody to pass: others may have
+/// directories of theirs beside it.
 pub fn make_dir(dir: &Path) -> io::Result<()> {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.map_or(Ok(()), fs::create_dir_all)?;
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        Some(parent) => File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    parent.map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 /// Writes a file whole or not at all; it is on disk when this returns.

@@ -161,6 +161,15 @@ pub fn uid(user: &str, passwd: &str) -> Option<u32> {
     })
 }
 
+/// Returns the name of a user that is given by number, in `passwd`; `None` where it has none.
+pub fn user(uid: u32, passwd: &str) -> Option<&str> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
+}
+
 /// Returns the numbers of the control group at `path`, which begins with `/`, and of those below it.
 pub fn groups_at(path: &str) -> Vec<u64> {
     let Some(root) = cgroup_root() else { return Vec::new() };
@@ -212,7 +221,7 @@ fn children(folder: &Path) -> Vec<PathBuf> {
 mod tests {
     use std::net::{TcpListener, TcpStream};
 
-    use crate::net::owner::{Inquiry, uid};
+    use crate::net::owner::{Inquiry, uid, user};
 
     #[test]
     fn the_owner_of_a_connection_of_either_family_is_its_user() {
@@ -236,6 +245,7 @@ mod tests {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nwww:x:33:33::/:/bin/false\nbroken\n";
 
         assert_eq!(uid("www", passwd), Some(33));
+        assert_eq!((user(33, passwd), user(34, passwd)), (Some("www"), None));
         assert_eq!(uid("1000", passwd), Some(1_000));
         assert_eq!(uid("ww", passwd), None);
         assert_eq!(uid("broken", passwd), None);

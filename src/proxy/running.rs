@@ -261,7 +261,12 @@ async fn prepare(
     if let Some(taker) = &mut taker {
         taker.store().await?;
     }
-    let vault = Arc::new(Vault::open(&options.data_dir.join(STATE_DIR))?);
+    let state = options.data_dir.join(STATE_DIR);
+    if options.join.is_none() && !state.exists() {
+        // Nothing is made on a host that cannot become a node.
+        return Err(membership::Error::NoToken.into());
+    }
+    let vault = Arc::new(Vault::open(&state)?);
     let services = Services::load(vault.clone(), options.settings.clone())?;
     task::spawn("services", services.clone().follow());
     let options = Options { settings: services.settings(), ..options };

@@ -222,7 +222,10 @@ fn an_operator_administers_from_another_host_until_removed() {
     let made = remote(&["token", "create"]).ok();
     mesh.proxy(&first, "a").join(made.trim()).start();
     let used_up = remote(&["login", &token, "--name", "bob"]).failed(5);
-    assert!(used_up.contains("used up"), "{used_up}");
+    assert!(
+        used_up.contains("used up") && used_up.contains("mesh token create --role operator"),
+        "{used_up}"
+    );
     let (code, said) = mesh.proxy(&first, "ann").join(made.trim()).refused();
     assert_ne!(code, Some(0), "a host took the operator's name: {said}");
 
@@ -232,4 +235,45 @@ fn an_operator_administers_from_another_host_until_removed() {
     remote(&["logout"]).ok();
     assert!(!file.exists());
     remote(&["token", "list"]).failed(3);
+}
+
+#[test]
+fn a_host_that_is_told_nothing_of_how_to_join_is_left_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("state/proxy");
+
+    let words = ["proxy", "--data-dir", data.to_str().unwrap(), "--node", "a"];
+    let refused = run(&Place::here(), seconds(10), program::mesh(), &words).failed(1);
+
+    assert!(refused.contains("--join TOKEN"), "{refused}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "something was made");
+}
+
+#[test]
+fn an_operator_has_a_name_also_where_the_environment_has_none() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let token = mesh.token(&["--role", "operator"]);
+
+    let done = run_with(&here, seconds(20), program::mesh(), &["login", &token], |command| {
+        command
+            .env_remove("USER")
+            .env_remove("LOGNAME")
+            .env("HOME", mesh.folder())
+            .env_remove("XDG_CONFIG_HOME");
+    });
+
+    assert!(done.code == Some(0) && done.err.contains("operator/root."), "{}", done.err);
+}
+
+#[test]
+fn a_second_control_plane_is_refused_plainly() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("control");
+
+    let words = ["control", "--data-dir", data.to_str().unwrap(), "--join", "mesh1.a.b.c@127.0.0.1:7443"];
+    let refused = run(&Place::here(), seconds(10), program::mesh(), &words).failed(1);
+
+    assert!(refused.contains("is not supported: a mesh has one control plane"), "{refused}");
+    assert!(!data.exists());
 }

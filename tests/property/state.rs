@@ -250,7 +250,10 @@ fn a_repeated_join_takes_no_second_use_and_a_stranger_does_not_get_the_name() {
 
     state.apply(join(2, true)).unwrap();
     assert_eq!(state.nodes()[&node(1)].keys, ["key2"]);
-    assert_eq!(state.apply(join(3, true)), Err(Refusal::TokenUsedUp("token0".to_owned())));
+    assert_eq!(
+        state.apply(join(3, true)),
+        Err(Refusal::TokenUsedUp { id: "token0".to_owned(), role: Role::Proxy })
+    );
     assert_eq!(state.apply(join(2, false)), Ok(Vec::new()));
 }
 

@@ -120,7 +120,7 @@ impl From<Refusal> for Refused {
             Refusal::NoObject(_) | Refusal::NoVersion { .. } | Refusal::UnknownNode(_) => {
                 StatusCode::NOT_FOUND
             }
-            Refusal::UnknownToken | Refusal::TokenExpired(_) | Refusal::TokenUsedUp(_) => {
+            Refusal::UnknownToken | Refusal::TokenExpired { .. } | Refusal::TokenUsedUp { .. } => {
                 StatusCode::UNAUTHORIZED
             }
             Refusal::TokenRole { .. }

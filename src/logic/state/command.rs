@@ -360,15 +360,25 @@ pub enum Refusal {
     },
     /// No such token, or not its secret: the two are not told apart.
     #[error(
-        "the token is not valid here: it was revoked, it has expired, or it belongs to another mesh; make a new one with 'mesh token create'"
+        "the token is not valid here: it was revoked, it has expired, or it belongs to another mesh; make a new one with 'mesh token create', for an operator with '--role operator'"
     )]
     UnknownToken,
     /// Its time has passed.
-    #[error("the token {0} has expired; make a new one with 'mesh token create'")]
-    TokenExpired(String),
+    #[error("the token {id} has expired; make a new one with '{}'", create(*.role))]
+    TokenExpired {
+        /// The token.
+        id: String,
+        /// What it was for.
+        role: Role,
+    },
     /// As many nodes have joined with it as may.
-    #[error("the token {0} is used up; make a new one with 'mesh token create --uses N'")]
-    TokenUsedUp(String),
+    #[error("the token {id} is used up; make a new one with '{} --uses N'", create(*.role))]
+    TokenUsedUp {
+        /// The token.
+        id: String,
+        /// What it was for.
+        role: Role,
+    },
     /// It is for another role.
     #[error("the token {id} is for role {allowed}, not {wanted}")]
     TokenRole {
@@ -427,4 +437,13 @@ pub enum Refusal {
     /// That id is taken.
     #[error("there is a gossip key {0} already")]
     GossipKeyExists(u8),
+}
+
+/// Returns the command that makes a token of a role.
+fn create(role: Role) -> &'static str {
+    match role {
+        Role::Proxy => "mesh token create",
+        Role::Control => "mesh token create --role control",
+        Role::Operator => "mesh token create --role operator",
+    }
 }

@@ -312,13 +312,13 @@ impl State {
     ) -> Result<&JoinToken, Refusal> {
         let token = self.token(shown).ok_or(Refusal::UnknownToken)?;
         if token.expires_ms <= at_ms {
-            return Err(Refusal::TokenExpired(shown.id.clone()));
+            return Err(Refusal::TokenExpired { id: shown.id.clone(), role: token.role });
         }
         if token.uses_left == 0 && !repeated {
-            return Err(Refusal::TokenUsedUp(shown.id.clone()));
+            return Err(Refusal::TokenUsedUp { id: shown.id.clone(), role: token.role });
         }
         if token.role != role {
-            let (allowed, wanted) = (role_name(token.role), role_name(role));
+            let (allowed, wanted) = (token.role.as_str(), role.as_str());
             return Err(Refusal::TokenRole { id: shown.id.clone(), allowed, wanted });
         }
         Ok(token)
@@ -578,14 +578,6 @@ fn join(one: &[ServiceName], other: &[ServiceName]) -> Vec<ServiceName> {
 
 fn list(services: &[ServiceName]) -> String {
     services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Control => "control",
-        Role::Proxy => "proxy",
-        Role::Operator => "operator",
-    }
 }
 
 /// Returns the text form of a time; `None` for times that have none, thousands of years from now.
