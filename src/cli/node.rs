@@ -20,7 +20,7 @@ pub(crate) struct BanArgs {
 /// Flags of `mesh leave`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LeaveArgs {
-    /// The node: it can no longer renew its certificates, and its name is free for another host
+    /// The node: it gets no calls that others can take, can no longer renew its certificates, and its name is free
     #[arg(value_name = "NODE")]
     node: NodeName,
 }
@@ -79,8 +79,8 @@ pub(crate) async fn leave(args: LeaveArgs, client: &Client) -> anyhow::Result<()
     let node = args.node;
     client.forget_node(&node).await?;
     output::note(&format!(
-        "node {node} was removed: its calls go on until its certificates end ('mesh ban' cuts at once); it may join again \
-         with a new token"
+        "node {node} was removed: other nodes get the calls of its services; what only it serves, and its own calls, go on \
+         until its certificates end ('mesh ban' cuts at once); it may join again with a new token"
     ));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! All parts of a running control plane, as its tasks and handlers share them.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -17,12 +18,17 @@ use crate::model::endpoint::{Catalog, MemberState};
 use crate::model::identity::{Subject, TrustDomain};
 use crate::model::name::NodeName;
 use crate::model::view::MeshView;
+use crate::model::resource::Revision;
 use crate::net::clock;
 
 /// A view is computed at most once in this time, however many watch, milliseconds.
 const VIEW_FRESH_MS: u64 = 250;
 
 /// The parts.
+/// How long proxies may take to acknowledge what is to be in force at once: one that hangs holds nobody up.
+const IN_FORCE_MAX: Duration = Duration::from_secs(2);
+const IN_FORCE_LOOK: Duration = Duration::from_millis(10);
+
 #[derive(Debug)]
 pub struct Plane {
     /// This node.
@@ -69,6 +75,17 @@ impl Plane {
     /// Returns whether nothing has been heard of a node for long enough that another host may take its name.
     pub fn is_gone(&self, node: &NodeName) -> bool {
         let catalog = self.catalog.borrow();
+    /// Waits until every proxy that is connected, but for `about`, has a revision in force, a moment at most: then they act on
+    /// it even if this control plane ends now.
+    pub async fn in_force(&self, revision: Revision, about: &NodeName) {
+        let deadline = clock::now() + IN_FORCE_MAX;
+        let is_behind =
+            |(node, acked): (NodeName, Option<Revision>)| node != *about && acked < Some(revision);
+        while clock::now() < deadline && self.fleet.connected().into_iter().any(is_behind) {
+            tokio::time::sleep(IN_FORCE_LOOK).await;
+        }
+    }
+
         let state = catalog.members.get(node).map(|member| member.state);
         let silent = matches!(state, None | Some(MemberState::Dead | MemberState::Left));
         silent && *node != self.node && !self.fleet.is_present(node)

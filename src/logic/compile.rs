@@ -14,7 +14,7 @@ use crate::logic::balance::pick::Weights;
 use crate::logic::route::bound::Bound;
 use crate::logic::route::table::{Route, RouteTable, precedence};
 use crate::logic::traffic::TrafficRules;
-use crate::model::endpoint::{Catalog, Endpoint};
+use crate::model::endpoint::{Catalog, Endpoint, Standing};
 use crate::model::name::{NodeName, ServiceName, ZoneName};
 use crate::model::resource::{Object, Resource, Revision};
 use crate::model::route::ParentRef;
@@ -29,7 +29,7 @@ pub struct Rulebook {
     revision: Revision,
     node: NodeName,
     banned: BTreeSet<NodeName>,
-    drains: bool,
+    draining: BTreeSet<NodeName>,
     intentions: Arc<Intentions>,
     /// Of each service, or of each of its ports.
     routes: BTreeMap<ServiceName, Vec<(Option<u16>, Bound)>>,
@@ -127,7 +127,7 @@ impl Rulebook {
             revision: snapshot.revision,
             node: me.clone(),
             banned: snapshot.banned.iter().cloned().collect(),
-            drains: snapshot.draining.contains(me),
+            draining: snapshot.draining.iter().cloned().collect(),
             intentions: Arc::new(Intentions::new(intentions, snapshot.default_action, snapshot.mode)),
             routes: attached.into_iter().map(tables).collect(),
             services,
@@ -146,6 +146,10 @@ impl Rulebook {
         }
         for (name, mut endpoints) in catalog.by_service() {
             endpoints.retain(|endpoint| !self.banned.contains(&endpoint.node));
+            // What the node itself says of it comes later, or never.
+            for endpoint in endpoints.iter_mut().filter(|endpoint| self.draining.contains(&endpoint.node)) {
+                endpoint.standing = Standing::Draining;
+            }
             endpoints.sort_by(|a, b| (&a.node, a.port).cmp(&(&b.node, b.port)));
             services.entry(name).or_default().endpoints = endpoints;
         }
@@ -170,7 +174,7 @@ impl Rulebook {
         Policy {
             revision: self.revision,
             banned: self.banned.clone(),
-            drains: self.drains,
+            drains: self.draining.contains(&self.node),
             node: self.node.clone(),
             zone,
             intentions: Arc::clone(&self.intentions),

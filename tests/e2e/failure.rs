@@ -11,15 +11,15 @@ use crate::stage::place::Network;
 use crate::stage::wait::{seconds, until};
 
 /// Control and the caller on the first host; the same service on the second and the third.
-struct Hosts {
-    caller: Proxy,
-    servers: Vec<(Proxy, Peer)>,
-    mesh: Mesh,
-    network: Network,
+pub(crate) struct Hosts {
+    pub(crate) caller: Proxy,
+    pub(crate) servers: Vec<(Proxy, Peer)>,
+    pub(crate) mesh: Mesh,
+    pub(crate) network: Network,
 }
 
 impl Hosts {
-    fn new(copies: u8) -> Self {
+    pub(crate) fn new(copies: u8) -> Self {
         let network = Network::new(copies + 1);
         let mesh = Mesh::start(&network.host(1));
         let token = mesh.token(&["--uses", "10"]);
@@ -42,7 +42,7 @@ impl Hosts {
     }
 
     /// Waits until the caller knows that this copy serves. (Which copy takes a call is a matter of latencies.)
-    fn knows(&self, copy: u8) {
+    pub(crate) fn knows(&self, copy: u8) {
         let node = format!("copy-{copy}");
         until(&format!("the caller knows {node}"), seconds(60), || {
             let view = self.caller.view();
@@ -55,7 +55,7 @@ impl Hosts {
     }
 
     /// Returns the copy that takes calls one after another: the one whose death will be felt.
-    fn favourite(&self) -> usize {
+    pub(crate) fn favourite(&self) -> usize {
         for _ in 0..20 {
             self.caller.quick_status("web");
         }
@@ -89,7 +89,7 @@ impl Hosts {
     }
 }
 
-fn pause(duration: Duration) {
+pub(crate) fn pause(duration: Duration) {
     // Time in which clients go on: what is tested is how long something may take.
     std::thread::sleep(duration);
 }

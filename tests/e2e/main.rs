@@ -28,6 +28,7 @@ mod interception;
 mod calls;
 mod transfer;
 mod failure;
+mod removal;
 mod stopping;
 mod handover;
 mod joining;

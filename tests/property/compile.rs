@@ -418,3 +418,16 @@ fn a_thousand_routes_and_two_hundred_services_compile_in_well_under_a_second() {
     assert!(ready - began < Duration::from_secs(5), "resources: {:?}", ready - began);
     assert!(joined - ready < Duration::from_secs(1), "a change of the catalogue: {:?}", joined - ready);
 }
+
+#[test]
+fn a_node_that_is_to_drain_is_called_last_whatever_it_says_of_itself() {
+    let web = || vec![announcement("web", 80, Protocol::Http)];
+    let members = catalog(["host-1", "host-2"].map(|node| member(node, MemberState::Alive, web())));
+    let draining = Snapshot { draining: vec!["host-2".parse().unwrap()], ..snapshot(vec![]) };
+
+    let policy = compile(&draining, &members, &me());
+
+    let endpoints = &policy.service(&name("web")).unwrap().endpoints;
+    let standings: Vec<_> = endpoints.iter().map(|endpoint| endpoint.standing).collect();
+    assert_eq!(standings, [Standing::Ready, Standing::Draining]);
+}

@@ -315,6 +315,34 @@ fn a_ban_outlives_the_record_of_its_node() {
     assert_eq!(back, Err(Refusal::Banned(node(1))));
 }
 
+#[test]
+fn a_host_that_was_removed_is_spared_until_it_joins_again_or_its_certificates_have_ended() {
+    const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+    let mut state = founded();
+    let join = |key| Change::Admit(Admission { replace: true, ..admission(1, key, 0) });
+    for change in [Change::CreateToken(token(0, Role::Proxy, 9, DAY_MS)), join(1)] {
+        state.apply(Command::new(1, change)).unwrap();
+    }
+
+    let gone = state.apply(Command::new(2, Change::Forget(node(1)))).unwrap();
+    assert_eq!(gone, [Event::Draining { node: node(1) }, Event::Forgotten { node: node(1) }]);
+    assert!(state.draining().contains_key(&node(1)));
+    assert_eq!(state.policy_revision(), state.revision(), "proxies hear of it");
+
+    let back = state.apply(Command::new(3, join(2))).unwrap();
+    assert!(back.contains(&Event::Undrained { node: node(1) }) && state.draining().is_empty());
+
+    state.apply(Command::new(4, Change::Forget(node(1)))).unwrap();
+    for change in [
+        Change::CreateToken(token(1, Role::Proxy, 9, 9 * DAY_MS)),
+        Change::Admit(admission(2, 3, 1)),
+        Change::Forget(node(2)),
+    ] {
+        state.apply(Command::new(4 + DAY_MS, change)).unwrap();
+    }
+    assert_eq!(state.draining().keys().collect::<Vec<_>>(), [&node(2)]);
+}
+
 /// Whatever the moments at which somebody looks: a key is known before it seals, and opens after it sealed.
 #[test]
 fn a_gossip_key_is_known_an_hour_before_it_seals_and_opens_a_day_after() {

@@ -92,44 +92,47 @@ fn node_name(text: &str) -> Result<NodeName, Refused> {
         .map_err(|error: crate::model::name::Error| Refused::new(StatusCode::BAD_REQUEST, error.to_string()))
 }
 
+/// Does something to a node, and waits until the others act on it, for a moment at most.
+async fn change(plane: &Plane, change: fn(NodeName) -> Change, name: &str) -> Result<NodeName, Refused> {
+    let node = node_name(name)?;
+    let committed = plane.submit(change(node.clone())).await?;
+    plane.in_force(committed.state.policy_revision(), &node).await;
+    Ok(node)
+}
+
 pub(crate) async fn ban(
     State(plane): State<Arc<Plane>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refused> {
-    plane.submit(Change::Ban(node_name(&name)?)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    change(&plane, Change::Ban, &name).await.map(|_| StatusCode::NO_CONTENT)
 }
 
 pub(crate) async fn unban(
     State(plane): State<Arc<Plane>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refused> {
-    plane.submit(Change::Unban(node_name(&name)?)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    change(&plane, Change::Unban, &name).await.map(|_| StatusCode::NO_CONTENT)
 }
 
 pub(crate) async fn drain(
     State(plane): State<Arc<Plane>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refused> {
-    plane.submit(Change::Drain(node_name(&name)?)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    change(&plane, Change::Drain, &name).await.map(|_| StatusCode::NO_CONTENT)
 }
 
 pub(crate) async fn undrain(
     State(plane): State<Arc<Plane>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refused> {
-    plane.submit(Change::Undrain(node_name(&name)?)).await?;
-    Ok(StatusCode::NO_CONTENT)
+    change(&plane, Change::Undrain, &name).await.map(|_| StatusCode::NO_CONTENT)
 }
 
 pub(crate) async fn forget(
     State(plane): State<Arc<Plane>>,
     Path(name): Path<String>,
 ) -> Result<StatusCode, Refused> {
-    let node = node_name(&name)?;
-    plane.submit(Change::Forget(node.clone())).await?;
+    let node = change(&plane, Change::Forget, &name).await?;
     plane.fleet.forget(&node);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -89,7 +89,7 @@ impl State {
             Change::Unban(node) => self.unban(node),
             Change::Drain(node) => self.drain(node, at_ms)?,
             Change::Undrain(node) => self.undrain(node)?,
-            Change::Forget(node) => self.forget(node)?,
+            Change::Forget(node) => self.forget(node, at_ms)?,
             Change::InstallGossipKey { id, key } => self.gossip.install(id, key, at_ms)?,
             Change::PromoteGossipKey { id } => self.gossip.promote(id, at_ms)?,
             Change::RetireGossipKey { id } => self.gossip.retire(id)?,
@@ -286,7 +286,10 @@ impl State {
         };
         let mut events = Vec::new();
         match known {
-            None => events.push(Event::Joined { node: node.clone(), role }),
+            None => {
+                events.push(Event::Joined { node: node.clone(), role });
+                events.extend(self.draining.remove(&node).map(|_| Event::Undrained { node: node.clone() }));
+            }
             Some(known) if same => {
                 record.keys.clone_from(&known.keys);
                 record.services = join(&known.services, &record.services);
@@ -387,12 +390,18 @@ impl State {
         }
     }
 
-    /// A ban outlives the record of its node, or leaving would undo it.
-    fn forget(&mut self, node: NodeName) -> Result<Vec<Event>, Refusal> {
-        self.role_of(&node)?;
+    /// A ban outlives the record of its node, or leaving would undo it. Others are to spare a host for as long as its
+    /// certificates may last.
+    fn forget(&mut self, node: NodeName, at_ms: u64) -> Result<Vec<Event>, Refusal> {
+        let mut events = match self.role_of(&node)? {
+            Role::Proxy => self.drain(node.clone(), at_ms)?,
+            Role::Operator | Role::Control => Vec::new(),
+        };
         self.nodes.remove(&node);
-        self.draining.remove(&node);
-        Ok(vec![Event::Forgotten { node }])
+        let (nodes, spared) = (&self.nodes, |since: u64| since.saturating_add(REMEMBER_MS) > at_ms);
+        self.draining.retain(|name, since| nodes.contains_key(name) || spared(*since));
+        events.push(Event::Forgotten { node });
+        Ok(events)
     }
 
     // --- certificates -------------------------------------------------------------------------------------------

@@ -1,0 +1,124 @@
+//! Nodes that are drained, removed or banned: how soon others stop calling them, and what a ban survives.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mesh::net::clock;
+
+use crate::failure::{Hosts, pause};
+use crate::stage::mesh::Mesh;
+use crate::stage::peer;
+use crate::stage::place::Network;
+use crate::stage::wait::seconds;
+
+/// How long others may go on calling a node, from when the command has returned.
+const STOPPED_WITHIN: Duration = Duration::from_secs(1);
+
+/// Has `verb` done to the host that gets the calls, while they go on; returns when it was, and when each call was sent and who
+/// answered it: nobody, where it failed.
+fn answers_around(hosts: &Hosts, verb: &str) -> (String, Instant, Vec<(Instant, String)>) {
+    let node = format!("copy-{}", hosts.favourite());
+    let over = AtomicBool::new(false);
+    let (done, answers) = std::thread::scope(|scope| {
+        let calling = scope.spawn(|| {
+            let mut answers = Vec::new();
+            while !over.load(Ordering::Relaxed) {
+                let sent = clock::now();
+                let answer = hosts.caller.get("web", "/", &["-f"]);
+                answers.push((
+                    sent,
+                    if answer.code == Some(0) { answer.out.trim().to_owned() } else { String::new() },
+                ));
+            }
+            answers
+        });
+        pause(seconds(1));
+        hosts.mesh.cli(&[verb, &node]).ok();
+        let done = clock::now();
+        pause(seconds(4));
+        over.store(true, Ordering::Relaxed);
+        (done, calling.join().unwrap())
+    });
+    (node, done, answers)
+}
+
+#[test]
+fn others_stop_calling_a_node_within_a_second_of_its_drain_leave_or_ban() {
+    for verb in ["drain", "leave", "ban"] {
+        let hosts = Hosts::new(2);
+
+        let (node, done, answers) = answers_around(&hosts, verb);
+
+        let last = answers.iter().filter(|(_, who)| *who == node).map(|(sent, _)| *sent).max().unwrap();
+        let late = last.saturating_duration_since(done);
+        eprintln!("mesh {verb}: last call {late:?} after it returned; {} calls", answers.len());
+        assert!(late < STOPPED_WITHIN, "mesh {verb}: called {late:?} later");
+        let after: Vec<_> = answers.iter().filter(|(sent, _)| *sent > done + STOPPED_WITHIN).collect();
+        assert!(after.len() > 2 && after.iter().all(|(_, who)| !who.is_empty() && *who != node), "{after:?}");
+        let failed = answers.iter().filter(|(_, who)| who.is_empty()).count();
+        // A ban cuts what is under way: one call at a time is.
+        let may_fail = usize::from(verb == "ban");
+        assert!(failed <= may_fail, "mesh {verb}: {failed} of {} calls failed", answers.len());
+    }
+}
+
+#[test]
+fn a_node_that_was_removed_serves_again_once_it_has_joined_again() {
+    let mut hosts = Hosts::new(1);
+    hosts.mesh.cli(&["leave", "copy-0"]).ok();
+    // Nobody else serves: calls go on for as long as its certificates last.
+    pause(seconds(1));
+    hosts.caller.reaches("web");
+
+    let token = hosts.mesh.token(&[]);
+    let (proxy, nginx) = hosts.servers.remove(0);
+    drop(proxy);
+    let place = hosts.network.host(2);
+    let again =
+        hosts.mesh.proxy(&place, "copy-0").join(&token).service(&format!("web={}", nginx.port)).start();
+    hosts.servers.push((again, nginx));
+
+    hosts.knows(0);
+    hosts.caller.reaches("web");
+}
+
+#[test]
+fn a_ban_holds_while_control_is_down_and_after_restarts_from_disk() {
+    let network = Network::new(3);
+    let mut mesh = Mesh::start(&network.host(1));
+    let token = mesh.token(&["--uses", "2"]);
+    let start = |host: u8, node: &str, service: &str| {
+        let place = network.host(host);
+        let nginx = peer::nginx(&place, mesh.folder(), service);
+        let plan = mesh.proxy(&place, node).join(&token).service(&format!("{service}={}", nginx.port));
+        (plan.start(), nginx)
+    };
+    let (mut good, _web) = start(2, "good", "web");
+    let (mut bad, _api) = start(3, "bad", "api");
+    good.reaches("api");
+    bad.reaches("web");
+
+    mesh.cli(&["ban", "bad"]).ok();
+    pause(seconds(1));
+    let is_cut = |from: &crate::stage::mesh::Proxy, service: &str| {
+        (0..10).all(|_| {
+            pause(Duration::from_millis(100));
+            from.quick_status(service) != Some(200)
+        })
+    };
+    assert!(is_cut(&good, "api"), "the banned node is called");
+    assert!(is_cut(&bad, "web"), "the banned node calls");
+
+    mesh.control.kill();
+    assert!(is_cut(&good, "api") && is_cut(&bad, "web"), "without control");
+    good.restart();
+    assert!(is_cut(&good, "api"), "the banned node is called, after a restart from disk");
+    assert!(is_cut(&bad, "web"), "the banned node calls one that was restarted from disk");
+    bad.restart();
+    assert!(is_cut(&good, "api") && is_cut(&bad, "web"), "the banned node was restarted");
+
+    mesh.restart_control();
+    mesh.cli(&["ban", "--undo", "bad"]).ok();
+    good.reaches("api");
+    bad.reaches("web");
+}
