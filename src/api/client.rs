@@ -360,7 +360,7 @@ impl Client {
         self.call(Method::GET, path, None::<&()>).await
     }
 
-    async fn call<T: DeserializeOwned>(
+    pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -396,7 +396,7 @@ impl Client {
     }
 
     /// Sends a request and reads the answer line by line, for as long as it goes on.
-    async fn follow<T: DeserializeOwned + Send + 'static>(
+    pub(crate) async fn follow<T: DeserializeOwned + Send + 'static>(
         &self,
         path: &str,
     ) -> Result<impl Stream<Item = Result<T, Error>> + Send + Unpin + use<T>, Error> {

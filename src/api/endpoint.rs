@@ -71,10 +71,15 @@ pub enum Operation {
     Drain,
     Undrain,
     Forget,
+    Upgrade,
+    FollowOrders,
+    RefuseOrder,
+    Programs,
     OpenApi,
     Installer,
     Executable,
     ExecutableSum,
+    Sums,
 }
 
 /// One line of the table.
@@ -230,6 +235,23 @@ pub const ENDPOINTS: &[Endpoint] = &[
         .says("Lets the services of a node have calls again"),
     endpoint(Operation::Forget, Method::Delete, "/v1/nodes/{name}", Right::Administrator)
         .says("Removes a node: it can no longer renew, and its name is free"),
+    endpoint(Operation::Upgrade, Method::Post, "/v1/nodes/{name}/upgrade", Right::Administrator)
+        .gives("Order")
+        .says("Has a proxy run the program that answers; it keeps its own where that one does not start"),
+    endpoint(Operation::FollowOrders, Method::Get, "/v1/program", Right::Node)
+        .query(&[
+            WATCH,
+            ("build", "version of the program that the proxy runs"),
+            ("program", "its SHA-256, hexadecimal"),
+        ])
+        .gives("Order")
+        .says("Tells which program a proxy runs, and with watch, which other one it is to run, whenever that is so"),
+    endpoint(Operation::RefuseOrder, Method::Post, "/v1/program", Right::Node)
+        .takes("OrderRefused")
+        .says("Tells why a proxy keeps the program that it has"),
+    endpoint(Operation::Programs, Method::Get, "/v1/programs", Right::Reader)
+        .gives("Programs")
+        .says("Returns which program answers, and which every proxy runs"),
     endpoint(Operation::OpenApi, Method::Get, "/openapi.json", Right::Anyone)
         .gives("application/json")
         .says("Returns this description"),
@@ -242,4 +264,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint(Operation::ExecutableSum, Method::Get, "/mesh.sha256", Right::Anyone)
         .gives("text/plain")
         .says("Returns the SHA-256 of the program, as sha256sum writes it"),
+    endpoint(Operation::Sums, Method::Get, "/SHA256SUMS", Right::Anyone)
+        .gives("text/plain")
+        .says("Returns the SHA-256 of the program and of the installer, as in a release"),
 ];

@@ -1,18 +1,74 @@
-//! The control plane's own program, which any host may download.
+//! The control plane's own program, which any host may download, and proxies on their way to run it.
 
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::Stream;
 use http::Method;
 use http_body_util::{BodyExt as _, Limited};
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::api::client::{Client, Error, problem, read};
+use crate::model::name::{NodeName, ServiceName};
 
 /// Most bytes of a program.
 const PROGRAM_BYTES_MAX: usize = 512 << 20;
 /// Longest time to download it.
 pub const PROGRAM_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// A line of `GET /v1/program`, and the answer to `POST /v1/nodes/{name}/upgrade`: a proxy is to run another program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Order {
+    /// Tells orders apart; a later one has a higher number.
+    pub id: u64,
+    /// SHA-256 of the program, hexadecimal.
+    pub program: String,
+}
+
+/// `POST /v1/program`: the proxy keeps the program that it has.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderRefused {
+    /// Which order it speaks of.
+    pub id: u64,
+    /// Why.
+    pub reason: String,
+}
+
+/// `GET /v1/programs`: which program every proxy runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Programs {
+    /// Version of the control plane's own.
+    pub build: String,
+    /// Its SHA-256, hexadecimal.
+    pub program: String,
+    /// Every proxy, by name.
+    pub proxies: Vec<ProgramRow>,
+}
+
+/// The program of one proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgramRow {
+    /// Where it runs.
+    pub node: NodeName,
+    /// What is served there.
+    pub services: Vec<ServiceName>,
+    /// Its version; empty until something is known of it.
+    pub build: String,
+    /// SHA-256 of its program, hexadecimal; `None` while it does not listen for orders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// The last order that was given to it and not carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<u64>,
+    /// Why it did not carry it out; `None` while it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
 
 impl Client {
     /// Returns the SHA-256 of the control plane's own program, hexadecimal.
@@ -35,5 +91,29 @@ impl Client {
             body.map(http_body_util::Collected::to_bytes).map_err(|error| Error::Broken(error.to_string()))
         };
         timeout(PROGRAM_TIMEOUT, download).await.map_err(|_| Error::TimedOut)?
+    }
+
+    /// Tells which program this proxy runs, and follows which it is to run.
+    pub async fn orders(
+        &self,
+        build: &str,
+        program: &str,
+    ) -> Result<impl Stream<Item = Result<Order, Error>> + Send + Unpin + use<>, Error> {
+        self.follow(&format!("/v1/program?watch=true&build={build}&program={program}")).await
+    }
+
+    /// Tells why this proxy keeps the program that it has.
+    pub async fn refuse_order(&self, refused: &OrderRefused) -> Result<(), Error> {
+        self.tell(Method::POST, "/v1/program", Some(refused)).await
+    }
+
+    /// Returns which program every proxy runs.
+    pub async fn programs(&self) -> Result<Programs, Error> {
+        self.ask("/v1/programs").await
+    }
+
+    /// Has a proxy run the control plane's own program.
+    pub async fn upgrade(&self, node: &NodeName) -> Result<Order, Error> {
+        self.call(Method::POST, &format!("/v1/nodes/{node}/upgrade"), None::<&()>).await
     }
 }

@@ -31,7 +31,9 @@ mod reload;
 mod start;
 mod intercept;
 mod service;
+mod roll;
 mod upgrade;
+mod release;
 mod demo;
 
 use std::ffi::OsString;
@@ -111,8 +113,10 @@ enum Command {
     Service(service::ServiceArgs),
     /// Show or remove the rules of this host by which its proxy intercepts connections
     Intercept(intercept::InterceptArgs),
-    /// Make the proxy of this host the version that its control plane runs, without losing a call
-    Upgrade(upgrade::UpgradeArgs),
+    /// Make proxies the version that their control plane runs, without losing a call: that of this host, or --all
+    Upgrade(WithControl<upgrade::UpgradeArgs>),
+    /// Write a release of this very program into a directory: the program, its installer, their checksums
+    Release(release::ReleaseArgs),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -248,7 +252,8 @@ fn dispatch(command: Command, flags: Flags) -> anyhow::Result<Exit> {
         }),
         Command::Service(args) => wait_for(service::run(args)),
         Command::Intercept(args) => wait_for(intercept::run(args)),
-        Command::Upgrade(args) => wait_for(upgrade::run(args)),
+        Command::Upgrade(with) => wait_for(upgrade::run(with.args, with.address)),
+        Command::Release(args) => release::run(&args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "mesh", &mut script);

@@ -2,7 +2,8 @@
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -23,6 +24,7 @@ use crate::model::token::Token;
 use crate::net::dns::resolvers::{self, Upstreams};
 use crate::net::interface;
 use crate::proxy::bootstrap::{AccessLogTarget, InterceptOptions, NamesOptions, Options, Settings};
+use crate::proxy::program;
 use crate::proxy::successor::Successor;
 use crate::telemetry::log::{self, LogHandle};
 
@@ -349,6 +351,7 @@ pub(crate) fn proxy(told: Told<ProxyArgs>, reread: Reread<ProxyArgs>) -> anyhow:
         output::write(&crate::proxy::intercept::preview(&options).to_string())?;
         return Ok(Exit::Done);
     }
+    become_current(&options.data_dir);
     let log = begin(&log)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(async {
@@ -362,6 +365,17 @@ pub(crate) fn proxy(told: Told<ProxyArgs>, reread: Reread<ProxyArgs>) -> anyhow:
         crate::proxy::run(options, log, notices, stop()?).await?;
         Ok(Exit::Done)
     })
+}
+
+/// Becomes the program that control has given this host, if it has; comes back if not.
+fn become_current(data_dir: &Path) {
+    if let Some(program) = program::current(data_dir) {
+        let error = std::process::Command::new(&program).args(std::env::args_os().skip(1)).exec();
+        output::warn(&format!(
+            "{} cannot be started: {error}; the installed program runs",
+            program.display()
+        ));
+    }
 }
 
 /// What every long-running process does first.

@@ -1,4 +1,5 @@
-//! `mesh upgrade`: the proxy of this host becomes the version that its control plane runs, without losing a call.
+//! `mesh upgrade`: the proxy of this host, or of others, becomes the version that its control plane runs, without losing a
+//! call.
 
 use std::fs;
 use std::io;
@@ -7,15 +8,19 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use data_encoding::HEXLOWER_PERMISSIVE;
 use tokio::time::sleep;
 
 use crate::api::client::{self, Client};
+use crate::cli::connect::{self, ControlAddress};
 use crate::cli::exit::{Exit, refuse};
+use crate::cli::roll::Roll;
 use crate::cli::{data_dir, output};
-use crate::identity::certificate::sha256;
-use crate::net::{clock, disk};
+use crate::identity::certificate::file_sha256;
+use crate::model::name::NodeName;
+use crate::net::clock;
 use crate::proxy::handover::{self, Who};
+use crate::proxy::program;
 
 /// How long the new process may take until it is the proxy, or has given up.
 const TAKEN_MAX: Duration = Duration::from_mins(1);
@@ -24,7 +29,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Flags of `mesh upgrade`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct UpgradeArgs {
-    /// Where the proxy keeps its state, if not where it does by default
+    /// Upgrade these hosts, from wherever you administer the mesh; without any, this host
+    #[arg(value_name = "NODE")]
+    nodes: Vec<NodeName>,
+    /// Upgrade every host of the mesh, one after the other, until one fails
+    #[arg(long, conflicts_with = "nodes")]
+    all: bool,
+    /// With NODE or --all: hosts of one service that may change at the same time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    at_once: u16,
+    /// With NODE or --all: how long one host may take
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// Where the proxy of this host keeps its state, if not where it does by default
     #[arg(long, env = "MESH_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Say what would be done, and do nothing
@@ -32,50 +49,81 @@ pub(crate) struct UpgradeArgs {
     dry_run: bool,
 }
 
-/// Carries out `mesh upgrade`: downloads the program from the control plane, puts it in the place of the proxy's, and has
-/// the proxy hand over to it.
+/// Carries out `mesh upgrade`.
 ///
 /// # Errors
 /// When there is no proxy or no control plane, or the new program is refused: the old one goes on then, and its file is back.
-pub(crate) async fn run(args: UpgradeArgs) -> anyhow::Result<Exit> {
-    let folder = args.data_dir.unwrap_or_else(|| data_dir::of("proxy"));
+pub(crate) async fn run(args: UpgradeArgs, address: ControlAddress) -> anyhow::Result<Exit> {
+    if !args.all && args.nodes.is_empty() {
+        return this_host(args.data_dir, args.dry_run).await;
+    }
+    let client = connect::client(&address).await?;
+    let nodes = args.nodes.into_iter().collect();
+    let roll = Roll { nodes, at_once: usize::from(args.at_once), limit: args.timeout };
+    if args.dry_run { roll.plan(&client).await } else { roll.run(&client).await }
+}
+
+/// Downloads the program from the control plane, puts it in the place of the proxy's, and has the proxy hand over to it.
+async fn this_host(data_dir: Option<PathBuf>, dry_run: bool) -> anyhow::Result<Exit> {
+    let folder = data_dir.unwrap_or_else(|| data_dir::of("proxy"));
     let Some((pid, proxy)) = handover::who(&folder).await? else {
         let text = format!("no proxy runs on {}: name its --data-dir, or start it", folder.display());
         return Err(refuse(Exit::NotFound, text));
     };
     let (client, wanted) = control(&proxy).await?;
-    let running = sum_of(Path::new(&format!("/proc/{pid}/exe")))?;
+    let running =
+        file_sha256(Path::new(&format!("/proc/{pid}/exe"))).context("the proxy's program cannot be read")?;
     if running == wanted {
         output::note(&format!("the proxy of {} is the control plane's version already", proxy.node));
         return Ok(Exit::Done);
     }
-    let program = &proxy.program;
-    output::note(&format!("{} is {} there, and {} here", program.display(), short(&wanted), short(&running)));
-    if args.dry_run {
+    let installed = &proxy.program;
+    output::note(&format!(
+        "{} is {} there, and {} here",
+        installed.display(),
+        short(&wanted),
+        short(&running)
+    ));
+    if dry_run {
         return Ok(Exit::Done);
     }
-    if sum_of(program).ok().as_deref() != Some(&wanted) {
-        install(program, &client.program().await?, &wanted)?;
+    if program::is_kept(&folder, installed) {
+        // It runs what control gave it before, and keeps this one beside that.
+        let bytes = client.program().await?;
+        program::check(&bytes, &wanted)?;
+        let kept = program::keep(&folder, &bytes, &wanted)?;
+        let taken = take_over(&folder, Some(kept.clone())).await;
+        return taken.map(|new| say_taken(pid, new)).map_err(|error| {
+            _ = fs::remove_file(kept);
+            error.context(NOT_TAKEN)
+        });
     }
-    match take_over(&folder).await {
+    if file_sha256(installed).ok().as_deref() != Some(&wanted) {
+        install(installed, &client.program().await?, &wanted)?;
+    }
+    match take_over(&folder, None).await {
         Ok(new) => {
-            _ = fs::remove_file(before(program));
-            output::note(&format!(
-                "process {new} has taken over from {pid}, which serves out what is under way"
-            ));
-            Ok(Exit::Done)
+            _ = fs::remove_file(before(installed));
+            Ok(say_taken(pid, new))
         }
         Err(error) => {
             // Whatever starts this program next gets the one that works.
-            match fs::rename(before(program), program) {
+            match fs::rename(before(installed), installed) {
                 Err(gone) if gone.kind() != io::ErrorKind::NotFound => {
-                    output::warn(&format!("{} could not be put back: {gone}", program.display()));
+                    output::warn(&format!("{} could not be put back: {gone}", installed.display()));
                 }
                 Ok(()) | Err(_) => {}
             }
-            Err(error.context("the new program was not taken; the old one goes on, and its log says why"))
+            Err(error.context(NOT_TAKEN))
         }
     }
+}
+
+const NOT_TAKEN: &str = "the new program was not taken; the old one goes on, and its log says why";
+
+fn say_taken(old: i32, new: i32) -> Exit {
+    output::note(&format!("process {new} has taken over from {old}, which serves out what is under way"));
+    Exit::Done
 }
 
 /// Returns a way to the control plane, and the digest of its program.
@@ -90,11 +138,6 @@ async fn control(proxy: &Who) -> anyhow::Result<(Client, String)> {
         }
     }
     Err(last)
-}
-
-fn sum_of(path: &Path) -> anyhow::Result<String> {
-    let bytes = fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    Ok(HEXLOWER.encode(&sha256(&bytes)))
 }
 
 fn short(sum: &str) -> &str {
@@ -114,36 +157,25 @@ fn beside(program: &Path, ending: &str) -> PathBuf {
 }
 
 /// Puts a program in the place of another, once it is known to be whole and to run here. The other is kept.
-fn install(program: &Path, bytes: &[u8], wanted: &str) -> anyhow::Result<()> {
-    let found = HEXLOWER.encode(&sha256(bytes));
-    if found != wanted {
-        bail!(
-            "what arrived is not what was meant: its SHA-256 is {found} instead of {wanted}; nothing was installed"
-        );
-    }
-    let fresh = beside(program, "fresh");
-    let write = || disk::write_file(&fresh, bytes, 0o755);
-    write().with_context(|| format!("{} cannot be written: run this as who may", fresh.display()))?;
-    let ran = std::process::Command::new(&fresh).arg("version").output();
-    if !ran.as_ref().is_ok_and(|output| output.status.success()) {
-        _ = fs::remove_file(&fresh);
-        bail!("the control plane's program does not run on this host; nothing was installed");
-    }
-    let before = before(program);
+fn install(installed: &Path, bytes: &[u8], wanted: &str) -> anyhow::Result<()> {
+    program::check(bytes, wanted).context("nothing was installed")?;
+    let fresh = beside(installed, "fresh");
+    program::write(&fresh, bytes).context("nothing was installed")?;
+    let before = before(installed);
     let replace = || {
         match fs::remove_file(&before) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        fs::hard_link(program, &before)?;
-        fs::rename(&fresh, program)
+        fs::hard_link(installed, &before)?;
+        fs::rename(&fresh, installed)
     };
-    replace().with_context(|| format!("{} cannot be replaced", program.display()))
+    replace().with_context(|| format!("{} cannot be replaced", installed.display()))
 }
 
-/// Has the proxy start its program again, and waits until that is the proxy; returns its process number.
-async fn take_over(folder: &Path) -> anyhow::Result<i32> {
-    let new = handover::replace(folder).await?;
+/// Has the proxy start its program again, or another one, and waits until that is the proxy; returns its process number.
+async fn take_over(folder: &Path, program: Option<PathBuf>) -> anyhow::Result<i32> {
+    let new = handover::replace(folder, program).await?;
     let deadline = clock::now() + TAKEN_MAX;
     while clock::now() < deadline {
         if handover::runs(folder).await?.is_some_and(|pid| pid == new) {

@@ -2,7 +2,7 @@
 //!
 //! - [`bootstrap`]: what it is started with. [`founding`]: from a data directory to a mesh.
 //! - [`store`]: the log of [`crate::logic::state`] on disk. [`authority`]: who signs.
-//! - [`collector`], [`fleet`], [`timeline`]: what proxies told, which are here, what happened.
+//! - [`collector`], [`fleet`], [`programs`], [`timeline`]: what proxies told, which are here, what they run, what happened.
 //! - [`publisher`]: what proxies are given. [`enrollment`]: who is let in. [`plane`]: all of it, shared.
 //! - [`why`]: what the proxies would do with a call.
 //! - [`serving`]: its own certificate and place in the gossip. [`http`]: the API.
@@ -14,6 +14,7 @@ pub mod store;
 pub mod authority;
 pub mod collector;
 pub mod fleet;
+pub mod programs;
 pub mod timeline;
 pub mod publisher;
 pub mod plane;
@@ -237,6 +238,7 @@ impl Running {
             store,
             authority,
             fleet: Arc::new(Fleet::default()),
+            programs: Arc::default(),
             collector: Collector::new(),
             catalog: voice.catalog(),
             closing: closed.clone(),

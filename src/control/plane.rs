@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::control::authority::Authority;
 use crate::control::collector::Collector;
 use crate::control::fleet::Fleet;
+use crate::control::programs::Programs;
 use crate::control::publisher::Publisher;
 use crate::control::store::{Committed, Store, SubmitError};
 use crate::control::timeline;
@@ -17,18 +18,18 @@ use crate::logic::state::Change;
 use crate::model::endpoint::{Catalog, MemberState};
 use crate::model::identity::{Subject, TrustDomain};
 use crate::model::name::NodeName;
-use crate::model::view::MeshView;
 use crate::model::resource::Revision;
+use crate::model::view::MeshView;
 use crate::net::clock;
 
 /// A view is computed at most once in this time, however many watch, milliseconds.
 const VIEW_FRESH_MS: u64 = 250;
 
-/// The parts.
 /// How long proxies may take to acknowledge what is to be in force at once: one that hangs holds nobody up.
 const IN_FORCE_MAX: Duration = Duration::from_secs(2);
 const IN_FORCE_LOOK: Duration = Duration::from_millis(10);
 
+/// The parts.
 #[derive(Debug)]
 pub struct Plane {
     /// This node.
@@ -47,6 +48,8 @@ pub struct Plane {
     pub publisher: Publisher,
     /// Which proxies are here.
     pub fleet: Arc<Fleet>,
+    /// What they run.
+    pub programs: Arc<Programs>,
     /// What proxies told.
     pub collector: Collector,
     /// Who and what is where.
@@ -72,9 +75,6 @@ impl Plane {
         Ok(committed)
     }
 
-    /// Returns whether nothing has been heard of a node for long enough that another host may take its name.
-    pub fn is_gone(&self, node: &NodeName) -> bool {
-        let catalog = self.catalog.borrow();
     /// Waits until every proxy that is connected, but for `about`, has a revision in force, a moment at most: then they act on
     /// it even if this control plane ends now.
     pub async fn in_force(&self, revision: Revision, about: &NodeName) {
@@ -86,6 +86,9 @@ impl Plane {
         }
     }
 
+    /// Returns whether nothing has been heard of a node for long enough that another host may take its name.
+    pub fn is_gone(&self, node: &NodeName) -> bool {
+        let catalog = self.catalog.borrow();
         let state = catalog.members.get(node).map(|member| member.state);
         let silent = matches!(state, None | Some(MemberState::Dead | MemberState::Left));
         silent && *node != self.node && !self.fleet.is_present(node)

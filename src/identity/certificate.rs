@@ -1,5 +1,9 @@
 //! Reading certificates: what a leaf says, in the words of `logic::pki`, and fingerprints of public keys.
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -28,6 +32,23 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     hash
+}
+
+/// Returns the SHA-256 of a file, hexadecimal.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn file_sha256(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = digest::Context::new(&digest::SHA256);
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let read = file.read(&mut chunk)?;
+        match chunk.get(..read) {
+            Some(part) if !part.is_empty() => hash.update(part),
+            Some(_) | None => return Ok(HEXLOWER.encode(hash.finish().as_ref())),
+        }
+    }
 }
 
 /// Returns the SHA-256 of a `SubjectPublicKeyInfo`, hexadecimal: how keys are remembered and pinned.

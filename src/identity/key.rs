@@ -9,6 +9,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair
 use rcgen::{CertificateParams, DistinguishedName, PublicKeyData, SignatureAlgorithm};
 use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
 use rustls::sign::SigningKey;
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
@@ -63,6 +64,24 @@ impl Key {
         let signer = any_ecdsa_type(&PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der)));
         let signer = signer.map_err(|_| Error::Damaged)?;
         Ok(Self { pair, pkcs8: Zeroizing::new(der.to_vec()), signer })
+    }
+
+    /// Reads a key from a PEM file's text: PKCS#8 (`BEGIN PRIVATE KEY`).
+    ///
+    /// # Errors
+    /// When there is no such key in it.
+    pub fn from_pem(pem: &[u8]) -> Result<Self, Error> {
+        let der = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| Error::Damaged)?;
+        Self::from_pkcs8(der.secret_pkcs8_der())
+    }
+
+    /// Signs a text: ECDSA with SHA-256, ASN.1 (DER), as `openssl dgst -sha256 -verify` takes it.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn sign(&self, text: &[u8]) -> Result<Vec<u8>, Error> {
+        let signature = self.pair.sign(&SystemRandom::new(), text).map_err(|_| Error::Random)?;
+        Ok(signature.as_ref().to_vec())
     }
 
     /// Returns the private key, PKCS#8 (DER), to be kept secret.

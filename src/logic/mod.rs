@@ -18,6 +18,7 @@ pub mod defaults;
 pub mod authorize;
 pub mod compile;
 pub mod plan;
+pub mod roll;
 pub mod naming;
 pub mod intercept;
 pub mod validate;

@@ -62,12 +62,20 @@ pub enum Error {
 #[serde(tag = "ask", rename_all = "camelCase")]
 enum Ask {
     Who,
-    Replace,
-    Sockets { version: u32, build: String },
+    Replace {
+        #[serde(default)]
+        program: Option<PathBuf>,
+    },
+    Sockets {
+        version: u32,
+        build: String,
+    },
     Store,
     Gossip,
     Traffic,
-    GiveUp { reason: String },
+    GiveUp {
+        reason: String,
+    },
 }
 
 /// What the old process gives.
@@ -108,16 +116,16 @@ pub(crate) type Sockets = BTreeMap<String, Vec<OwnedFd>>;
 pub(crate) trait Giver {
     /// Returns who this is.
     fn who(&self) -> Who;
-    /// Starts another process that is to take over; returns its number.
-    fn start_successor(&self) -> io::Result<i32>;
+    /// Starts another process that is to take over, of its own program or of another one; returns its number.
+    fn start_successor(&self, program: Option<PathBuf>) -> io::Result<i32>;
     /// Returns every listening socket but those of gossip, with what it is for.
     fn sockets(&self) -> Vec<(String, BorrowedFd<'_>)>;
     /// Closes the store. Serves on from memory.
     fn lend_store(&self) -> impl Future<Output = ()>;
     /// Stops gossiping; `None` when it cannot be left to another process.
     fn lend_gossip(&self) -> impl Future<Output = Option<Estate>>;
-    /// Gossips again, and opens the store as soon as the other process lets go of it.
-    fn take_back(&self) -> impl Future<Output = ()>;
+    /// Gossips again, and opens the store as soon as the other process lets go of it, which did not take over for `reason`.
+    fn take_back(&self, reason: &str) -> impl Future<Output = ()>;
 }
 
 /// Waits for a process that takes over, and gives it everything. Returns its number once nothing is to be accepted any more;
@@ -131,9 +139,10 @@ pub(crate) async fn give(door: &Door, giver: &impl Giver, follow: impl Fn(i32)) 
             Ok(Given::Answer) => {}
             Err(reason) => {
                 tracing::warn!(pid, %reason, "the other process does not take over; this one goes on");
-                let refused = Give::Refused { reason: reason.to_string() };
+                let reason = reason.to_string();
+                let refused = Give::Refused { reason: reason.clone() };
                 _ = timeout(WORDS_MAX, line.send(&refused, &[])).await;
-                giver.take_back().await;
+                giver.take_back(&reason).await;
             }
         }
     }
@@ -188,9 +197,9 @@ async fn give_to(line: &mut Line, giver: &impl Giver, follow: &impl Fn(i32)) -> 
             line.send(&Give::Who(Box::new(who)), &[]).await?;
             return Ok(Given::Answer);
         }
-        Ask::Replace => {
-            let started = giver.start_successor().map_err(Failed::Io)?;
-            tracing::info!(pid = started, program = %who.program.display(), "started a process to take over");
+        Ask::Replace { program } => {
+            let started = giver.start_successor(program).map_err(Failed::Io)?;
+            tracing::info!(pid = started, "started a process to take over");
             line.send(&Give::Started { pid: started }, &[]).await?;
             return Ok(Given::Answer);
         }
@@ -228,9 +237,12 @@ impl Ask {
     fn unexpected(self) -> Failed {
         match self {
             Self::GiveUp { reason } => Failed::GaveUp(reason),
-            Self::Who | Self::Replace | Self::Sockets { .. } | Self::Store | Self::Gossip | Self::Traffic => {
-                Failed::Order
-            }
+            Self::Who
+            | Self::Replace { .. }
+            | Self::Sockets { .. }
+            | Self::Store
+            | Self::Gossip
+            | Self::Traffic => Failed::Order,
         }
     }
 }
@@ -347,15 +359,17 @@ pub async fn who(data_dir: &Path) -> Result<Option<(i32, Who)>, Error> {
     Ok(Some((line.peer(), *who)))
 }
 
-/// Has the proxy that runs on a data directory start its program again to take over; returns the new process' number. It is
-/// the proxy once [`runs`] says so.
+/// Has the proxy that runs on a data directory start its program again, or another `program`, to take over; returns the new
+/// process' number. It is the proxy once [`runs`] says so.
 ///
 /// # Errors
-/// When none runs, or its program cannot be started.
-pub async fn replace(data_dir: &Path) -> Result<i32, Error> {
+/// When none runs, or the program cannot be started.
+pub async fn replace(data_dir: &Path, program: Option<PathBuf>) -> Result<i32, Error> {
     let line = Line::connect(&data_dir.join(SOCKET_FILE)).await?;
     let mut line = line.ok_or_else(|| Error::Refused("it has ended".to_owned()))?;
-    let Give::Started { pid } = answer(&mut line, &Ask::Replace).await?.0 else { return Err(disorder()) };
+    let Give::Started { pid } = answer(&mut line, &Ask::Replace { program }).await?.0 else {
+        return Err(disorder());
+    };
     Ok(pid)
 }
 
@@ -376,7 +390,7 @@ mod tests {
     use std::cell::{Cell, RefCell};
     use std::net::TcpListener;
     use std::os::fd::{AsFd as _, BorrowedFd};
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
 
     use tempfile::TempDir;
 
@@ -428,8 +442,9 @@ mod tests {
             Who { node: host(), build, program, controls: Vec::new(), pins: Vec::new() }
         }
 
-        fn start_successor(&self) -> std::io::Result<i32> {
-            Successor { program: self.who().program, words: Vec::new() }.start()
+        fn start_successor(&self, program: Option<PathBuf>) -> std::io::Result<i32> {
+            let program = program.unwrap_or(self.who().program);
+            Ok(Successor { program, words: Vec::new() }.start()?.0)
         }
 
         fn sockets(&self) -> Vec<(String, BorrowedFd<'_>)> {
@@ -451,7 +466,7 @@ mod tests {
             Some(Estate { legacy, udp: std::net::UdpSocket::bind("127.0.0.1:0").unwrap(), tcp })
         }
 
-        async fn take_back(&self) {}
+        async fn take_back(&self, _reason: &str) {}
     }
 
     async fn take(folder: &Path) -> Result<Option<Taker>, Error> {
@@ -488,7 +503,7 @@ mod tests {
         assert_eq!((failed, told.build.as_str()), (None, "2"));
         assert_eq!(pid, i32::try_from(std::process::id()).unwrap());
 
-        let (failed, started) = tokio::join!(proxy.serve(), replace(proxy.folder()));
+        let (failed, started) = tokio::join!(proxy.serve(), replace(proxy.folder(), None));
         assert!(failed.is_none() && started.unwrap() > 0);
         assert_eq!(runs(proxy.folder()).await.unwrap(), Some(pid));
         assert!(proxy.lent.borrow().is_empty());

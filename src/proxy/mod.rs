@@ -42,6 +42,8 @@ pub mod guard;
 pub mod intercept;
 mod assembler;
 mod node;
+pub mod program;
+mod upgrader;
 mod running;
 
 pub use crate::proxy::running::{Addresses, Error, Notices, run};

@@ -34,10 +34,12 @@ use crate::proxy::intercept;
 use crate::proxy::membership::{self, Membership};
 use crate::proxy::names::{self, Life, Names};
 use crate::proxy::node::{self, BUILD, Node, subjects};
+use crate::proxy::program;
 use crate::proxy::reporter::{self, Local};
 use crate::proxy::services::Services;
 use crate::proxy::shared::Shared;
 use crate::proxy::successor::Successor;
+use crate::proxy::upgrader::Upgrader;
 use crate::proxy::worker::{self, Listeners, WorkerConfig, Workers};
 use crate::telemetry::access::{AccessLog, Target};
 use crate::telemetry::log::LogHandle;
@@ -384,6 +386,8 @@ struct Running {
     shared: Arc<Shared>,
     stage: watch::Sender<Stage>,
     successor: Successor,
+    /// Why the last process that wanted to take over did not.
+    failures: watch::Sender<Option<String>>,
     /// The tasks that end last.
     last: Vec<JoinHandle<Option<()>>>,
 }
@@ -452,14 +456,22 @@ impl Running {
             reporter::run(reports, over).await;
         };
         let last = vec![task::spawn("admin", answering), task::spawn("reporter", reporting)];
-        let successor = options.successor.clone();
-        Ok(Self { node, workers, admin, names, addresses, shared, stage, successor, last })
+        let (successor, failures) = (options.successor.clone(), watch::Sender::new(None));
+        Ok(Self { node, workers, admin, names, addresses, shared, stage, successor, failures, last })
     }
 
     /// Begins to accept, to announce and to report.
     fn open(&self, options: &Options) {
         self.workers.serve();
         self.node.follow(&self.shared, options, self.addresses.inbound);
+        program::settle(&options.data_dir);
+        let upgrader = Upgrader {
+            client: self.node.client.clone(),
+            data_dir: options.data_dir.clone(),
+            successor: self.successor.clone(),
+            failures: self.failures.subscribe(),
+        };
+        task::spawn("upgrader", upgrader.run(until(&self.stage, Stage::Leaving)));
         self.stage.send_replace(Stage::Open);
     }
 
@@ -518,8 +530,9 @@ impl Giver for Running {
         }
     }
 
-    fn start_successor(&self) -> io::Result<i32> {
-        self.successor.start()
+    fn start_successor(&self, program: Option<PathBuf>) -> io::Result<i32> {
+        let program = program.unwrap_or_else(|| self.successor.program.clone());
+        Ok(Successor { program, ..self.successor.clone() }.start()?.0)
     }
 
     fn sockets(&self) -> Vec<(String, BorrowedFd<'_>)> {
@@ -546,7 +559,8 @@ impl Giver for Running {
         self.node.agent.pause().await
     }
 
-    async fn take_back(&self) {
+    async fn take_back(&self, reason: &str) {
+        self.failures.send_replace(Some(reason.to_owned()));
         self.node.agent.resume();
         let mut told = false;
         loop {

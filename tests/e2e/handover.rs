@@ -1,26 +1,20 @@
 //! A proxy that goes on in another process, while callers of every kind are at work: nothing is lost and nobody refused.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
-
-use rustix::process::{Signal, kill_process};
 
 use crate::load::{Load, Scene, assert_nobody_refused, assert_nothing_lost};
 use crate::stage::mesh::Proxy;
-use crate::stage::place::Place;
-use crate::stage::process::run;
-use crate::stage::program;
 use crate::stage::wait::{seconds, until};
 
-fn ends_well(load: Load) {
+pub(crate) fn ends_well(load: Load) {
     let tallies = load.stop();
     assert_nothing_lost(&tallies);
     assert_nobody_refused(&tallies);
 }
 
 /// Fails the test if a member ever took another one for gone.
-fn assert_nobody_missed(scene: &Scene) {
+pub(crate) fn assert_nobody_missed(scene: &Scene) {
     for (name, proxy) in
         [("caller", &scene.caller), ("server-1", &scene.servers[0]), ("server-2", &scene.servers[1])]
     {
@@ -113,47 +107,5 @@ fn a_proxy_goes_on_when_the_process_that_is_to_take_over_fails() {
     load.goes_on(1);
 
     ends_well(load);
-    assert_nobody_missed(&scene);
-}
-
-/// A process that this test did not start: ended with the scene.
-struct Foundling(rustix::process::Pid);
-
-impl Drop for Foundling {
-    fn drop(&mut self) {
-        _ = kill_process(self.0, Signal::KILL);
-    }
-}
-
-#[test]
-fn an_upgrade_takes_the_control_planes_program_and_loses_nothing() {
-    let files = tempfile::tempdir().unwrap();
-    let program = files.path().join("mesh");
-    // Another version: bytes after the end of an executable change nothing but its digest.
-    let other = [&fs::read(program::mesh()).unwrap()[..], b"the version before"].concat();
-    fs::write(&program, &other).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut scene = Scene::with(|plan| plan.program(&program));
-    let load = scene.load();
-    let data = scene.caller.data().to_str().unwrap().to_owned();
-    let upgrade = |flags: &[&str]| {
-        let words = [&["upgrade", "--data-dir", data.as_str()], flags].concat();
-        run(&Place::here(), seconds(90), program::mesh(), &words)
-    };
-
-    let planned = upgrade(&["--dry-run"]);
-    assert!(planned.code == Some(0) && planned.err.contains(program.to_str().unwrap()), "{}", planned.err);
-    assert_eq!(fs::read(&program).unwrap(), other, "nothing was done");
-    let done = upgrade(&[]);
-    assert_eq!(done.code, Some(0), "{}\n{}", done.err, scene.caller.process.log());
-    let pid = done.err.split("process ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
-    let _found = Foundling(rustix::process::Pid::from_raw(pid.unwrap()).unwrap());
-    load.goes_on(1);
-    ends_well(load);
-    scene.caller.has_handed_over();
-
-    assert_eq!(fs::read(&program).unwrap(), fs::read(program::mesh()).unwrap());
-    assert!(!files.path().join("mesh.before").exists());
-    assert!(upgrade(&[]).err.contains("already"));
     assert_nobody_missed(&scene);
 }

@@ -31,6 +31,7 @@ mod failure;
 mod removal;
 mod stopping;
 mod handover;
+mod upgrade;
 mod joining;
 mod authority;
 mod service;

@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::load::{Scene, assert_nobody_refused, assert_nothing_lost};
+use crate::load::{Places, Scene, assert_nobody_refused, assert_nothing_lost};
 use crate::stage::wait::{seconds, until};
 
 #[test]
@@ -41,7 +41,7 @@ fn new_routes_policies_and_settings_take_effect_without_losing_a_call() {
     let files = tempfile::tempdir().unwrap();
     let config = files.path().join("proxy.yaml");
     fs::write(&config, "zone: one\n").unwrap();
-    let scene = Scene::with(|plan| plan.flag("--config", config.to_str().unwrap()));
+    let scene = Scene::with(&Places::here(), |plan| plan.flag("--config", config.to_str().unwrap()));
     let load = scene.load();
 
     for round in 1..=6 {

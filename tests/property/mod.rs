@@ -7,6 +7,7 @@ mod plan;
 mod defaults;
 mod histogram;
 mod link;
+mod roll;
 mod rollup;
 mod metric;
 mod detect;

@@ -1,5 +1,6 @@
 //! What a host without mesh downloads: the installer, and the very program that answers.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -15,28 +16,38 @@ use tokio::sync::OnceCell;
 
 use crate::control::http::answer::Refused;
 use crate::control::plane::Plane;
-use crate::identity::certificate::sha256;
+use crate::identity::certificate::{file_sha256, sha256};
+use crate::net::disk::OWN_PROGRAM;
 
-/// The running program, even when its file has been replaced or removed.
-const EXECUTABLE: &str = "/proc/self/exe";
 const CHUNK_BYTES: usize = 64 << 10;
-const INSTALLER: &str = include_str!("../../../install.sh");
+/// The installer, as it is in a release.
+pub const INSTALLER: &str = include_str!("../../../install.sh");
 
 static EXECUTABLE_SUM: OnceCell<String> = OnceCell::const_new();
 
 /// Fills in where the installer came from and the key to expect there.
 pub(crate) async fn installer(State(plane): State<Arc<Plane>>) -> Response {
+    ([(CONTENT_TYPE, "text/x-shellscript; charset=utf-8")], installer_of(&plane)).into_response()
+}
+
+fn installer_of(plane: &Plane) -> String {
     let (host, pin) = (&plane.advertised, plane.authority.serving_pin());
-    let text = INSTALLER.replacen("\nMESH_URL=''\n", &format!("\nMESH_URL='https://{host}'\n"), 1).replacen(
+    INSTALLER.replacen("\nMESH_URL=''\n", &format!("\nMESH_URL='https://{host}'\n"), 1).replacen(
         "\nMESH_PIN=''\n",
         &format!("\nMESH_PIN='sha256//{pin}'\n"),
         1,
-    );
-    ([(CONTENT_TYPE, "text/x-shellscript; charset=utf-8")], text).into_response()
+    )
+}
+
+/// As a release has it, so that this is one.
+pub(crate) async fn sums(State(plane): State<Arc<Plane>>) -> Result<Response, Refused> {
+    let (program, installer) = (own_sum().await?, sha256(installer_of(&plane).as_bytes()));
+    let text = format!("{program}  mesh\n{}  install.sh\n", HEXLOWER.encode(&installer));
+    Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
 }
 
 pub(crate) async fn executable() -> Result<Response, Refused> {
-    let file = File::open(EXECUTABLE).await.map_err(|error| unreadable(&error))?;
+    let file = File::open(OWN_PROGRAM).await.map_err(|error| unreadable(&error))?;
     let length = file.metadata().await.map_err(|error| unreadable(&error))?.len();
     let chunks = stream::try_unfold(file, |mut file| async move {
         let mut chunk = vec![0; CHUNK_BYTES];
@@ -50,13 +61,18 @@ pub(crate) async fn executable() -> Result<Response, Refused> {
 }
 
 pub(crate) async fn executable_sum() -> Result<Response, Refused> {
-    let sum = EXECUTABLE_SUM.get_or_try_init(hash_executable).await.map_err(|error| unreadable(&error))?;
+    let sum = own_sum().await?;
     Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], format!("{sum}  mesh\n")).into_response())
 }
 
-async fn hash_executable() -> std::io::Result<String> {
-    let hash = tokio::task::spawn_blocking(|| std::fs::read(EXECUTABLE).map(|bytes| sha256(&bytes)));
-    Ok(HEXLOWER.encode(&hash.await.map_err(std::io::Error::other)??))
+/// Returns the SHA-256 of the running program, hexadecimal.
+pub(crate) async fn own_sum() -> Result<&'static str, Refused> {
+    let hash = || async {
+        let hash = tokio::task::spawn_blocking(|| file_sha256(Path::new(OWN_PROGRAM)));
+        hash.await.map_err(std::io::Error::other)?
+    };
+    let sum = EXECUTABLE_SUM.get_or_try_init(hash).await;
+    sum.map(String::as_str).map_err(|error| unreadable(&error))
 }
 
 fn unreadable(error: &std::io::Error) -> Refused {

@@ -24,7 +24,7 @@ use crate::model::name::NodeName;
 use crate::model::view::Severity;
 
 /// Longest reason of a refusal that is kept, characters.
-const REASON_CHARS_MAX: usize = 1000;
+pub(crate) const REASON_CHARS_MAX: usize = 1000;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -87,7 +87,7 @@ pub(crate) async fn report(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn node_name(text: &str) -> Result<NodeName, Refused> {
+pub(crate) fn node_name(text: &str) -> Result<NodeName, Refused> {
     text.parse()
         .map_err(|error: crate::model::name::Error| Refused::new(StatusCode::BAD_REQUEST, error.to_string()))
 }
@@ -134,5 +134,6 @@ pub(crate) async fn forget(
 ) -> Result<StatusCode, Refused> {
     let node = change(&plane, Change::Forget, &name).await?;
     plane.fleet.forget(&node);
+    plane.programs.forget(&node);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,7 +3,8 @@
 //! - [`answer`]: bodies in, answers and refusals out.
 //! - [`access`]: who is calling, and may they.
 //! - [`stream`]: answers that go on: the newest wins, a slow reader never grows a queue.
-//! - [`enroll`], [`resources`], [`writing`], [`fleet`], [`view`], [`assets`]: the handlers.
+//! - [`enroll`], [`resources`], [`writing`], [`fleet`], [`view`], [`assets`], [`programs`]: the
+//!   handlers.
 //! - [`serve`]: the listeners; each connection bounded in number, time and size.
 
 pub mod answer;
@@ -16,6 +17,7 @@ pub mod fleet;
 pub mod view;
 pub mod openapi;
 pub mod assets;
+pub mod programs;
 pub mod admin;
 pub mod serve;
 
@@ -71,9 +73,14 @@ fn handler(operation: Operation) -> MethodRouter<Arc<Plane>> {
         Operation::Drain => post(fleet::drain),
         Operation::Undrain => delete(fleet::undrain),
         Operation::Forget => delete(fleet::forget),
+        Operation::Upgrade => post(programs::upgrade),
+        Operation::FollowOrders => get(programs::follow),
+        Operation::RefuseOrder => post(programs::refuse),
+        Operation::Programs => get(programs::list),
         Operation::OpenApi => get(openapi::serve),
         Operation::Installer => get(assets::installer),
         Operation::Executable => get(assets::executable),
+        Operation::Sums => get(assets::sums),
         Operation::ExecutableSum => get(assets::executable_sum),
     }
 }

@@ -41,7 +41,7 @@ fn operation(endpoint: &Endpoint) -> Value {
     let query_parameters = endpoint.query.iter().map(|(name, description)| {
         let kind = match *name {
             "since" | "to" => "integer",
-            "namespace" => "string",
+            "namespace" | "build" | "program" => "string",
             _ => "boolean",
         };
         json!({ "name": name, "in": "query", "description": description, "schema": { "type": kind } })
@@ -259,7 +259,17 @@ fn observation() -> Vec<(&'static str, Value)> {
         ("rootNotAfterMs", number("End of the root certificate, Unix milliseconds")),
         ("intermediateNotAfterMs", number("End of the intermediate certificate, Unix milliseconds")),
     ];
+    let order = [("id", number("Higher for a later order")), ("program", text("SHA-256 of the program"))];
+    let refused = [("id", number("The order")), ("reason", text("Why the proxy keeps its program"))];
+    let programs = [
+        ("build", text("Version of the program that answers")),
+        ("program", text("Its SHA-256, hexadecimal")),
+        ("proxies", list(&open("node, services, build, program, order, refused"))),
+    ];
     vec![
+        ("Order", object("A program that a proxy is to run", &order)),
+        ("OrderRefused", object("A proxy keeps its program", &refused)),
+        ("Programs", object("Which program every proxy runs", &programs)),
         ("Snapshot", open("All that a proxy needs besides the catalogue, at one revision")),
         ("Ack", object("A proxy took a revision, or kept the one before", &ack)),
         ("Report", open("What a proxy counted since its last report")),

@@ -1,6 +1,7 @@
 //! The API of the control plane, called as its router is: who may do what, what is answered, what is refused.
 
 mod configuration;
+mod programs;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -81,6 +82,7 @@ async fn plane(dir: &Path, catalog: watch::Receiver<Arc<Catalog>>, closing: watc
         store,
         authority,
         fleet: Arc::new(Fleet::default()),
+        programs: Arc::default(),
         collector: Collector::new(),
         catalog,
         closing,

@@ -20,10 +20,11 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::stage::place::Place;
 use crate::stage::process::Process;
 use crate::stage::wait::{seconds, until};
 
-pub(crate) use crate::load::scene::Scene;
+pub(crate) use crate::load::scene::{Places, Scene};
 
 /// Between two calls of one caller, so that what is tested is the proxy and not the machine.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -106,9 +107,11 @@ pub(crate) struct Load {
 
 impl Load {
     /// Starts callers of every kind.
-    fn start(targets: Targets, grpc: Process) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    fn start(place: &Place, targets: Targets, grpc: Process) -> Self {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let place = place.clone();
+        runtime.worker_threads(2).enable_all().on_thread_start(move || place.enter());
+        let runtime = runtime.build().unwrap();
         let (over, book) = (watch::Sender::new(false), Arc::default());
         let mut load = Self { runtime, over, book, callers: Vec::new(), grpc };
         for _ in 0..3 {

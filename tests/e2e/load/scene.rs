@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::load::{Load, Targets, service};
 use crate::stage::mesh::{Mesh, Proxy, ProxyPlan};
 use crate::stage::peer::{Peer, greeter, script_server};
-use crate::stage::place::Place;
+use crate::stage::place::{Network, Place};
 use crate::stage::process::Process;
 use crate::stage::program::{python, script};
 use crate::stage::wait::{seconds, until};
@@ -15,32 +15,56 @@ pub(crate) struct Scene {
     pub(crate) caller: Proxy,
     pub(crate) servers: Vec<Proxy>,
     pub(crate) mesh: Mesh,
-    _peers: [Peer; 2],
+    _peers: Vec<Peer>,
     place: Place,
+}
+
+/// Where everything of a scene runs.
+pub(crate) struct Places {
+    control: Place,
+    caller: Place,
+    servers: [Place; 2],
+}
+
+impl Places {
+    /// All of it on this host.
+    pub(crate) fn here() -> Self {
+        let here = Place::here();
+        Self { control: here.clone(), caller: here.clone(), servers: [here.clone(), here] }
+    }
+
+    /// A host for each: the control plane, the caller, two servers.
+    pub(crate) fn apart(network: &Network) -> Self {
+        let servers = [network.host(3), network.host(4)];
+        Self { control: network.host(1), caller: network.host(2), servers }
+    }
 }
 
 impl Scene {
     /// Starts it on this host; returns when callers of every kind reach both instances of their services.
     pub(crate) fn new() -> Self {
-        Self::with(|plan| plan)
+        Self::with(&Places::here(), |plan| plan)
     }
 
-    /// As [`Scene::new`], with more said about every proxy.
-    pub(crate) fn with(more: impl Fn(ProxyPlan) -> ProxyPlan) -> Self {
-        let place = Place::here();
-        let mesh = Mesh::start(&place);
+    /// Starts it on these hosts, with more said about every proxy.
+    pub(crate) fn with(places: &Places, more: impl Fn(ProxyPlan) -> ProxyPlan) -> Self {
+        let mesh = Mesh::start(&places.control);
         let token = mesh.token(&["--uses", "3"]);
-        let web = service::start(&place).port();
-        let db = greeter(&place, "db").port();
-        let peers =
-            ["grpc_calls.py", "websocket_echo.py"].map(|name| script_server(&place, mesh.folder(), name));
-        let server = |name: &str| {
-            let plan = mesh.proxy(&place, name).join(&token).service(&format!("web={web}/http"));
-            let plan = plan.service(&format!("api={}/grpc", peers[0].port));
-            let plan = plan.service(&format!("chat={}/http", peers[1].port));
+        let mut peers = Vec::new();
+        let mut server = |name: &str, place: &Place| {
+            let web = service::start(place).port();
+            let db = greeter(place, "db").port();
+            let scripts = ["grpc_calls.py", "websocket_echo.py"];
+            let [api, chat] = scripts.map(|name| script_server(place, mesh.folder(), name));
+            let plan = mesh.proxy(place, name).join(&token).service(&format!("web={web}/http"));
+            let plan = plan.service(&format!("api={}/grpc", api.port));
+            let plan = plan.service(&format!("chat={}/http", chat.port));
+            peers.extend([api, chat]);
             more(plan.service(&format!("db={db}/tcp"))).start()
         };
-        let servers = vec![server("server-1"), server("server-2")];
+        let [first, second] = &places.servers;
+        let servers = vec![server("server-1", first), server("server-2", second)];
+        let place = places.caller.clone();
         let caller = more(mesh.proxy(&place, "caller").join(&token).upstream("db")).start();
         let scene = Self { caller, servers, mesh, _peers: peers, place };
         scene.knows_instances(2);
@@ -65,7 +89,7 @@ impl Scene {
         let mut command = Command::new(python());
         command.arg("-u").arg(script("grpc_calls.py")).args(["load", &outbound.to_string(), "api.mesh"]);
         let grpc = Process::start(&self.place, self.mesh.folder(), "grpc-callers", command);
-        let load = Load::start(targets, grpc);
+        let load = Load::start(&self.place, targets, grpc);
         load.goes_on(1);
         load
     }

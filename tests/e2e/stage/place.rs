@@ -30,15 +30,24 @@ impl Place {
 
     /// Does something on this host: its sockets, and those of processes it starts, are this host's.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let Some(netns) = &self.netns else { return work() };
+        if self.netns.is_none() {
+            return work();
+        }
         // A thread of its own, as the kernel moves one thread and not the process.
         std::thread::scope(|scope| {
             let there = scope.spawn(|| {
-                move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                self.enter();
                 work()
             });
             there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Moves the calling thread there, for good.
+    pub(crate) fn enter(&self) {
+        if let Some(netns) = &self.netns {
+            move_into_link_name_space(netns.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        }
     }
 
     /// Returns a port that nobody listens on, for programs that cannot choose one themselves.
