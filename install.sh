@@ -2,7 +2,7 @@
 # Installs mesh on this host, and makes it a member of a mesh.
 #
 #   from a control plane:   curl … https://HOST:7443/install.sh | sh -s -- --join TOKEN --service web=8080
-#   from a release:         sh install.sh --from DIR|URL --control
+#   from a release:         sh install.sh --from DIR|URL --control    ('mesh release DIR' makes one)
 #   away again:             sh install.sh --uninstall
 #
 # 'sh install.sh --help' lists everything. Nothing runs before the last line has arrived.
@@ -30,6 +30,7 @@ what to run (nothing: only the program is installed)
 where from
   --from DIR|URL             a release: a directory, or an https:// address of one, with SHA256SUMS in it
                              (without it: the control plane that served this script)
+  --key FILE                 with --from: take a release only if it was signed with this key (the public one, PEM)
 options
   --prefix DIR               install below DIR instead of /; starts nothing
   --no-start                 install the service, but do not start it
@@ -74,7 +75,7 @@ check_value() {
 }
 
 parse() {
-    role='' token='' arguments='' from='' prefix='' dry_run='' uninstall='' purge='' start=yes services=''
+    role='' token='' arguments='' from='' key='' prefix='' dry_run='' uninstall='' purge='' start=yes services=''
     while [ $# -gt 0 ]; do
         option=$1
         shift
@@ -85,7 +86,7 @@ parse() {
                 ;;
         esac
         case $option in
-            --join | --service | --upstream | --intercept | --node | --zone | --advertise | --from | --prefix)
+            --join | --service | --upstream | --intercept | --node | --zone | --advertise | --from | --key | --prefix)
                 [ $# -gt 0 ] || misuse "$option needs a value"
                 value=$1
                 shift
@@ -106,6 +107,7 @@ parse() {
                 arguments="$arguments $option $value"
                 ;;
             --from) from=$value ;;
+            --key) key=$value ;;
             --prefix) prefix=${value%/} ;;
             --control) take_role control ;;
             --no-start) start='' ;;
@@ -127,6 +129,7 @@ parse() {
         esac
     done
     arguments=${arguments# }
+    [ -z "$key" ] || [ -n "$from" ] || misuse "--key goes with --from: a control plane is known by its own key"
     [ -z "$purge" ] || [ -n "$uninstall" ] || misuse "--purge goes with --uninstall"
     [ -z "$arguments" ] || [ -n "$role" ] || misuse "say what to run: --join TOKEN or --control"
     [ -z "$services" ] || [ "$role" = proxy ] || misuse "--service, --upstream and --intercept go with --join"
@@ -165,31 +168,25 @@ download() {
     fi
 }
 
-# Puts the program into $work/mesh and its expected digest into $expected.
+# Puts the program into $work/mesh, once its digest is that of the release.
 fetch() {
     machine=$(uname -m)
     case $from in
         '')
             [ -n "$MESH_URL" ] || misuse "say where to install from: --from DIR|URL, or use the line that 'mesh token create --install' prints"
-            say "downloading mesh from $MESH_URL"
-            if [ -n "$MESH_PIN" ]; then
-                download "$MESH_URL/mesh.sha256" "$work/sum" -k --pinnedpubkey "$MESH_PIN"
-                download "$MESH_URL/mesh" "$work/mesh" -k --pinnedpubkey "$MESH_PIN"
-            else
-                fail "this script names $MESH_URL but not its key: download it again with the line that 'mesh token create --install' prints"
-            fi
-            read -r expected _ <"$work/sum" || [ -n "$expected" ] || fail "the control plane gave no digest of its program"
+            [ -n "$MESH_PIN" ] || fail "this script names $MESH_URL but not its key: download it again with the line that 'mesh token create --install' prints"
+            fetch_from "$MESH_URL" -k --pinnedpubkey "$MESH_PIN"
             ;;
-        https://* | http://127.0.0.1[:/]* | http://localhost[:/]*)
-            say "downloading mesh from $from"
-            download "${from%/}/SHA256SUMS" "$work/SHA256SUMS"
-            pick "$work/SHA256SUMS"
-            download "${from%/}/$name" "$work/mesh"
-            ;;
+        https://* | http://127.0.0.1[:/]* | http://localhost[:/]*) fetch_from "${from%/}" ;;
         *://*) fail "--from $from: only https:// is safe to install from" ;;
         *)
-            [ -f "$from/SHA256SUMS" ] || fail "--from $from: there is no SHA256SUMS in it; beside the program: sha256sum mesh > SHA256SUMS"
-            pick "$from/SHA256SUMS"
+            [ -f "$from/SHA256SUMS" ] || fail "--from $from: there is no SHA256SUMS in it; 'mesh release DIR' makes a release"
+            cp "$from/SHA256SUMS" "$work/"
+            if [ -n "$key" ]; then
+                [ -f "$from/SHA256SUMS.sig" ] || fail "--from $from: it is not signed: there is no SHA256SUMS.sig in it"
+                cp "$from/SHA256SUMS.sig" "$work/"
+            fi
+            pick "$work/SHA256SUMS"
             [ -f "$from/$name" ] || fail "--from $from: SHA256SUMS names '$name', which is not there"
             cp "$from/$name" "$work/mesh"
             ;;
@@ -198,8 +195,28 @@ fetch() {
     [ "$found" = "$expected" ] || fail "what arrived is not what was meant: its SHA-256 is $found instead of '$expected'; nothing was installed"
 }
 
+# fetch_from URL [curl's options]
+fetch_from() {
+    base=$1
+    shift
+    say "downloading mesh from $base"
+    download "$base/SHA256SUMS" "$work/SHA256SUMS" "$@"
+    [ -z "$key" ] || download "$base/SHA256SUMS.sig" "$work/SHA256SUMS.sig" "$@"
+    pick "$work/SHA256SUMS"
+    download "$base/$name" "$work/mesh" "$@"
+}
+
+# Makes sure that the list of digests is of whom it should be of.
+verify() {
+    command -v openssl >/dev/null 2>&1 || fail "--key needs openssl to check the signature"
+    [ -f "$key" ] || fail "--key $key: there is no such file"
+    openssl dgst -sha256 -verify "$key" -signature "$1.sig" "$1" >/dev/null 2>&1 ||
+        fail "the release is not signed with the key in $key; nothing was installed"
+}
+
 # Chooses the program for this machine from a list of digests: mesh-linux-MACHINE, else mesh.
 pick() {
+    [ -z "$key" ] || verify "$1"
     for name in "mesh-linux-$machine" mesh; do
         expected=$(sed -n "s/^\([0-9a-f]\{64\}\) [ *]\(\.\/\)\{0,1\}$name\$/\1/p" "$1" | sed -n 1p)
         [ -z "$expected" ] || return 0
@@ -355,14 +372,19 @@ install_service() {
 
 # --- and away again ------------------------------------------------------------------------------------------------
 
-# Prints the processes that run the very file that is installed, and see the same files and processes as this one:
-# a container or another root may have a mesh of its own under the same path.
+# Prints the processes that run the very file that is installed, or one that the proxy has got from its control plane since,
+# and see the same files and processes as this one: a container or another root may have a mesh of its own under the same path.
 running() {
-    file=$(stat -Lc %d:%i "$program" 2>/dev/null) || return 0
+    files=' '
+    for file in "$program" "$prefix"/var/lib/mesh/proxy/program/mesh-*; do
+        file=$(stat -Lc %d:%i "$file" 2>/dev/null) || continue
+        files="$files$file "
+    done
     for process in /proc/[0-9]*; do
-        if [ "$(stat -Lc %d:%i "$process/exe" 2>/dev/null)" = "$file" ] && is_here "$process"; then
-            printf '%s\n' "${process#/proc/}"
-        fi
+        file=$(stat -Lc %d:%i "$process/exe" 2>/dev/null) || continue
+        case $files in
+            *" $file "*) ! is_here "$process" || printf '%s\n' "${process#/proc/}" ;;
+        esac
     done
 }
 
@@ -436,11 +458,17 @@ remove_all() {
         say "kept $prefix/var/lib/mesh/control, the mesh's certificate authority and configuration; --purge removes that too"
     fi
     for directory in "$prefix/etc/mesh" "$prefix/var/lib/mesh" "$prefix/var/lib/private/mesh"; do
-        [ ! -d "$directory" ] || run rmdir "$directory" 2>/dev/null || :
+        [ -d "$directory" ] || continue
+        if [ -n "$dry_run" ]; then
+            say "would remove $directory, if nothing else is in it"
+        elif rmdir "$directory" 2>/dev/null; then
+            say "removed $directory"
+        fi
     done
     if has_systemd; then
         run systemctl daemon-reload
-        systemctl reset-failed mesh-proxy.service mesh-control.service 2>/dev/null || :
+        # Only what has failed is there to be forgotten.
+        [ -n "$dry_run" ] || systemctl reset-failed mesh-proxy.service mesh-control.service 2>/dev/null || :
     fi
     [ -n "$found" ] || say "mesh is not installed in ${prefix:-/}: there is nothing to remove"
 }

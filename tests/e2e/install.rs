@@ -82,7 +82,9 @@ fn shellcheck_has_nothing_to_say() {
     for dialect in ["sh", "dash"] {
         run(&here, seconds(60), "shellcheck", &["-s", dialect, installer.to_str().unwrap()]).ok();
     }
-    run(&here, seconds(60), "shellcheck", &[program::script("peers.sh").to_str().unwrap()]).ok();
+    for script in ["peers.sh", "leave_no_trace.sh"] {
+        run(&here, seconds(60), "shellcheck", &[program::script(script).to_str().unwrap()]).ok();
+    }
 }
 
 #[test]
@@ -316,4 +318,141 @@ fn a_download_from_a_host_with_another_key_is_refused() {
 
     assert!(refused.err.contains("public key does not match"), "{}", refused.err);
     assert!(!root.exists());
+}
+
+/// Makes a release of the program under test, as its users do.
+fn release(folder: &Path, flags: &[&str]) -> PathBuf {
+    let release = folder.join("release");
+    let words = [&["release", release.to_str().unwrap()], flags].concat();
+    run(&Place::here(), seconds(60), program::mesh(), &words).ok();
+    release
+}
+
+/// Installs from a release by the installer that is in it.
+fn install_from(release: &Path, flags: &[&str]) -> Done {
+    let (script, root) = (release.join("install.sh"), release.with_file_name("root"));
+    let words =
+        [script.to_str().unwrap(), "--from", release.to_str().unwrap(), "--prefix", root.to_str().unwrap()];
+    run(&Place::here(), seconds(60), "dash", &[&words, flags].concat())
+}
+
+#[test]
+fn a_release_is_made_by_one_command_and_installed_with_its_checksums() {
+    let folder = tempfile::tempdir().unwrap();
+    let release = release(folder.path(), &[]);
+    let names = || {
+        let mut names: Vec<_> = fs::read_dir(&release)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+
+    assert_eq!(names(), ["SHA256SUMS", "install.sh", "mesh"]);
+    let check = format!("cd {} && sha256sum --check --strict SHA256SUMS", release.display());
+    run(&Place::here(), seconds(30), "sh", &["-c", &check]).ok();
+    install_from(&release, &[]).ok();
+    let installed = folder.path().join("root/usr/local/bin/mesh");
+    assert!(fs::read(&installed).unwrap() == fs::read(program::mesh()).unwrap());
+
+    // One bit is another program, and nothing of it is installed.
+    fs::remove_file(&installed).unwrap();
+    let mut bytes = fs::read(release.join("mesh")).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(release.join("mesh"), bytes).unwrap();
+    let refused = install_from(&release, &[]).failed(1);
+    assert!(refused.contains("nothing was installed") && !installed.exists(), "{refused}");
+
+    // Made again, it is whole; a directory with anything else in it is left alone.
+    self::release(folder.path(), &[]);
+    install_from(&release, &[]).ok();
+    fs::write(release.join("notes.txt"), "mine").unwrap();
+    let words = ["release", release.to_str().unwrap()];
+    let refused = run(&Place::here(), seconds(60), program::mesh(), &words).failed(1);
+    assert!(refused.contains("notes.txt") && names().len() == 4, "{refused}");
+}
+
+#[test]
+fn a_signed_release_is_known_by_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let openssl = |words: &[&str]| run(&Place::here(), seconds(20), "openssl", words).ok();
+    for name in ["ours", "theirs"] {
+        let (key, public) = (path(&format!("{name}.pem")), path(&format!("{name}.pub")));
+        openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &key]);
+        openssl(&["pkey", "-in", &key, "-pubout", "-out", &public]);
+    }
+
+    let release = release(folder.path(), &["--sign-with", &path("ours.pem")]);
+    install_from(&release, &["--key", &path("ours.pub")]).ok();
+    let other = install_from(&release, &["--key", &path("theirs.pub")]).failed(1);
+    fs::remove_file(release.join("SHA256SUMS.sig")).unwrap();
+    let unsigned = install_from(&release, &["--key", &path("ours.pub")]).failed(1);
+    let words = ["release", release.to_str().unwrap(), "--sign-with", &path("ours.pub")];
+    let no_key = run(&Place::here(), seconds(60), program::mesh(), &words).failed(1);
+
+    assert!(other.contains("not signed with the key"), "{other}");
+    assert!(unsigned.contains("not signed"), "{unsigned}");
+    assert!(no_key.contains("openssl genpkey"), "{no_key}");
+}
+
+#[test]
+fn a_control_plane_serves_its_release() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let get = |name: &str| {
+        let (url, file) = (format!("https://{}/{name}", mesh.listen()), mesh.folder().join(name));
+        crate::stage::process::curl(&here, &["-k", "-o", file.to_str().unwrap(), &url]).ok();
+    };
+
+    for name in ["mesh", "install.sh", "SHA256SUMS"] {
+        get(name);
+    }
+
+    let check = format!("cd {} && sha256sum --check --strict SHA256SUMS", mesh.folder().display());
+    run(&here, seconds(30), "sh", &["-c", &check]).ok();
+}
+
+#[test]
+fn removing_it_leaves_every_file_of_the_host_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let release = release(folder.path(), &[]);
+    let copy = folder.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    let script = program::script("leave_no_trace.sh");
+
+    let words = ["-m", "--propagation", "private", "dash", script.to_str().unwrap()];
+    let rest = [release.to_str().unwrap(), copy.to_str().unwrap(), "dash", "busybox"];
+    let done = run(&Place::here(), seconds(120), "unshare", &[&words[..], &rest].concat());
+
+    assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
+    let said = |what: &str| -> Vec<Vec<&str>> {
+        let parts = done.out.split("--- ").filter_map(|part| part.strip_prefix(what)?.strip_prefix('\n'));
+        parts.map(|part| part.lines().filter(|line| !line.is_empty()).collect()).collect()
+    };
+    for nothing in ["after a dry run", "after a second install", "left"] {
+        assert_eq!(said(nothing), vec![Vec::<&str>::new(); 2], "{nothing}");
+    }
+    for shell in 0..2 {
+        // A dry run says all that is done then.
+        for (dry, real, verbs) in [
+            ("dry install", "install", &[("installed ", "would install "), ("wrote ", "would write ")][..]),
+            ("dry uninstall", "uninstall", &[("removed ", "would r")]),
+        ] {
+            let (planned, done) = (&said(dry)[shell], &said(real)[shell]);
+            let mut found = 0;
+            for (did, would) in verbs {
+                for what in done.iter().filter_map(|line| line.strip_prefix(did)) {
+                    found += 1;
+                    assert!(
+                        planned.iter().any(|line| line.starts_with(would) && line.contains(what)),
+                        "{did}{what} was not in {planned:#?}"
+                    );
+                }
+            }
+            assert!(found >= 2, "{done:#?}");
+        }
+        assert!(said("uninstall again")[shell][0].contains("nothing to remove"));
+    }
 }

@@ -299,6 +299,18 @@ fn nobody_notices_that_the_proxy_goes_on_in_another_process() {
         more(5);
         caller.hand_over(&[]);
         more(20);
+        // Once more, and the one that has handed over is killed before it has ended: its guard must not take for granted
+        // that the rules are its own.
+        let successor = caller.successor(&[]);
+        until("it takes over", seconds(30), || caller.process.log().contains("handed over").then_some(()));
+        caller.process.kill();
+        caller.process = successor;
+        let start = mesh::net::clock::now();
+        while start.elapsed() < seconds(13) {
+            assert!(has_rules(&here), "a guard has removed the rules of the process that went on");
+            std::thread::sleep(std::time::Duration::from_millis(250));
+        }
+        more(5);
         over.store(true, Ordering::Relaxed);
         calling.join().unwrap()
     });
