@@ -3,8 +3,8 @@
 //! - [`bootstrap`]: what it is started with. [`founding`]: from a data directory to a mesh.
 //! - [`store`]: the log of [`crate::logic::state`] on disk. [`authority`]: who signs.
 //! - [`collector`], [`fleet`], [`timeline`]: what proxies told, which are here, what happened.
-//! - [`publisher`]: what proxies are given. [`enrollment`]: who is let in. [`plane`]: all of it, shared.
-//! - [`why`]: what the proxies would do with a call.
+//! - [`transitions`]: since when conditions hold. [`inquiries`]: what proxies are asked. [`publisher`]: what they are given. [`enrollment`]: who is let in. [`plane`]: all of it, shared.
+//! - [`recorder`]: what is kept on disk besides. [`why`]: what the proxies would do with a call.
 //! - [`serving`]: its own certificate and place in the gossip. [`http`]: the API.
 //!
 //! Nothing above the store knows whether it is the only one.
@@ -15,8 +15,11 @@ pub mod authority;
 pub mod collector;
 pub mod fleet;
 pub mod timeline;
+pub mod inquiries;
+pub mod transitions;
 pub mod publisher;
 pub mod plane;
+pub mod recorder;
 pub mod why;
 pub mod enrollment;
 pub mod founding;
@@ -43,6 +46,7 @@ use crate::control::http::serve::{self, Site};
 use crate::control::plane::Plane;
 use crate::control::publisher::{Publisher, Surroundings};
 use crate::control::serving::{Serving, Voice};
+use crate::control::transitions::Transitions;
 use crate::gossip::agent::DEFAULT_LISTEN;
 use crate::logic::state::State;
 use crate::model::endpoint::Role;
@@ -237,7 +241,9 @@ impl Running {
             store,
             authority,
             fleet: Arc::new(Fleet::default()),
-            collector: Collector::new(),
+            collector: Collector::remembering(recorder::load(&options.data_dir)),
+            inquiries: Arc::default(),
+            transitions: Transitions::load(&options.data_dir),
             catalog: voice.catalog(),
             closing: closed.clone(),
             shown: Mutex::new(None),
@@ -247,6 +253,7 @@ impl Running {
         let api = Site::mesh(http::router(&plane), closed.clone());
         let socket = Site::local(http::router(&plane), closed.clone());
         let health = Site::local(http::admin::router(&plane), closed);
+        let keep_conditions = recorder::keep_conditions(Arc::clone(&plane), options.data_dir.clone());
         let tasks = vec![
             task::spawn("control-api", serve::mesh(listeners.api, api.clone(), serving.acceptor())),
             task::spawn("control-socket", serve::socket(listeners.socket, socket.clone())),
@@ -255,6 +262,11 @@ impl Running {
             task::spawn("control-serving", serving.keep(Arc::clone(&plane), Arc::clone(&voice))),
             task::spawn("control-voice", serving::relay(Arc::clone(&plane), Arc::clone(&voice))),
             task::spawn("control-members", serving::tell_members(Arc::clone(&plane))),
+            task::spawn(
+                "control-traffic",
+                recorder::keep_traffic(Arc::clone(&plane), options.data_dir.clone()),
+            ),
+            task::spawn("control-conditions", keep_conditions),
         ];
         let addresses = Addresses { listen, gossip, admin };
         Ok(Self { plane, voice, addresses, closing, sites: vec![api, socket], tasks })

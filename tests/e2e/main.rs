@@ -34,5 +34,6 @@ mod joining;
 mod authority;
 mod service;
 mod policy;
+mod requests;
 mod configuration;
 mod console;

@@ -43,7 +43,8 @@ pub(crate) async fn finish(
                 responder.close();
             }
             if failed.failure != Failure::CallerGone {
-                Box::pin(reply::failure(&failed, at.side(), (responder, head_only), observation)).await;
+                let ends = (responder, head_only);
+                Box::pin(reply::failure(http, (&failed, at.side()), ends, observation)).await;
             }
             return if failed.failure == Failure::CallerGone { Ended::Broken } else { Ended::Answered };
         }

@@ -15,6 +15,7 @@ use crate::logic::resilience::retry::NO_RETRY;
 use crate::model::view::{EdgeProtocol, Side};
 use crate::net::patience::REPLY_TIME;
 use crate::proxy::failure::{FAILURE, Failed, Failure};
+use crate::proxy::http::client::Http;
 use crate::proxy::http::exchange::Responder;
 use crate::proxy::http::message::Answer;
 use crate::proxy::http::observe::{Observation, REQUEST_ID};
@@ -23,12 +24,12 @@ use crate::proxy::stream::source::Source;
 use crate::proxy::stream::writer::Writer;
 
 /// Answers a call that failed: a status and a line that says where and why, or for gRPC a status in the head of a response
-/// without a body ("Trailers-Only").
+/// without a body ("Trailers-Only"); and the name under which people may ask for it.
 ///
 /// With `head_only` the line is not sent, as the caller asked for the head only.
 pub(crate) async fn failure(
-    failed: &Failed,
-    side: Side,
+    http: &Http,
+    (failed, side): (&Failed, Side),
     (responder, head_only): (Responder<'_>, bool),
     observation: &Observation,
 ) {
@@ -58,9 +59,8 @@ pub(crate) async fn failure(
     if failed.notes.no_retry {
         head.fields.append(NO_RETRY.as_bytes(), Failure::Exhausted.token().as_bytes());
     }
-    if let Some(id) = observation.known_name() {
-        head.fields.append(REQUEST_ID.as_bytes(), id.as_bytes());
-    }
+    let id = observation.name(|| http.context.draw());
+    head.fields.append(REQUEST_ID.as_bytes(), id.as_bytes());
     head.fields.append(FAILURE.as_bytes(), consequence.token.as_bytes());
     observation.answered(head.status, &head.fields);
     let announced = Framing::Length(words.len() as u64);

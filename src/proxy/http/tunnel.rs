@@ -31,7 +31,7 @@ pub(crate) async fn switch(
     let observation = watch.observation();
     let Some(protocol) = &asked.protocol else {
         let failed = Failed::new(Failure::BadResponse, "the service changes to what nobody asked for");
-        reply::failure(&failed, at.side(), (responder, false), observation).await;
+        reply::failure(http, (&failed, at.side()), (responder, false), observation).await;
         return Ended::Answered;
     };
     let Ok(sink) = responder.switch(answer, protocol) else {
@@ -82,7 +82,8 @@ pub(crate) async fn connect(
             Ended::Broken
         }
         Err(failed) => {
-            reply::failure(&failed, At::Outbound.side(), (responder, false), observation).await;
+            let made = (&failed, At::Outbound.side());
+            reply::failure(http, made, (responder, false), observation).await;
             Ended::Answered
         }
     }

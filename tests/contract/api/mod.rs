@@ -1,6 +1,7 @@
 //! The API of the control plane, called as its router is: who may do what, what is answered, what is refused.
 
 mod configuration;
+mod calls;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -22,6 +23,7 @@ use mesh::control::http::{openapi, router};
 use mesh::control::plane::Plane;
 use mesh::control::publisher::{Publisher, Surroundings};
 use mesh::control::store::Store;
+use mesh::control::transitions::Transitions;
 use mesh::identity::certificate::{fingerprint, sha256};
 use mesh::logic::state::command::Admission;
 use mesh::logic::state::{Change, Refusal};
@@ -82,6 +84,8 @@ async fn plane(dir: &Path, catalog: watch::Receiver<Arc<Catalog>>, closing: watc
         authority,
         fleet: Arc::new(Fleet::default()),
         collector: Collector::new(),
+        inquiries: Arc::default(),
+        transitions: Transitions::default(),
         catalog,
         closing,
         shown: Mutex::new(None),
