@@ -239,7 +239,9 @@ impl Desk {
             newly(Asked::Request(*head)).map(|rule| (effect, format!("{rule} refuses it")))
         });
         seen.or_else(|| {
-            let rule = newly(Asked::Connection)?;
+            // Where kinds were seen, and nothing but them decides, there is no doubt left.
+            let doubtful = calls.kinds.is_empty() || self.asks_headers;
+            let rule = newly(Asked::Connection).filter(|_| doubtful)?;
             Some(Found::all(Effect::MaybeDenied, format!("{rule} refuses some requests")))
         })
     }

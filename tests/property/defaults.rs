@@ -138,7 +138,8 @@ fn table(resource: &Resource) -> String {
     let table = RouteTable::new(Route::of(resource));
     let fields = Fields::new();
     let paths = ["/", "/a", "/a/b", "/c"];
-    let heads = paths.iter().flat_map(|path| [(&Method::GET, path), (&Method::POST, path)]);
+    let methods = [Method::GET, Method::POST];
+    let heads = paths.iter().flat_map(|path| methods.iter().map(move |method| (method, path)));
     let found = heads.map(|(method, path)| {
         let head = Head { method, path, query: None, authority: None, fields: &fields };
         table.find(&head).map(|rule| rule.label.to_string())
