@@ -195,6 +195,8 @@ struct Running {
     closing: watch::Sender<bool>,
     sites: Vec<Site>,
     tasks: Vec<JoinHandle<Option<()>>>,
+    /// The task that ends by itself, when it has written what is to be kept.
+    last: JoinHandle<Option<()>>,
 }
 
 impl Running {
@@ -262,14 +264,12 @@ impl Running {
             task::spawn("control-serving", serving.keep(Arc::clone(&plane), Arc::clone(&voice))),
             task::spawn("control-voice", serving::relay(Arc::clone(&plane), Arc::clone(&voice))),
             task::spawn("control-members", serving::tell_members(Arc::clone(&plane))),
-            task::spawn(
-                "control-traffic",
-                recorder::keep_traffic(Arc::clone(&plane), options.data_dir.clone()),
-            ),
             task::spawn("control-conditions", keep_conditions),
         ];
+        let keep_traffic = recorder::keep_traffic(Arc::clone(&plane), options.data_dir.clone());
+        let last = task::spawn("control-traffic", keep_traffic);
         let addresses = Addresses { listen, gossip, admin };
-        Ok(Self { plane, voice, addresses, closing, sites: vec![api, socket], tasks })
+        Ok(Self { plane, voice, addresses, closing, sites: vec![api, socket], tasks, last })
     }
 
     /// Stops taking work, lets what is under way end, says good-bye, and closes the store.
@@ -284,6 +284,8 @@ impl Running {
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!("connections were cut");
         }
+        // What it writes is a convenience: the end does not wait for a slow disk.
+        _ = tokio::time::timeout(DRAIN, self.last).await;
         self.plane.store.close().await;
         // Whoever starts next in this directory finds it unlocked only once nobody holds the store.
         for task in self.tasks {

@@ -41,6 +41,15 @@ pub fn load(data_dir: &Path) -> Hours {
     })
 }
 
+/// Writes a file. What writes has no part of the control plane: it may outlive it by a moment, and must not keep its store.
+async fn write(path: PathBuf, content: Vec<u8>) {
+    let shown = path.display().to_string();
+    let written = tokio::task::spawn_blocking(move || disk::write_file(&path, &content, 0o600)).await;
+    if let Ok(Err(error)) = written {
+        tracing::warn!(path = shown, %error, "what a restart should not forget was not written");
+    }
+}
+
 /// Writes the traffic for as long as the control plane runs.
 pub async fn keep_traffic(plane: Arc<Plane>, data_dir: PathBuf) {
     let mut ticks = interval(WRITE_EVERY);
@@ -52,12 +61,7 @@ pub async fn keep_traffic(plane: Arc<Plane>, data_dir: PathBuf) {
             _ = ticks.tick() => false,
             _ = closing.wait_for(|closing| *closing) => true,
         };
-        let (plane, path) = (Arc::clone(&plane), data_dir.join(HOURS_FILE));
-        let write = move || disk::write_file(&path, &plane.collector.hours().save(), 0o600);
-        match tokio::task::spawn_blocking(write).await {
-            Ok(Err(error)) => tracing::warn!(%error, "the memory of traffic was not written"),
-            Ok(Ok(())) | Err(_) => {}
-        }
+        write(data_dir.join(HOURS_FILE), plane.collector.hours().save()).await;
         if over {
             return;
         }
@@ -71,15 +75,9 @@ pub async fn keep_conditions(plane: Arc<Plane>, data_dir: PathBuf) {
     loop {
         states.mark_unchanged();
         catalog.mark_unchanged();
-        let (plane, path) = (Arc::clone(&plane), data_dir.join(transitions::FILE));
-        let looked = tokio::task::spawn_blocking(move || {
-            let announced: Vec<_> = plane.catalog.borrow().by_service().into_keys().collect();
-            let kept = plane.transitions.look(&plane.store.state(), announced);
-            kept.map_or(Ok(()), |bytes| disk::write_file(&path, &bytes, 0o600))
-        });
-        match looked.await {
-            Ok(Err(error)) => tracing::warn!(%error, "since when conditions hold was not written"),
-            Ok(Ok(())) | Err(_) => {}
+        let announced: Vec<_> = plane.catalog.borrow().by_service().into_keys().collect();
+        if let Some(kept) = plane.transitions.look(&plane.store.state(), announced) {
+            write(data_dir.join(transitions::FILE), kept).await;
         }
         sleep(LOOK_EVERY).await;
         let changed = tokio::select! {

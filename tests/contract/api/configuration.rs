@@ -444,9 +444,12 @@ async fn a_stored_policy_says_what_it_left_unsaid_and_is_the_same_when_applied_a
     let (_, again) = world.apply("", json!({ "objects": [policy] })).await;
 
     let spec = &first["changes"][0]["object"]["spec"];
-    assert_eq!(spec["retry"], json!({ "attempts": 1, "backoff": "25ms", "maxBackoff": "250ms" }), "{spec}");
+    let budget = json!({ "percent": 20, "interval": "10s", "minRetriesPerSecond": 10 });
+    let retry = json!({ "attempts": 1, "backoff": "25ms", "maxBackoff": "250ms", "budget": budget });
+    assert_eq!(spec["retry"], retry, "{spec}");
     assert_eq!(spec["circuitBreaking"]["maxPendingRequests"], 1024);
     assert_eq!(spec["timeouts"], json!({ "connect": "1s" }), "what holds for some calls only stays unsaid");
-    assert!(spec.get("outlierDetection").is_none(), "a part that is left out is left out");
+    assert_eq!(spec["outlierDetection"]["interval"], "10s", "a part that is left out holds all the same");
+    assert!(spec.get("rateLimit").is_none(), "but not one that is off");
     assert_eq!(changes(&again), named(&[("web", "unchanged")]));
 }
