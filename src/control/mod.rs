@@ -37,7 +37,6 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::wire::TokenRequest;
 use crate::control::bootstrap::{ADDRESSES_FILE, Addresses, Options, SOCKET_FILE, Started};
 use crate::control::collector::Collector;
 use crate::control::fleet::Fleet;
@@ -48,13 +47,8 @@ use crate::control::publisher::{Publisher, Surroundings};
 use crate::control::serving::{Serving, Voice};
 use crate::control::transitions::Transitions;
 use crate::gossip::agent::DEFAULT_LISTEN;
-use crate::logic::state::State;
-use crate::model::endpoint::Role;
 use crate::net::{clock, disk, interface, task};
 
-/// How many hosts may join with the token that the first start prints.
-const FIRST_TOKEN_USES: u32 = 100;
-const FIRST_TOKEN_TTL_SECONDS: u64 = 24 * 60 * 60;
 /// Connections get so long to end when the control plane stops; their requests get less.
 const DRAIN: Duration = Duration::from_secs(6);
 /// How often it is looked whether the store still lives.
@@ -142,7 +136,7 @@ pub async fn run(
     let listeners = Listeners::bind(&options).await?;
     let running = Running::start(&options, founded, listeners).await?;
     let plane = &running.plane;
-    let install = if is_lonely(&plane.store.state()) { Some(first_token(plane).await?) } else { None };
+    let install = enrollment::first_token(plane).await?;
     let path = options.data_dir.join(ADDRESSES_FILE);
     let body = serde_json::to_vec(&running.addresses).map_err(io::Error::from);
     body.and_then(|body| disk::write_file(&path, &body, 0o644))
@@ -164,21 +158,6 @@ pub async fn run(
     }
     running.stop().await;
     outcome
-}
-
-/// Nobody joined yet and nobody was told how: a first start, or one after a first start that did not get far.
-fn is_lonely(state: &State) -> bool {
-    state.tokens().is_empty() && state.nodes().values().all(|node| node.role == Role::Control)
-}
-
-async fn first_token(plane: &Plane) -> Result<String, Error> {
-    let request = TokenRequest {
-        role: Role::Proxy,
-        services: Vec::new(),
-        uses: FIRST_TOKEN_USES,
-        ttl_seconds: FIRST_TOKEN_TTL_SECONDS,
-    };
-    Ok(enrollment::create_token(plane, request).await?.install)
 }
 
 async fn store_failed(plane: &Plane) {

@@ -35,7 +35,7 @@ pub fn load(data_dir: &Path) -> Hours {
             return Hours::default();
         }
     };
-    Hours::load(&bytes).unwrap_or_else(|error| {
+    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
         tracing::warn!(path = %path.display(), %error, "the memory of traffic is damaged; beginning anew");
         Hours::default()
     })
@@ -61,7 +61,8 @@ pub async fn keep_traffic(plane: Arc<Plane>, data_dir: PathBuf) {
             _ = ticks.tick() => false,
             _ = closing.wait_for(|closing| *closing) => true,
         };
-        write(data_dir.join(HOURS_FILE), plane.collector.hours().save()).await;
+        let content = serde_json::to_vec(&plane.collector.hours()).unwrap_or_default();
+        write(data_dir.join(HOURS_FILE), content).await;
         if over {
             return;
         }

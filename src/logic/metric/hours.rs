@@ -20,7 +20,8 @@ pub const KINDS_MAX: usize = 32;
 const HOUR_MS: u64 = 3_600_000;
 
 /// What is remembered.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Saved", into = "Saved")]
 pub struct Hours {
     edges: BTreeMap<EdgeKey, Edge>,
     /// When the first call was heard of, Unix milliseconds; 0 before.
@@ -55,7 +56,7 @@ pub struct Traffic<'t> {
     pub kinds: Vec<(&'t str, u64)>,
 }
 
-/// As it is on disk.
+/// As it is on disk: a key of a map in JSON is a text, and these are none.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Saved {
@@ -123,21 +124,19 @@ impl Hours {
     pub fn since_ms(&self) -> Option<u64> {
         (self.began_ms > 0).then_some(self.began_ms)
     }
+}
 
-    /// Writes it as it is kept on disk: JSON.
-    pub fn save(&self) -> Vec<u8> {
-        let edges = self.edges.iter().map(|(key, edge)| (key.clone(), edge.clone())).collect();
-        let saved = Saved { began_ms: self.began_ms, newest: self.newest, edges };
-        serde_json::to_vec(&saved).unwrap_or_default()
+impl From<Hours> for Saved {
+    fn from(hours: Hours) -> Self {
+        let edges = hours.edges.into_iter().collect();
+        Self { began_ms: hours.began_ms, newest: hours.newest, edges }
     }
+}
 
-    /// Reads what [`Self::save`] has written.
-    ///
-    /// # Errors
-    /// When it is something else.
-    pub fn load(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        let Saved { began_ms, newest, edges } = serde_json::from_slice(bytes)?;
-        Ok(Self { edges: edges.into_iter().take(EDGES_MAX).collect(), began_ms, newest })
+impl From<Saved> for Hours {
+    fn from(saved: Saved) -> Self {
+        let edges = saved.edges.into_iter().take(EDGES_MAX).collect();
+        Self { edges, began_ms: saved.began_ms, newest: saved.newest }
     }
 }
 

@@ -43,8 +43,8 @@ pub(crate) async fn finish(
                 responder.close();
             }
             if failed.failure != Failure::CallerGone {
-                let ends = (responder, head_only);
-                Box::pin(reply::failure(http, (&failed, at.side()), ends, observation)).await;
+                observation.name(|| http.context.draw());
+                Box::pin(reply::failure(&failed, at.side(), (responder, head_only), observation)).await;
             }
             return if failed.failure == Failure::CallerGone { Ended::Broken } else { Ended::Answered };
         }

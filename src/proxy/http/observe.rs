@@ -209,6 +209,11 @@ impl Observation {
         self.known.borrow_mut().request_id.get_or_insert_with(made_up).clone()
     }
 
+    /// Returns that name, if it has one.
+    pub(crate) fn known_name(&self) -> Option<String> {
+        self.known.borrow().request_id.clone()
+    }
+
     /// Notes that everything was passed on.
     pub(crate) fn complete(&self) {
         self.known.borrow_mut().complete = true;

@@ -15,7 +15,6 @@ use crate::logic::resilience::retry::NO_RETRY;
 use crate::model::view::{EdgeProtocol, Side};
 use crate::net::patience::REPLY_TIME;
 use crate::proxy::failure::{FAILURE, Failed, Failure};
-use crate::proxy::http::client::Http;
 use crate::proxy::http::exchange::Responder;
 use crate::proxy::http::message::Answer;
 use crate::proxy::http::observe::{Observation, REQUEST_ID};
@@ -24,12 +23,12 @@ use crate::proxy::stream::source::Source;
 use crate::proxy::stream::writer::Writer;
 
 /// Answers a call that failed: a status and a line that says where and why, or for gRPC a status in the head of a response
-/// without a body ("Trailers-Only"); and the name under which people may ask for it.
+/// without a body ("Trailers-Only"); and the name under which people may ask for it, which the observation knows.
 ///
 /// With `head_only` the line is not sent, as the caller asked for the head only.
 pub(crate) async fn failure(
-    http: &Http,
-    (failed, side): (&Failed, Side),
+    failed: &Failed,
+    side: Side,
     (responder, head_only): (Responder<'_>, bool),
     observation: &Observation,
 ) {
@@ -59,8 +58,9 @@ pub(crate) async fn failure(
     if failed.notes.no_retry {
         head.fields.append(NO_RETRY.as_bytes(), Failure::Exhausted.token().as_bytes());
     }
-    let id = observation.name(|| http.context.draw());
-    head.fields.append(REQUEST_ID.as_bytes(), id.as_bytes());
+    if let Some(id) = observation.known_name() {
+        head.fields.append(REQUEST_ID.as_bytes(), id.as_bytes());
+    }
     head.fields.append(FAILURE.as_bytes(), consequence.token.as_bytes());
     observation.answered(head.status, &head.fields);
     let announced = Framing::Length(words.len() as u64);

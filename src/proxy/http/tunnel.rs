@@ -31,7 +31,8 @@ pub(crate) async fn switch(
     let observation = watch.observation();
     let Some(protocol) = &asked.protocol else {
         let failed = Failed::new(Failure::BadResponse, "the service changes to what nobody asked for");
-        reply::failure(http, (&failed, at.side()), (responder, false), observation).await;
+        observation.name(|| http.context.draw());
+        reply::failure(&failed, at.side(), (responder, false), observation).await;
         return Ended::Answered;
     };
     let Ok(sink) = responder.switch(answer, protocol) else {
@@ -82,8 +83,8 @@ pub(crate) async fn connect(
             Ended::Broken
         }
         Err(failed) => {
-            let made = (&failed, At::Outbound.side());
-            reply::failure(http, made, (responder, false), observation).await;
+            observation.name(|| http.context.draw());
+            reply::failure(&failed, At::Outbound.side(), (responder, false), observation).await;
             Ended::Answered
         }
     }
