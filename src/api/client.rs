@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::api::dial::{NoLink, dial, open};
+use crate::api::inquiry::{Inquiry, RequestTrace, Shown, Told};
 use crate::api::problem::Problem;
 use crate::api::stream;
 use crate::api::why::{Why, WhyRequest};
@@ -194,9 +195,16 @@ impl Client {
         self.tell(Method::POST, "/v1/ack", Some(ack)).await
     }
 
-    /// Hands over a report.
-    pub async fn report(&self, report: &Report) -> Result<(), Error> {
-        self.tell(Method::POST, "/v1/reports", Some(report)).await
+    /// Hands over a report; returns what the proxy is asked.
+    pub async fn report(&self, report: &Report) -> Result<Vec<Inquiry>, Error> {
+        let answer = self.exchange(Method::POST, "/v1/reports", Some(report)).await?;
+        // The report is taken, whatever a control plane of another version asks.
+        Ok(serde_json::from_slice(&answer).unwrap_or_default())
+    }
+
+    /// Answers what the proxy was asked.
+    pub async fn answer(&self, id: u64, told: &Told) -> Result<(), Error> {
+        self.tell(Method::POST, &format!("/v1/inquiries/{id}"), Some(told)).await
     }
 
     // --- the mesh ---
@@ -223,6 +231,19 @@ impl Client {
         &self,
     ) -> Result<impl Stream<Item = Result<MeshView, Error>> + Send + Unpin + use<>, Error> {
         self.follow("/view?watch=true").await
+    }
+
+    /// Returns what all proxies remember of a request, by its name.
+    pub async fn request(&self, name: &str) -> Result<RequestTrace, Error> {
+        self.ask(&format!("/v1/requests/{}", encoded(name))).await
+    }
+
+    /// Follows calls as they end: `query` as the endpoint's table says.
+    pub async fn calls(
+        &self,
+        query: &str,
+    ) -> Result<impl Stream<Item = Result<Shown, Error>> + Send + Unpin + use<>, Error> {
+        self.follow(&format!("/v1/calls?{query}")).await
     }
 
     /// Returns what gossip knows there.
@@ -301,17 +322,7 @@ impl Client {
         self.call(Method::PUT, &format!("{path}{query}"), Some(resource)).await
     }
 
-    /// Removes an object.
-    pub async fn delete_resource(
-        &self,
-        kind: Kind,
-        namespace: &str,
-        name: &str,
-    ) -> Result<WriteResult, Error> {
-        self.call(Method::DELETE, &path_of(kind, namespace, name), None::<&()>).await
-    }
-
-    /// Writes objects together, all of them or none. `dry_run` checks and writes nothing.
+    /// Writes and removes objects together, all of them or none. `dry_run` checks and writes nothing.
     pub async fn apply(&self, request: &ApplyRequest, dry_run: bool) -> Result<ApplyResult, Error> {
         let query = if dry_run { "?dryRun=true" } else { "" };
         self.call(Method::POST, &format!("/v1/apply{query}"), Some(request)).await
@@ -518,6 +529,16 @@ impl Client {
     fn forget(&self) {
         *self.inner.link.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+/// Encodes a text for a segment of a path, or a value of a query.
+pub fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let each = text.bytes().map(|byte| match byte {
+        byte if plain(byte) => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    each.collect()
 }
 
 fn path_of(kind: Kind, namespace: &str, name: &str) -> String {

@@ -63,7 +63,10 @@ pub enum Operation {
     FollowSnapshot,
     Acknowledge,
     Report,
+    AnswerInquiry,
     View,
+    TraceRequest,
+    FollowCalls,
     Status,
     Catalog,
     Ban,
@@ -105,6 +108,17 @@ pub struct Endpoint {
 
 const WATCH: (&str, &str) =
     ("watch", "true: stay, and send a line of JSON for each change; an empty line is a heartbeat");
+
+const CALLS: &[(&str, &str)] = &[
+    ("source", "only those of this caller: web.default or node/NAME"),
+    ("service", "only those to this service: NAME.NAMESPACE"),
+    ("side", "outbound or inbound: only as the caller's or the called proxy saw them"),
+    ("status", "only those answered so: 404, 5xx, failed or denied"),
+    ("method", "only those with this method"),
+    ("path", "only those whose path begins so"),
+    ("slowerMs", "only those that took so many milliseconds to be answered at least"),
+    ("perSecond", "so many a second from each proxy at most; 100 without it, 1000 at most"),
+];
 
 const DRY_RUN: (&str, &str) = ("dryRun", "true: check everything, write nothing");
 
@@ -214,11 +228,25 @@ pub const ENDPOINTS: &[Endpoint] = &[
         .says("Tells that the proxy has taken a revision, or why it kept the one before"),
     endpoint(Operation::Report, Method::Post, "/v1/reports", Right::Node)
         .takes("Report")
-        .says("Takes what a proxy counted since its last report"),
+        .gives("[Inquiry]")
+        .says(
+            "Takes what a proxy counted since its last report, and says what it is asked about calls; 204 when it is asked \
+             nothing",
+        ),
+    endpoint(Operation::AnswerInquiry, Method::Post, "/v1/inquiries/{id}", Right::Node)
+        .takes("Told")
+        .says("Takes what a proxy knows; 410 when nobody waits for it any more"),
     endpoint(Operation::View, Method::Get, "/v1/view", Right::Reader)
         .query(&[WATCH])
         .gives("MeshView")
         .says("Returns the mesh as consoles show it; with watch, once a second"),
+    endpoint(Operation::TraceRequest, Method::Get, "/v1/requests/{id}", Right::Administrator)
+        .gives("RequestTrace")
+        .says("Asks all proxies what they remember of a request, by its x-request-id"),
+    endpoint(Operation::FollowCalls, Method::Get, "/v1/calls", Right::Administrator)
+        .query(CALLS)
+        .gives("Shown")
+        .says("Shows calls as they end, a line of JSON for each"),
     endpoint(Operation::Status, Method::Get, "/v1/status", Right::Reader)
         .gives("Status")
         .says("Tells who answers, its newest revision, and how long its authority lasts"),

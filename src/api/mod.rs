@@ -4,6 +4,7 @@ pub mod endpoint;
 pub mod problem;
 pub mod wire;
 pub mod why;
+pub mod inquiry;
 pub mod stream;
 mod dial;
 pub mod client;

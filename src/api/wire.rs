@@ -182,6 +182,9 @@ pub struct ApplyRequest {
     /// When given, not empty: every stored object with all these labels that is not among `objects` is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prune: Option<BTreeMap<String, String>>,
+    /// Objects to be removed: `httproutes/default/web`. Those that are not there hold up nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
 }
 
 /// The answer to `POST /v1/apply`.
@@ -192,11 +195,24 @@ pub struct ApplyResult {
     pub revision: Revision,
     /// What became of each object, in the order of the request; then those that were removed.
     pub changes: Vec<Applied>,
+    /// Those to be removed that were not there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
     /// Doubts that did not stop the write.
     pub warnings: Vec<FieldProblem>,
-    /// With `plan`: what changes for the traffic that was counted lately.
+    /// With `plan`: what changes for the traffic of the last hours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<Vec<Planned>>,
+    pub plan: Option<Plan>,
+}
+
+/// What a change does to the traffic of the last hours.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// Since when calls are remembered, Unix milliseconds; `None` when there were none.
+    pub since_ms: Option<u64>,
+    /// What changes, the worst first.
+    pub changes: Vec<Planned>,
 }
 
 /// What became of one object.

@@ -8,15 +8,15 @@ use clap::{Args, ValueEnum};
 
 use crate::api::client::{Client, Error};
 use crate::api::problem::{FieldProblem, Problem};
-use crate::api::wire::{Applied, ApplyRequest, ApplyResult, ChangeKind};
+use crate::api::wire::{Applied, ApplyRequest, ApplyResult, ChangeKind, Plan};
 use crate::cli::exit::Exit;
 use crate::cli::manifest::{self, Manifests};
 use crate::cli::output::{self, Cell, Table, Tone};
 use crate::cli::rollout;
 use crate::cli::selection::{self, Labels};
-use crate::logic::plan::{Effect, Planned};
+use crate::logic::plan::Effect;
 use crate::model::name::DEFAULT_NAMESPACE;
-use crate::model::resource::{Key, Kind};
+use crate::model::resource::Key;
 
 /// Flags of `mesh apply`.
 #[derive(Debug, Clone, Args)]
@@ -26,8 +26,8 @@ pub(crate) struct ApplyArgs {
     /// Check everything and write nothing
     #[arg(long, value_enum, value_name = "server")]
     dry_run: Option<DryRun>,
-    /// Write nothing, and say what would change for the traffic of the last minutes: what would be refused, find no way, or go
-    /// elsewhere; exit status 1 when calls would end
+    /// Write nothing, and say what would change for the traffic of the last 24 hours: what would be refused, find no way, or
+    /// go elsewhere; exit status 1 when calls would end
     #[arg(long, conflicts_with = "wait")]
     plan: bool,
     /// Wait until every proxy has the change in force, at most this long [default: 30s]; exit status 7 when that is over
@@ -100,16 +100,17 @@ impl Wanted {
     ) -> anyhow::Result<ApplyResult> {
         let objects = manifests.objects.iter().map(|(object, _)| object.clone()).collect();
         let prune = self.selector.as_ref().map(|labels| labels.0.clone());
-        let request = ApplyRequest { objects, prune };
+        let request = ApplyRequest { objects, prune, remove: Vec::new() };
         let sent = match how {
             How::Write => client.apply(&request, false).await,
             How::Try => client.apply(&request, true).await,
             How::Plan => client.plan(&request).await,
         };
         let result = sent.map_err(|error| placed(manifests, error))?;
-        for warning in &result.warnings {
-            output::warn(&sentence(manifests, warning));
-        }
+        // What was said while the manifests were read is not said again.
+        let said = |text: &String| manifests.warnings.iter().any(|known| known.to_string() == *text);
+        let news = result.warnings.iter().map(|warning| sentence(manifests, warning));
+        news.filter(|text| !said(text)).for_each(|text| output::warn(&text));
         Ok(result)
     }
 }
@@ -137,8 +138,8 @@ pub(crate) async fn run(args: ApplyArgs, client: &Client) -> anyhow::Result<Exit
     if result.changes.len() > 1 {
         output::note(&plan(&result.changes));
     }
-    if let Some(planned) = &result.plan {
-        return tell_plan(planned);
+    if let Some(plan) = &result.plan {
+        return tell_plan(plan);
     }
     match args.wait {
         Some(limit) if !dry_run => rollout::follow(client, result.revision, limit).await,
@@ -147,13 +148,19 @@ pub(crate) async fn run(args: ApplyArgs, client: &Client) -> anyhow::Result<Exit
 }
 
 /// Prints what changes for the traffic there is.
-fn tell_plan(planned: &[Planned]) -> anyhow::Result<Exit> {
-    if planned.is_empty() {
-        output::note("nothing changes for the traffic of the last minutes");
+fn tell_plan(plan: &Plan) -> anyhow::Result<Exit> {
+    let Some(since_ms) = plan.since_ms else {
+        output::note("no traffic was counted yet that could change");
+        return Ok(Exit::Done);
+    };
+    let since = output::timestamp(since_ms);
+    if plan.changes.is_empty() {
+        output::note(&format!("nothing changes for the traffic since {since}"));
         return Ok(Exit::Done);
     }
+    output::note(&format!("for the traffic since {since}:"));
     let mut table = Table::new(&["caller", "called", "by", ">calls", "effect", "detail"]);
-    for one in planned {
+    for one in &plan.changes {
         let (effect, tone) = match one.effect {
             Effect::Denied => ("refused", Tone::Bad),
             Effect::Lost => ("lost", Tone::Bad),
@@ -172,7 +179,7 @@ fn tell_plan(planned: &[Planned]) -> anyhow::Result<Exit> {
         table.row(cells);
     }
     output::show(&table)?;
-    let ends = planned.iter().any(|one| one.effect.is_loss());
+    let ends = plan.changes.iter().any(|one| one.effect.is_loss());
     Ok(if ends { Exit::Refused } else { Exit::Done })
 }
 
@@ -221,18 +228,11 @@ pub(crate) fn placed(manifests: &Manifests, error: Error) -> anyhow::Error {
 }
 
 fn sentence(manifests: &Manifests, wrong: &FieldProblem) -> String {
-    let key = key_of(&wrong.object);
+    let key = wrong.object.parse::<Key>().ok();
     let fault = key.as_ref().and_then(|key| manifests.fault(key, &wrong.path, &wrong.message));
     match (fault, key) {
         (Some(fault), _) => fault.to_string(),
         (None, Some(key)) => format!("{key}: {}: {}", wrong.path, wrong.message),
         (None, None) => format!("{}: {}", wrong.path, wrong.message),
     }
-}
-
-/// Reads `httproutes/default/web`.
-fn key_of(path: &str) -> Option<Key> {
-    let mut parts = path.splitn(3, '/');
-    let (kind, namespace, name) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(Key { kind: Kind::find(kind)?, namespace: namespace.to_owned(), name: name.to_owned() })
 }

@@ -1,18 +1,17 @@
 //! `mesh delete`: removes objects, by name or as manifests list them.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::api::client::{Client, Error};
+use crate::api::client::Client;
+use crate::api::wire::{Applied, ApplyRequest};
 use crate::cli::exit::{Exit, refuse};
 use crate::cli::selection::{self, Selection};
 use crate::cli::{apply, manifest, output};
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::resource::Key;
-
-/// The status of an answer about what is not there.
-const NOT_FOUND: u16 = 404;
 
 /// Flags of `mesh delete`.
 #[derive(Debug, Clone, Args)]
@@ -29,26 +28,25 @@ pub(crate) struct DeleteArgs {
     files: Vec<PathBuf>,
 }
 
-/// Deletes the objects, in order. One that is not there does not hold up the others.
+/// Deletes the objects together, all of them or none. One that is not there does not hold up the others.
 ///
 /// # Errors
-/// When the control plane cannot be reached or refuses. What was printed is deleted.
+/// When the control plane cannot be reached or refuses: nothing was deleted then.
 pub(crate) async fn run(args: DeleteArgs, client: &Client) -> anyhow::Result<Exit> {
-    let mut exit = Exit::Done;
-    for key in keys(&args)? {
-        match client.delete_resource(key.kind, &key.namespace, &key.name).await {
-            Ok(result) => {
-                output::line(&format!("{} deleted (r{})", apply::name(&key), result.revision))?;
-                result.warnings.iter().for_each(|warning| output::warn(warning));
-            }
-            Err(Error::Problem(problem)) if problem.status == NOT_FOUND => {
-                output::error(&anyhow::Error::from(Error::Problem(problem)));
-                exit = Exit::NotFound;
-            }
-            Err(error) => return Err(error.into()),
-        }
+    let keys = keys(&args)?;
+    let remove: BTreeSet<String> = keys.iter().map(Key::path).collect();
+    let request = ApplyRequest { remove: remove.into_iter().collect(), ..ApplyRequest::default() };
+    let result = client.apply(&request, false).await?;
+    for Applied { object, .. } in &result.changes {
+        output::line(&format!("{} deleted (r{})", apply::name(&object.key()), result.revision))?;
     }
-    Ok(exit)
+    for warning in &result.warnings {
+        output::warn(&format!("{}: {}: {}", warning.object, warning.path, warning.message));
+    }
+    for key in keys.iter().filter(|key| result.missing.contains(&key.path())) {
+        output::error(&refuse(Exit::NotFound, format!("there is no {key}")));
+    }
+    Ok(if result.missing.is_empty() { Exit::Done } else { Exit::NotFound })
 }
 
 fn keys(args: &DeleteArgs) -> anyhow::Result<Vec<Key>> {

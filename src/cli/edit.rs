@@ -42,6 +42,12 @@ pub(crate) async fn run(args: EditArgs, client: &Client) -> anyhow::Result<Exit>
     let text = output::yaml_text(&stored)?;
     let path = keep(&key, &text)?;
     let edited = edit(&path).and_then(|()| Ok(std::fs::read_to_string(&path)?));
+    let edited = edited.inspect_err(|_| {
+        // Nothing of what the editor made is worth keeping, unless it changed the text before it failed.
+        if std::fs::read_to_string(&path).is_ok_and(|now| now == text) {
+            let _gone = std::fs::remove_file(&path);
+        }
+    });
     let edited = edited.with_context(|| format!("cannot edit {}", path.display()))?;
     if edited == text {
         let _gone = std::fs::remove_file(&path);
@@ -113,7 +119,7 @@ async fn write(path: &Path, stored: &Resource, client: &Client) -> anyhow::Resul
     );
     let mut object = edited.clone();
     object.metadata_mut().resource_version.clone_from(&stored.metadata().resource_version);
-    let request = ApplyRequest { objects: vec![object], prune: None };
+    let request = ApplyRequest { objects: vec![object], ..ApplyRequest::default() };
     let result = client.apply(&request, false).await;
     let result = result.map_err(|error: Error| apply::placed(&manifests, error))?;
     result

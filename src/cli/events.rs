@@ -95,8 +95,11 @@ fn table(events: &[EventView], now_ms: u64, wide: bool) -> Table {
             Severity::Warning => ("warning", Tone::Warning),
             Severity::Error => ("error", Tone::Bad),
         };
-        let when =
-            if wide { timestamp(event.at_ms) } else { output::age(now_ms.saturating_sub(event.at_ms)) };
+        let when = if wide {
+            output::timestamp(event.at_ms)
+        } else {
+            output::age(now_ms.saturating_sub(event.at_ms))
+        };
         let cells: [Cell; 5] = [
             when.into(),
             Cell::new(severity, tone),
@@ -107,12 +110,6 @@ fn table(events: &[EventView], now_ms: u64, wide: bool) -> Table {
         table.row(cells);
     }
     table
-}
-
-/// RFC 3339, UTC, to the second.
-fn timestamp(unix_ms: u64) -> String {
-    let seconds = i64::try_from(unix_ms / 1_000).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).map(|at| at.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]

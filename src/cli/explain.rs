@@ -230,13 +230,15 @@ impl<'s> Book<'s> {
             facts.push(("DEFAULT:", plain(default)));
         }
         let limits = [said, inner].into_iter().flat_map(|schema| {
+            // The length of a list is one of entries, and of a text one of bytes, whatever else a schema says.
+            let is_list = schema.get("items").is_some();
             let limit = |key: &str, words: &str| {
-                schema
-                    .get(key)
-                    .filter(|_| {
-                        key.ends_with("Items") == schema.get("items").is_some() || !key.ends_with("Items")
-                    })
-                    .map(|limit| format!("{words} {}", plain(limit)))
+                let applies = match key.get(3..) {
+                    Some("Items") => is_list,
+                    Some("Length") => !is_list,
+                    Some(_) | None => true,
+                };
+                schema.get(key).filter(|_| applies).map(|limit| format!("{words} {}", plain(limit)))
             };
             [
                 limit("minItems", "entries at least"),

@@ -183,7 +183,8 @@ fn subject(resource: &Resource) -> String {
             let action = format!("{:?}", intention.spec.action).to_ascii_lowercase();
             let sources = intention.spec.sources.iter().map(|source| {
                 let node = source.node.as_ref().map(|node| format!("node/{node}"));
-                source.service.clone().or(node).unwrap_or_default()
+                let namespace = source.namespace.as_ref().map(|namespace| format!("*.{namespace}"));
+                source.service.clone().or(node).or(namespace).unwrap_or_default()
             });
             format!("{action} {} -> {}", sources.collect::<Vec<_>>().join(","), intention.spec.destination)
         }
@@ -203,19 +204,17 @@ fn subject(resource: &Resource) -> String {
         }
         Resource::TrafficPolicy(policy) => {
             let spec = &policy.spec;
+            // What every service has, policy or not, would be the same in every line.
+            let algorithm = spec.load_balancing.as_ref().map(|balancing| format!("{:?}", balancing.policy));
             let parts = [
-                ("load balancing", spec.load_balancing.is_some()),
                 ("session affinity", spec.session_affinity.is_some()),
                 ("slow start", spec.slow_start.is_some()),
-                ("timeouts", spec.timeouts.is_some()),
-                ("retry", spec.retry.is_some()),
-                ("circuit breaking", spec.circuit_breaking.is_some()),
-                ("outlier detection", spec.outlier_detection.is_some()),
                 ("concurrency", spec.concurrency.is_some()),
                 ("rate limit", spec.rate_limit.is_some()),
                 ("fault injection", spec.fault_injection.is_some()),
             ];
-            let said: Vec<_> = parts.into_iter().filter(|(_, said)| *said).map(|(part, _)| part).collect();
+            let said = parts.into_iter().filter(|(_, said)| *said).map(|(part, _)| part.to_owned());
+            let said: Vec<_> = algorithm.into_iter().chain(said).collect();
             format!("{} ({})", spec.target_ref.name, said.join(", "))
         }
     }

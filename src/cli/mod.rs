@@ -21,7 +21,9 @@ pub(crate) mod delete;
 mod edit;
 mod default;
 mod explain;
+mod request;
 mod why;
+mod tap;
 mod history;
 pub(crate) mod token;
 pub(crate) mod node;
@@ -97,8 +99,10 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Delete objects
     Delete(WithControl<delete::DeleteArgs>),
-    /// Why a call ends where it does: route, rule, backend, endpoints, intention
+    /// Why a call ends where it does: route, rule, backend, endpoints, intention; or what became of one request, by its id
     Why(WithControl<why::WhyArgs>),
+    /// Watch requests and connections end, live
+    Tap(WithControl<tap::TapArgs>),
     /// Show or say what happens to calls that no intention speaks of
     Default(WithControl<default::DefaultArgs>),
     /// Is the mesh well, and if not, what to do
@@ -240,6 +244,7 @@ fn dispatch(command: Command, flags: Flags) -> anyhow::Result<Exit> {
         }
         Command::Delete(with) => ask(with, |args, client| async move { delete::run(args, &client).await }),
         Command::Why(with) => ask(with, |args, client| async move { why::run(args, &client).await }),
+        Command::Tap(with) => ask(with, |args, client| async move { tap::run(args, &client).await }),
         Command::Default(with) => ask(with, |args, client| async move { default::run(args, &client).await }),
         Command::Stat(with) => ask(with, |args, client| async move {
             stat::run(&args, connect::views(&client, args.watch).await?).await.map(|()| Exit::Done)

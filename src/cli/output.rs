@@ -333,6 +333,27 @@ pub fn width() -> Option<usize> {
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
+/// Returns a moment for people: RFC 3339, UTC, to the second.
+pub fn timestamp(unix_ms: u64) -> String {
+    let seconds = i64::try_from(unix_ms / 1_000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map(|at| at.to_string()).unwrap_or_default()
+}
+
+/// Returns a moment for people: RFC 3339, UTC, to the millisecond.
+pub fn moment(unix_ms: u64) -> String {
+    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(ms).map(|at| format!("{at:.3}")).unwrap_or_default()
+}
+
+/// Returns how long something took, in the largest unit of which it is at least one: `412 µs`, `3.1 ms`, `2.40 s`.
+pub fn micros(us: u64) -> String {
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..1_000_000 => format!("{:.1} ms", us as f64 / 1e3),
+        _ => format!("{:.2} s", us as f64 / 1e6),
+    }
+}
+
 /// Returns a length of time as people write it: `8s`, `12m`, `5h`, `3d`.
 pub fn age(ms: u64) -> String {
     let seconds = ms / 1000;

@@ -1,4 +1,4 @@
-//! `mesh why`: the decision of every stage about one call, as the proxies would take it.
+//! `mesh why`: the decision of every stage about one call, as the proxies would take it; or what became of one that was made.
 
 use std::fmt::Write as _;
 
@@ -6,8 +6,9 @@ use clap::Args;
 
 use crate::api::client::Client;
 use crate::api::why::{Why, WhyBackend, WhyEndpoint, WhyHead, WhyRequest};
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Exit, refuse};
 use crate::cli::output::{self, Cell, Table, Tone};
+use crate::cli::request::{self, Form};
 use crate::model::endpoint::Standing;
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
@@ -15,12 +16,13 @@ use crate::model::name::{NodeName, ServiceName};
 /// Flags of `mesh why`.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct WhyArgs {
-    /// Who calls: a service, or node/NAME
-    #[arg(value_name = "SOURCE")]
-    source: Subject,
+    /// Who calls: a service, or node/NAME. Alone: the id of a request that was made, from its answer's x-request-id or the
+    /// access log
+    #[arg(value_name = "SOURCE|REQUEST-ID")]
+    source: String,
     /// Which service
     #[arg(value_name = "DEST")]
-    destination: ServiceName,
+    destination: Option<ServiceName>,
     /// The method of the request; without it, the call is a connection whose content nobody knows
     #[arg(value_name = "METHOD", requires = "path")]
     method: Option<String>,
@@ -41,15 +43,6 @@ pub(crate) struct WhyArgs {
     output: Form,
 }
 
-/// How the answer is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
-    /// For people.
-    Text,
-    /// All of it as one JSON object.
-    Json,
-}
-
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or_else(|| "expected 'NAME: VALUE'".to_owned())?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
@@ -61,6 +54,8 @@ fn header(text: &str) -> Result<(String, String), String> {
 /// When the control plane cannot be reached or the question is none.
 pub(crate) async fn run(args: WhyArgs, client: &Client) -> anyhow::Result<Exit> {
     let WhyArgs { source, destination, method, path, headers, port, node, output: form } = args;
+    let Some(destination) = destination else { return request::run(&source, client, form).await };
+    let source: Subject = source.parse().map_err(|error| refuse(Exit::Usage, format!("{error}")))?;
     let request = method.zip(path).map(|(method, path)| {
         let method = method.to_ascii_uppercase();
         WhyHead { method, path, headers }

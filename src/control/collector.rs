@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::logic::metric::hours::Hours;
 use crate::logic::metric::report::{EdgeKey, ProxyStatus, Report};
 use crate::logic::metric::rollup::Rollup;
 use crate::logic::metric::total::EdgeTotal;
@@ -49,6 +50,16 @@ impl Collector {
         Self::default()
     }
 
+    /// Makes one that goes on with the traffic of the last hours.
+    pub fn remembering(hours: Hours) -> Self {
+        Self { rollup: Mutex::new(Rollup::remembering(hours)), ..Self::default() }
+    }
+
+    /// Returns the traffic of the last hours.
+    pub fn hours(&self) -> Hours {
+        lock(&self.rollup).hours().cloned().unwrap_or_default()
+    }
+
     /// Takes a report of `node`, as its certificate names it. Repeats are harmless.
     pub fn report(&self, node: &NodeName, report: &Report) {
         let events = lock(&self.rollup).add(node, report, clock::wall_ms());
@@ -66,6 +77,12 @@ impl Collector {
     /// Returns what was counted since the control plane started, by edge, sorted.
     pub fn totals(&self) -> Vec<(EdgeKey, EdgeTotal)> {
         lock(&self.rollup).totals().map(|(key, total)| (key.clone(), total.clone())).collect()
+    }
+
+    /// Returns whose proxies reported within the last `window_ms` milliseconds.
+    pub fn present(&self, window_ms: u64) -> Vec<NodeName> {
+        let since_ms = clock::wall_ms().saturating_sub(window_ms);
+        lock(&self.rollup).present(since_ms).cloned().collect()
     }
 
     /// Returns the last status of every proxy that reports, by node.

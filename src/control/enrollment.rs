@@ -34,6 +34,9 @@ pub const REQUESTS_MAX: usize = 128;
 pub const USES_MAX: u32 = 100_000;
 /// Longest life of a token, seconds: a year.
 pub const TTL_MAX_SECONDS: u64 = 365 * 24 * 60 * 60;
+/// How many hosts may join with the token that the first start prints.
+const FIRST_TOKEN_USES: u32 = 100;
+const FIRST_TOKEN_TTL_SECONDS: u64 = 24 * 60 * 60;
 const SYMBOLS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// Why a request was not granted. Where it is a refusal of the state or of the request, nothing was changed.
@@ -83,6 +86,23 @@ struct Checked {
 }
 
 // --- tokens ---------------------------------------------------------------------------------------------------------
+
+/// Makes a token where nobody joined yet and nobody was told how: at a first start, or one after a first start that did not
+/// get far. Returns the line to run on other hosts.
+pub async fn first_token(plane: &Plane) -> Result<Option<String>, Error> {
+    let state = plane.store.state();
+    let lonely = state.tokens().is_empty() && state.nodes().values().all(|node| node.role == Role::Control);
+    if !lonely {
+        return Ok(None);
+    }
+    let request = TokenRequest {
+        role: Role::Proxy,
+        services: Vec::new(),
+        uses: FIRST_TOKEN_USES,
+        ttl_seconds: FIRST_TOKEN_TTL_SECONDS,
+    };
+    Ok(Some(create_token(plane, request).await?.install))
+}
 
 /// Makes a join token. Its secret leaves with the answer and is kept nowhere.
 pub async fn create_token(plane: &Plane, request: TokenRequest) -> Result<TokenCreated, Error> {

@@ -3,8 +3,8 @@
 //! - [`bootstrap`]: what it is started with. [`founding`]: from a data directory to a mesh.
 //! - [`store`]: the log of [`crate::logic::state`] on disk. [`authority`]: who signs.
 //! - [`collector`], [`fleet`], [`programs`], [`timeline`]: what proxies told, which are here, what they run, what happened.
-//! - [`publisher`]: what proxies are given. [`enrollment`]: who is let in. [`plane`]: all of it, shared.
-//! - [`why`]: what the proxies would do with a call.
+//! - [`transitions`]: since when conditions hold. [`inquiries`]: what proxies are asked. [`publisher`]: what they are given. [`enrollment`]: who is let in. [`plane`]: all of it, shared.
+//! - [`recorder`]: what is kept on disk besides. [`why`]: what the proxies would do with a call.
 //! - [`serving`]: its own certificate and place in the gossip. [`http`]: the API.
 //!
 //! Nothing above the store knows whether it is the only one.
@@ -16,8 +16,11 @@ pub mod collector;
 pub mod fleet;
 pub mod programs;
 pub mod timeline;
+pub mod inquiries;
+pub mod transitions;
 pub mod publisher;
 pub mod plane;
+pub mod recorder;
 pub mod why;
 pub mod enrollment;
 pub mod founding;
@@ -35,7 +38,6 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::api::wire::TokenRequest;
 use crate::control::bootstrap::{ADDRESSES_FILE, Addresses, Options, SOCKET_FILE, Started};
 use crate::control::collector::Collector;
 use crate::control::fleet::Fleet;
@@ -44,14 +46,10 @@ use crate::control::http::serve::{self, Site};
 use crate::control::plane::Plane;
 use crate::control::publisher::{Publisher, Surroundings};
 use crate::control::serving::{Serving, Voice};
+use crate::control::transitions::Transitions;
 use crate::gossip::agent::DEFAULT_LISTEN;
-use crate::logic::state::State;
-use crate::model::endpoint::Role;
 use crate::net::{clock, disk, interface, task};
 
-/// How many hosts may join with the token that the first start prints.
-const FIRST_TOKEN_USES: u32 = 100;
-const FIRST_TOKEN_TTL_SECONDS: u64 = 24 * 60 * 60;
 /// Connections get so long to end when the control plane stops; their requests get less.
 const DRAIN: Duration = Duration::from_secs(6);
 /// How often it is looked whether the store still lives.
@@ -139,7 +137,7 @@ pub async fn run(
     let listeners = Listeners::bind(&options).await?;
     let running = Running::start(&options, founded, listeners).await?;
     let plane = &running.plane;
-    let install = if is_lonely(&plane.store.state()) { Some(first_token(plane).await?) } else { None };
+    let install = enrollment::first_token(plane).await?;
     let path = options.data_dir.join(ADDRESSES_FILE);
     let body = serde_json::to_vec(&running.addresses).map_err(io::Error::from);
     body.and_then(|body| disk::write_file(&path, &body, 0o644))
@@ -163,21 +161,6 @@ pub async fn run(
     outcome
 }
 
-/// Nobody joined yet and nobody was told how: a first start, or one after a first start that did not get far.
-fn is_lonely(state: &State) -> bool {
-    state.tokens().is_empty() && state.nodes().values().all(|node| node.role == Role::Control)
-}
-
-async fn first_token(plane: &Plane) -> Result<String, Error> {
-    let request = TokenRequest {
-        role: Role::Proxy,
-        services: Vec::new(),
-        uses: FIRST_TOKEN_USES,
-        ttl_seconds: FIRST_TOKEN_TTL_SECONDS,
-    };
-    Ok(enrollment::create_token(plane, request).await?.install)
-}
-
 async fn store_failed(plane: &Plane) {
     while !plane.store.has_failed() {
         tokio::time::sleep(STORE_CHECK).await;
@@ -192,6 +175,8 @@ struct Running {
     closing: watch::Sender<bool>,
     sites: Vec<Site>,
     tasks: Vec<JoinHandle<Option<()>>>,
+    /// The task that ends by itself, when it has written what is to be kept.
+    last: JoinHandle<Option<()>>,
 }
 
 impl Running {
@@ -239,7 +224,9 @@ impl Running {
             authority,
             fleet: Arc::new(Fleet::default()),
             programs: Arc::default(),
-            collector: Collector::new(),
+            collector: Collector::remembering(recorder::load(&options.data_dir)),
+            inquiries: Arc::default(),
+            transitions: Transitions::load(&options.data_dir),
             catalog: voice.catalog(),
             closing: closed.clone(),
             shown: Mutex::new(None),
@@ -249,6 +236,7 @@ impl Running {
         let api = Site::mesh(http::router(&plane), closed.clone());
         let socket = Site::local(http::router(&plane), closed.clone());
         let health = Site::local(http::admin::router(&plane), closed);
+        let keep_conditions = recorder::keep_conditions(Arc::clone(&plane), options.data_dir.clone());
         let tasks = vec![
             task::spawn("control-api", serve::mesh(listeners.api, api.clone(), serving.acceptor())),
             task::spawn("control-socket", serve::socket(listeners.socket, socket.clone())),
@@ -257,9 +245,12 @@ impl Running {
             task::spawn("control-serving", serving.keep(Arc::clone(&plane), Arc::clone(&voice))),
             task::spawn("control-voice", serving::relay(Arc::clone(&plane), Arc::clone(&voice))),
             task::spawn("control-members", serving::tell_members(Arc::clone(&plane))),
+            task::spawn("control-conditions", keep_conditions),
         ];
+        let keep_traffic = recorder::keep_traffic(Arc::clone(&plane), options.data_dir.clone());
+        let last = task::spawn("control-traffic", keep_traffic);
         let addresses = Addresses { listen, gossip, admin };
-        Ok(Self { plane, voice, addresses, closing, sites: vec![api, socket], tasks })
+        Ok(Self { plane, voice, addresses, closing, sites: vec![api, socket], tasks, last })
     }
 
     /// Stops taking work, lets what is under way end, says good-bye, and closes the store.
@@ -274,6 +265,8 @@ impl Running {
         if tokio::time::timeout(DRAIN, drained).await.is_err() {
             tracing::warn!("connections were cut");
         }
+        // What it writes is a convenience: the end does not wait for a slow disk.
+        _ = tokio::time::timeout(DRAIN, self.last).await;
         self.plane.store.close().await;
         // Whoever starts next in this directory finds it unlocked only once nobody holds the store.
         for task in self.tasks {

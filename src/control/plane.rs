@@ -10,9 +10,11 @@ use crate::control::authority::Authority;
 use crate::control::collector::Collector;
 use crate::control::fleet::Fleet;
 use crate::control::programs::Programs;
+use crate::control::inquiries::Inquiries;
 use crate::control::publisher::Publisher;
 use crate::control::store::{Committed, Store, SubmitError};
 use crate::control::timeline;
+use crate::control::transitions::Transitions;
 use crate::logic::metric::view::ViewInput;
 use crate::logic::state::Change;
 use crate::model::endpoint::{Catalog, MemberState};
@@ -52,6 +54,10 @@ pub struct Plane {
     pub programs: Arc<Programs>,
     /// What proxies told.
     pub collector: Collector,
+    /// Since when conditions of routes hold.
+    pub transitions: Transitions,
+    /// What proxies are asked.
+    pub inquiries: Arc<Inquiries>,
     /// Who and what is where.
     pub catalog: watch::Receiver<Arc<Catalog>>,
     /// Becomes true when the control plane stops.

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use tokio::sync::watch;
 
+use crate::logic::defaults;
 use crate::logic::state::State;
 use crate::model::identity::TrustDomain;
-use crate::model::resource::Revision;
+use crate::model::resource::{Resource, Revision};
 use crate::model::snapshot::{GossipKeys, Snapshot};
 
 /// A snapshot and its one serialisation.
@@ -48,7 +49,7 @@ pub fn snapshot(state: &State, around: &Surroundings) -> Snapshot {
         revision: state.policy_revision(),
         trust_domain: around.trust_domain.clone(),
         bundle: around.bundle.iter().map(|der| BASE64.encode(der)).collect(),
-        resources: state.resources().values().map(|resource| resource.as_ref().clone()).collect(),
+        resources: state.resources().values().map(|resource| told(resource)).collect(),
         default_action,
         mode: state.mesh().map(|mesh| mesh.mode).unwrap_or_default(),
         gossip: GossipKeys {
@@ -59,6 +60,13 @@ pub fn snapshot(state: &State, around: &Surroundings) -> Snapshot {
         draining: state.draining().keys().cloned().collect(),
         controls: vec![around.advertised.clone()],
     }
+}
+
+/// Returns an object as proxies are told of it, those of other versions too.
+fn told(resource: &Resource) -> Resource {
+    let mut told = resource.clone();
+    defaults::unfill(&mut told);
+    told
 }
 
 /// Publishes the newest snapshot.

@@ -36,7 +36,8 @@ pub fn why(plane: &Plane, question: WhyRequest) -> Result<Why, String> {
     let me = node.clone().unwrap_or_else(|| plane.node.clone());
     let policy = compile(&published.snapshot, &catalog, &me);
     let desk = Desk { policy, resources: &published.snapshot.resources, status, source: &question.source };
-    let head = question.request.as_ref().map(head_of).transpose()?;
+    let named = Named { service: &question.destination, port: question.port };
+    let head = question.request.as_ref().map(|asked| head_of(asked, &named)).transpose()?;
     let (route, backends, ending) = desk.decide(&question.destination, question.port, head);
     let taken = backends.iter().filter(|backend| backend.share > 0.0).collect::<Vec<_>>();
     let (outcome, passes) = match ending {
@@ -64,7 +65,22 @@ fn home(catalog: &Catalog, source: &Subject) -> Option<NodeName> {
     }
 }
 
-fn head_of(asked: &WhyHead) -> Result<RequestHead, String> {
+/// Which service a request names.
+struct Named<'q> {
+    service: &'q ServiceName,
+    port: Option<u16>,
+}
+
+impl Named<'_> {
+    /// Returns the `Host` that callers usually say.
+    fn host(&self) -> String {
+        let host = self.service.host();
+        self.port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
+    }
+}
+
+/// Makes the request. Its `Host` is the one that it says, else the usual one of the service.
+fn head_of(asked: &WhyHead, named: &Named<'_>) -> Result<RequestHead, String> {
     let method = asked.method.parse().map_err(|_| format!("'{}' is not a method", asked.method))?;
     if !asked.path.starts_with('/') && asked.path != "*" {
         return Err(format!("'{}' is not a path: expected one that begins with '/'", asked.path));
@@ -73,15 +89,21 @@ fn head_of(asked: &WhyHead) -> Result<RequestHead, String> {
         return Err(format!("there are more than {HEADERS_MAX} header fields"));
     }
     let mut fields = Fields::new();
+    let mut host = None;
     for (name, value) in &asked.headers {
         let (name, value) = (name.to_ascii_lowercase(), value.trim());
         let valid = http::HeaderName::try_from(&name).is_ok() && http::HeaderValue::try_from(value).is_ok();
         if !valid {
             return Err(format!("'{name}: {value}' is not a header field"));
         }
-        fields.append(name.as_bytes(), value.as_bytes());
+        if name == "host" {
+            host = Some(value.to_owned());
+        } else {
+            fields.append(name.as_bytes(), value.as_bytes());
+        }
     }
-    Ok(RequestHead { method, path: asked.path.clone(), fields, ..RequestHead::default() })
+    let authority = Some(host.unwrap_or_else(|| named.host()));
+    Ok(RequestHead { method, path: asked.path.clone(), authority, fields, ..RequestHead::default() })
 }
 
 /// Lets a request pass filters.

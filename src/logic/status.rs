@@ -64,6 +64,7 @@ impl<'a> Fates<'a> {
             reason,
             message,
             observed_generation: generation,
+            last_transition_time: None,
         };
         let missing = self.missing(resource, route);
         let resolved = if missing.is_empty() {

@@ -59,8 +59,9 @@ pub struct IntentionSpec {
     pub action: Action,
     /// Whether it is done. An intention that is audited changes nothing: what would be refused if it were enforced is
     /// counted and listed.
-    #[serde(default)]
-    pub mode: Mode,
+    #[serde(default = "enforce", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Mode")]
+    pub mode: Option<Mode>,
     /// The requests it speaks of, those that any rule takes; without rules, every request and connection.
     ///
     /// Nobody can tell what is said on a connection that is not HTTP: rules that allow some requests do not allow it, rules
@@ -68,6 +69,11 @@ pub struct IntentionSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = RULES_MAX))]
     pub rules: Vec<IntentionRule>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what serde calls for a field that may be left out")]
+fn enforce() -> Option<Mode> {
+    Some(Mode::Enforce)
 }
 
 /// A set of callers: exactly one of its fields is given.

@@ -7,7 +7,8 @@
 //! **intention** ([`intention`]) says who may call it, a **service object** ([`service_spec`]) what it speaks and how it is
 //! probed, a **traffic policy** ([`traffic_policy`]) how calls to it are balanced, limited and retried. All four are
 //! **resources** ([`resource`]) that users write, each write making a **revision**. A **snapshot** ([`snapshot`]) is all
-//! that a proxy needs of them at one revision; a **view** ([`view`]) is what people see of the whole.
+//! that a proxy needs of them at one revision; a **view** ([`view`]) is what people see of the whole, and a **call** ([`call`])
+//! that has ended is what they see of one.
 
 pub mod name;
 pub mod identity;
@@ -25,3 +26,4 @@ pub mod route_status;
 pub mod resource;
 pub mod snapshot;
 pub mod view;
+pub mod call;

@@ -76,6 +76,15 @@ impl ServiceName {
         &self.namespace
     }
 
+    /// Returns the host by which it is usually called: `web.mesh`, with the namespace where that is not the default one.
+    pub fn host(&self) -> String {
+        if self.namespace() == DEFAULT_NAMESPACE {
+            format!("{}.{MESH_DOMAIN}", self.name)
+        } else {
+            format!("{self}.{MESH_DOMAIN}")
+        }
+    }
+
     /// Parses the host of a request: any form of the name, in any case, with an optional port and final dot.
     ///
     /// Returns `None` for whatever is not a service name, such as an IP address or a public host name.

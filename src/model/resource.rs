@@ -94,6 +94,23 @@ impl Key {
     }
 }
 
+impl FromStr for Key {
+    type Err = String;
+
+    /// Reads what [`Key::path`] writes.
+    fn from_str(path: &str) -> Result<Self, String> {
+        let mut parts = path.splitn(3, '/');
+        let parts = (parts.next(), parts.next(), parts.next());
+        let found = match parts {
+            (Some(kind), Some(namespace), Some(name)) => Kind::find(kind).map(|kind| (kind, namespace, name)),
+            (_, _, _) => None,
+        };
+        let (kind, namespace, name) =
+            found.ok_or_else(|| format!("'{path}' names no object: expected KINDS/NAMESPACE/NAME"))?;
+        Ok(Self { kind, namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.kind, self.name)?;

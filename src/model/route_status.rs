@@ -42,6 +42,9 @@ pub struct Condition {
     pub message: String,
     /// The `metadata.generation` that this is about.
     pub observed_generation: u64,
+    /// Since when `status` is what it is: RFC 3339, UTC; `None` where nobody has kept watch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<String>,
 }
 
 /// What can hold of a route.

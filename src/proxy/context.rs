@@ -50,7 +50,8 @@ impl Context {
     /// Makes what one worker has.
     pub(crate) fn new(shared: Arc<Shared>, links: Links, drain: Drain, patience: Patience) -> Self {
         let access = shared.access.as_ref().map(|access| access.writer());
-        let ledger = Rc::new(Ledger::new(shared.node.clone(), shared.registry.shard(), access));
+        let records = (access, shared.recent.recorder());
+        let ledger = Rc::new(Ledger::new(shared.node.clone(), shared.registry.shard(), records));
         let draws = RefCell::new(SmallRng::seed_from_u64(rand::random()));
         Self {
             shared,

@@ -245,6 +245,11 @@ impl Failure {
         }
     }
 
+    /// Returns a token that another proxy tells, if it is one.
+    pub fn known_token(token: &[u8]) -> Option<&'static str> {
+        Self::ALL.into_iter().map(Self::token).find(|known| known.as_bytes() == token)
+    }
+
     /// Returns how an attempt ended that failed so; `None` when no other attempt would help.
     pub const fn outcome(self) -> Option<Outcome> {
         match self.consequence().retry {

@@ -1,5 +1,6 @@
 //! One worker's books: where a call is counted, and the account of one TCP connection.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -7,17 +8,23 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::logic::metric::report::EdgeKey;
+use crate::model::call::CallRecord;
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::view::{EdgeProtocol, Side};
 use crate::net::clock;
 use crate::proxy::failure::Failure;
 use crate::proxy::upstream::endpoint::{Live, Target};
-use crate::telemetry::access::{AccessWriter, Record};
+use crate::telemetry::access::AccessWriter;
 use crate::telemetry::metric::{EdgeCell, Outcome, Shard};
+use crate::telemetry::recent::Recorder;
 
 /// Cells remembered at most; then all are looked up anew.
 const CELLS_MAX: usize = 4_096;
+
+/// Papers kept at most, and how large one that is kept may be, bytes.
+const PAPERS_MAX: usize = 64;
+const PAPER_BYTES_MAX: usize = 512;
 
 /// One worker's books.
 pub(crate) struct Ledger {
@@ -25,6 +32,9 @@ pub(crate) struct Ledger {
     pub(crate) node: NodeName,
     shard: Arc<Shard>,
     access: Option<AccessWriter>,
+    recent: Recorder,
+    /// Texts that calls write on and give back: most of them are thrown away unread.
+    papers: RefCell<Vec<String>>,
     cells: RefCell<HashMap<CellId, Known, foldhash::fast::RandomState>>,
 }
 
@@ -63,8 +73,12 @@ pub(crate) struct Called<'a> {
 
 impl Ledger {
     /// Opens the books of one worker.
-    pub(crate) fn new(node: NodeName, shard: Arc<Shard>, access: Option<AccessWriter>) -> Self {
-        Self { node, shard, access, cells: RefCell::default() }
+    pub(crate) fn new(
+        node: NodeName,
+        shard: Arc<Shard>,
+        (access, recent): (Option<AccessWriter>, Recorder),
+    ) -> Self {
+        Self { node, shard, access, recent, papers: RefCell::default(), cells: RefCell::default() }
     }
 
     /// Returns where a call to an endpoint is counted.
@@ -148,16 +162,35 @@ impl Ledger {
             .retain(|_, known| Arc::strong_count(&known.live) > 1 && Arc::strong_count(&known.source) > 1);
     }
 
-    /// Writes a line to the access log, if there is one.
-    pub(crate) fn record(&self, record: &Record<'_>) {
+    /// Writes a line to the access log, if there is one, shows the call to those who watch, and remembers it, if it is worth
+    /// that.
+    pub(crate) fn record(&self, call: CallRecord) {
         if let Some(access) = &self.access {
-            access.record(record);
+            access.record(&call);
         }
+        self.recent.record(call);
     }
 
-    /// Returns whether lines are written: to make them up costs something.
-    pub(crate) fn records(&self) -> bool {
-        self.access.is_some()
+    /// Returns whether somebody wants the record of a call that is `named`, or of one that is not: to make it up costs
+    /// something.
+    pub(crate) fn wants_record(&self, named: bool) -> bool {
+        named || self.access.is_some() || self.recent.is_watched()
+    }
+
+    /// Returns a copy of a text that may never be read, on paper that was used before.
+    pub(crate) fn note(&self, text: &str) -> String {
+        let mut paper = self.papers.borrow_mut().pop().unwrap_or_default();
+        paper.push_str(text);
+        paper
+    }
+
+    /// Takes paper back.
+    pub(crate) fn give_back(&self, mut paper: String) {
+        let mut papers = self.papers.borrow_mut();
+        if papers.len() < PAPERS_MAX && (1..=PAPER_BYTES_MAX).contains(&paper.capacity()) {
+            paper.clear();
+            papers.push(paper);
+        }
     }
 }
 
@@ -283,27 +316,33 @@ impl Drop for Account {
             ..Outcome::default()
         });
         self.cell.closed();
-        self.ledger.record(&Record {
+        if !self.ledger.wants_record(false) {
+            return;
+        }
+        let audited = judged.as_ref().is_some_and(|(_, audited)| *audited);
+        let call = CallRecord {
             at_ms: self.began_ms,
             side: self.side,
-            source: &self.source,
-            destination: Some(&self.service),
+            source: self.source.clone(),
+            destination: Some(self.service.clone()),
             protocol: EdgeProtocol::Tcp,
-            node: self.node.as_ref(),
-            route: self.rule.as_deref().unwrap_or_default(),
-            method: "",
-            path: "",
+            node: self.node.clone(),
+            route: self.rule.clone().unwrap_or_default(),
+            method: Cow::Borrowed(""),
+            path: String::new(),
             status: 0,
             grpc_status: None,
-            reason,
-            rule: rule.map_or("", |(rule, _)| rule),
-            audited: rule.is_some_and(|(_, audited)| audited),
+            reason: reason.map(Cow::Borrowed),
+            rule: judged.map(|(rule, _)| rule).unwrap_or_default(),
+            audited,
             request_id: None,
             retries: self.retries,
+            tried: Vec::new(),
             latency_us: took_us,
             duration_us: took_us,
             bytes_sent: self.sent.get(),
             bytes_received: self.received.get(),
-        });
+        };
+        self.ledger.record(call);
     }
 }

@@ -13,6 +13,7 @@ pub mod membership;
 mod prober;
 mod subscriber;
 mod announcer;
+mod answerer;
 pub mod services;
 pub mod reporter;
 pub mod admin;

@@ -27,6 +27,7 @@ use crate::model::view::IdentityStatus;
 use crate::net::{clock, interface, resolve, task};
 use crate::proxy::admin::{AdminHandles, Unready};
 use crate::proxy::announcer::Announcer;
+use crate::proxy::answerer::Answerer;
 use crate::proxy::assembler::Assembler;
 use crate::proxy::bootstrap::Options;
 use crate::proxy::membership::{self, ControlIssuer, Membership};
@@ -38,7 +39,6 @@ use crate::proxy::subscriber;
 use crate::proxy::upstream::endpoint::now_ns;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::log::LogHandle;
-use crate::telemetry::metric::Registry;
 
 /// Version of this executable.
 pub(crate) const BUILD: &str = env!("CARGO_PKG_VERSION");
@@ -184,10 +184,12 @@ impl Node {
 
     pub(crate) fn reports(
         &self,
-        registry: Arc<Registry>,
+        shared: &Arc<Shared>,
         sources: Arc<Sources>,
         local: Arc<Local>,
     ) -> reporter::Config {
+        let registry = shared.registry.clone();
+        let answerer = Answerer::new(shared.recent.clone(), self.started_ms);
         let wallets = self.wallets.clone();
         let source = Subject::Node(sources.node.clone());
         let clients: Mutex<BTreeMap<String, Client>> = Mutex::default();
@@ -198,7 +200,7 @@ impl Node {
                 let only = watch::Sender::new(vec![address]).subscribe();
                 Client::with_wallet(only, wallets.subscribe(), source.clone())
             });
-            deliver(client.clone(), report).boxed()
+            deliver(client.clone(), report, answerer.clone()).boxed()
         };
         let controls = self.controls.subscribe();
         reporter::Config { registry, sources, local, controls, send: Box::new(send) }
@@ -311,9 +313,12 @@ fn tables(policy: &Policy, zone: &Zone) -> serde_json::Value {
     serde_json::json!({ "revision": policy.revision, "services": services })
 }
 
-async fn deliver(client: Client, report: Report) -> Delivery {
+async fn deliver(client: Client, report: Report, answerer: Answerer) -> Delivery {
     match client.report(&report).await {
-        Ok(()) => Delivery::Accepted,
+        Ok(inquiries) => {
+            answerer.take(&client, inquiries);
+            Delivery::Accepted
+        }
         Err(error) if error.is_transient() => Delivery::Lost,
         Err(error) => Delivery::Refused(error.to_string()),
     }

@@ -403,7 +403,7 @@ impl Running {
         let registry = Registry::new();
         let access = access_log(&options.access_log).map_err(Error::AccessLog)?;
         let policy = node.policies.borrow().as_ref().clone();
-        let shared = Shared::new(policy, node.wallets.subscribe(), registry.clone(), access.clone());
+        let shared = Shared::new(policy, node.wallets.subscribe(), registry, access.clone());
         shared.set_locals(options.settings.borrow().services.clone());
         let refused = |source| Error::Admin { addr: options.admin, source };
         let stage = watch::Sender::new(Stage::Standby);
@@ -450,7 +450,7 @@ impl Running {
             drop(admin::serve(serving, handles, over).await);
         };
         let (opened, over) = (until(&stage, Stage::Open), until(&stage, Stage::Gone));
-        let reports = node.reports(registry, sources, local);
+        let reports = node.reports(&shared, sources, local);
         let reporting = async move {
             opened.await;
             reporter::run(reports, over).await;

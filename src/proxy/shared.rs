@@ -21,6 +21,7 @@ use crate::proxy::tables::Tables;
 use crate::proxy::upstream::quota::Quota;
 use crate::telemetry::access::AccessLog;
 use crate::telemetry::metric::Registry;
+use crate::telemetry::recent::Recent;
 
 /// What all workers share.
 pub struct Shared {
@@ -32,6 +33,8 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// Where calls are recorded; `None` when they are not.
     pub access: Option<Arc<AccessLog>>,
+    /// Where calls that have ended are remembered, and watched.
+    pub recent: Arc<Recent>,
     tables: ArcSwap<Tables>,
     generation: watch::Sender<u64>,
     locals: ArcSwap<Locals>,
@@ -74,6 +77,7 @@ impl Shared {
             wallet,
             registry,
             access,
+            recent: Arc::default(),
             tables: ArcSwap::from_pointee(Tables::new(policy)),
             generation: watch::Sender::new(0),
             locals: ArcSwap::from_pointee(Locals {

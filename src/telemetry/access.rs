@@ -10,11 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use serde::Serialize;
-
-use crate::model::identity::Subject;
-use crate::model::name::{NodeName, ServiceName};
-use crate::model::view::{EdgeProtocol, Side};
+use crate::model::call::CallRecord;
 
 /// Most bytes that wait in one worker's buffer: several thousand lines, some milliseconds of full speed.
 pub const BUFFER_BYTES_MAX: usize = 1 << 20;
@@ -22,66 +18,6 @@ pub const BUFFER_BYTES_MAX: usize = 1 << 20;
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 /// A buffer this full wakes the writer at once.
 const FLUSH_BYTES: usize = BUFFER_BYTES_MAX / 4;
-
-/// One request, or one connection, as it ended. Borrowed: formatting it copies nothing before the buffer.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Record<'a> {
-    /// When it began, Unix milliseconds.
-    pub at_ms: u64,
-    /// Which side wrote it.
-    pub side: Side,
-    /// The caller.
-    pub source: &'a Subject,
-    /// The called service; `None` when the host named none.
-    pub destination: Option<&'a ServiceName>,
-    /// What was spoken.
-    pub protocol: EdgeProtocol,
-    /// The node called.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub node: Option<&'a NodeName>,
-    /// `route/rule` that matched.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub route: &'a str,
-    /// Empty for TCP.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub method: &'a str,
-    /// Without the query, which may hold secrets. Empty for TCP.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub path: &'a str,
-    /// HTTP status; 0 where there was none.
-    pub status: u16,
-    /// gRPC status.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub grpc_status: Option<u16>,
-    /// Failure token, where this proxy made the answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<&'a str>,
-    /// The intention, or default, that refused it, or would have.
-    #[serde(skip_serializing_if = "str::is_empty")]
-    pub rule: &'a str,
-    /// Whether it only would have: nothing was refused.
-    #[serde(skip_serializing_if = "is_false")]
-    pub audited: bool,
-    /// What the caller was told to ask for, where it was refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<&'a str>,
-    /// Attempts beyond the first.
-    pub retries: u32,
-    /// To the end of the response head (HTTP), of the whole connection (TCP).
-    pub latency_us: u64,
-    /// To the last byte.
-    pub duration_us: u64,
-    /// Body bytes from the caller.
-    pub bytes_sent: u64,
-    /// Body bytes to the caller.
-    pub bytes_received: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde passes")]
-fn is_false(value: &bool) -> bool {
-    !value
-}
 
 /// Where a log is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,7 +108,7 @@ impl Drop for AccessLog {
 
 impl AccessWriter {
     /// Appends one line, or drops it when the buffer is full. Never waits for the disk.
-    pub fn record(&self, record: &Record<'_>) {
+    pub fn record(&self, record: &CallRecord) {
         let mut buffer = lock(&self.buffer.0);
         let before = buffer.len();
         let written = serde_json::to_writer(&mut *buffer, record).is_ok();

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use foldhash::fast::RandomState;
 
+use crate::logic::metric::asked;
 use crate::logic::metric::report::{EdgeCounts, EdgeDelta, EdgeKey, EdgeRef, ProxyStatus};
 use crate::logic::metric::total::EdgeTotal;
 use crate::telemetry::dns::{OUTCOMES, Questions};
@@ -40,6 +41,8 @@ pub struct Outcome<'a> {
     pub denied: bool,
     /// The rule that refused it, or, with `true`, would have.
     pub rule: Option<(&'a str, bool)>,
+    /// Method and path of a request.
+    pub asked: Option<(&'a str, &'a str)>,
     /// Attempts beyond the first.
     pub retries: u32,
     /// To the end of the response head (HTTP), of the whole connection (TCP).
@@ -254,6 +257,11 @@ impl EdgeCell {
     /// Counts a request or connection that ended.
     pub fn record(&self, outcome: &Outcome<'_>) {
         let mut counts = lock(&self.0);
+        if counts.requests == 0
+            && let Some(kind) = outcome.asked.and_then(|(method, path)| asked::kind(method, path))
+        {
+            counts.asked.insert(kind, 1);
+        }
         counts.requests += 1;
         counts.failures += u64::from(outcome.failed);
         counts.denied += u64::from(outcome.denied);

@@ -3,7 +3,8 @@
 //! - [`log`] is for what an operator would put on a timeline; its filter changes at run time.
 //! - [`metric`] counts traffic, one shard to each worker, and holds the table of every metric; [`dns`] counts
 //!   questions, [`process`] reads what the kernel knows, [`prometheus`] writes it all as text.
-//! - [`access`] writes one line for each request or connection.
+//! - [`access`] writes one line for each request or connection; [`recent`] remembers those that somebody may ask for, and
+//!   shows them to who watches.
 
 pub mod log;
 pub mod process;
@@ -11,3 +12,4 @@ pub mod dns;
 pub mod metric;
 pub mod prometheus;
 pub mod access;
+pub mod recent;

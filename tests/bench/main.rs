@@ -26,6 +26,7 @@ mod peers;
 mod contestant;
 mod workload;
 mod report;
+mod change;
 
 use std::fs;
 use std::path::PathBuf;
@@ -52,6 +53,10 @@ struct Options {
     /// Which workloads
     #[arg(long, value_delimiter = ',', default_values_t = Workload::ALL, value_name = "WORKLOAD")]
     only: Vec<Workload>,
+    /// Instead of the other proxies: how soon a change is in force with 1,000 routes and 200 services, and what a request
+    /// pays for many routes
+    #[arg(long)]
+    changes: bool,
     /// Write every single measurement to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -67,6 +72,10 @@ fn main() {
         return;
     }
     let options = Options::parse();
+    if options.changes {
+        change::measure(app::start(), options.rounds);
+        return;
+    }
     let versions = Contestant::ALL.map(|contestant| Version { contestant, version: contestant.version() });
     accounts::assert_kept();
     let cpu = prepare();

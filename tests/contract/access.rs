@@ -4,29 +4,29 @@ use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use mesh::model::identity::Subject;
-use mesh::model::name::ServiceName;
+use mesh::model::call::CallRecord;
 use mesh::model::view::{EdgeProtocol, Side};
-use mesh::telemetry::access::{AccessLog, BUFFER_BYTES_MAX, Record, Target};
+use mesh::telemetry::access::{AccessLog, BUFFER_BYTES_MAX, Target};
 
-fn record<'a>(source: &'a Subject, destination: &'a ServiceName, path: &'a str) -> Record<'a> {
-    Record {
+pub(crate) fn record(path: &str) -> CallRecord {
+    CallRecord {
         at_ms: 1_700_000_000_000,
         side: Side::Inbound,
-        source,
-        destination: Some(destination),
+        source: Arc::new("shop.default".parse().unwrap()),
+        destination: Some("web".parse().unwrap()),
         protocol: EdgeProtocol::Http,
         node: None,
-        route: "",
-        method: "GET",
-        path,
+        route: "".into(),
+        method: "GET".into(),
+        path: path.to_owned(),
         status: 200,
         grpc_status: None,
         reason: None,
-        rule: "",
+        rule: "".into(),
         audited: false,
         request_id: None,
         retries: 0,
+        tried: Vec::new(),
         latency_us: 1_500,
         duration_us: 2_000,
         bytes_sent: 0,
@@ -67,14 +67,12 @@ impl Write for Slow {
 
 #[test]
 fn every_record_is_one_line_of_json_even_of_workers_that_are_gone() {
-    let (source, destination): (Subject, ServiceName) =
-        ("node/host-1".parse().unwrap(), "web".parse().unwrap());
     let memory = Memory::default();
     let log = AccessLog::start(memory.clone()).unwrap();
 
     for _ in 0..3 {
         let writer = log.writer();
-        writer.record(&record(&source, &destination, "/a\n\"b"));
+        writer.record(&record("/a\n\"b"));
     }
     drop(log);
 
@@ -85,7 +83,7 @@ fn every_record_is_one_line_of_json_even_of_workers_that_are_gone() {
     assert_eq!(
         lines[0],
         serde_json::json!({
-            "atMs": 1_700_000_000_000_u64, "side": "inbound", "source": "node/host-1", "destination": "web.default",
+            "atMs": 1_700_000_000_000_u64, "side": "inbound", "source": "shop.default", "destination": "web.default",
             "protocol": "http", "method": "GET", "path": "/a\n\"b", "status": 200, "retries": 0,
             "latencyUs": 1500, "durationUs": 2000, "bytesSent": 0, "bytesReceived": 12,
         })
@@ -94,18 +92,17 @@ fn every_record_is_one_line_of_json_even_of_workers_that_are_gone() {
 
 #[test]
 fn a_slow_sink_costs_records_that_are_counted_and_never_blocks() {
-    let (source, destination): (Subject, ServiceName) = ("web".parse().unwrap(), "api".parse().unwrap());
     let (written, has_begun) = channel();
     let (let_on, go) = channel();
     let log = AccessLog::start(Slow(written, go)).unwrap();
     let writer = log.writer();
-    writer.record(&record(&source, &destination, "/"));
+    writer.record(&record("/"));
     has_begun.recv().unwrap();
 
     let path = "/".repeat(1_000);
     let fitting = BUFFER_BYTES_MAX / 1_000;
     for _ in 0..fitting * 2 {
-        writer.record(&record(&source, &destination, &path));
+        writer.record(&record(&path));
     }
 
     let dropped = log.dropped();
@@ -116,13 +113,12 @@ fn a_slow_sink_costs_records_that_are_counted_and_never_blocks() {
 
 #[test]
 fn a_file_is_appended_to() {
-    let (source, destination): (Subject, ServiceName) = ("web".parse().unwrap(), "api".parse().unwrap());
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("access.log");
     std::fs::write(&path, "before\n").unwrap();
 
     let log = AccessLog::open(Target::File(&path)).unwrap();
-    log.writer().record(&record(&source, &destination, "/"));
+    log.writer().record(&record("/"));
     drop(log);
 
     assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);

@@ -13,7 +13,7 @@ metadata:
   name: web
 spec:
   parentRefs:
-    - name: web
+    - {kind: Service, group: '', name: web}
   rules:
 ";
 
@@ -187,9 +187,33 @@ fn other_versions_of_the_same_schema_are_read_too() {
     let shown = serde_json::to_value(&read.objects[0].0).unwrap();
     assert_eq!(shown["apiVersion"], "gateway.networking.k8s.io/v1");
 
-    let tcp = "apiVersion: gateway.networking.k8s.io/v1\nkind: TCPRoute\nmetadata: {name: db}\nspec: {parentRefs: [{name: db}], rules: [{backendRefs: [{name: db}]}]}\n";
+    let tcp = "apiVersion: gateway.networking.k8s.io/v1\nkind: TCPRoute\nmetadata: {name: db}\nspec: {parentRefs: [{kind: Service, group: '', name: db}], rules: [{backendRefs: [{name: db}]}]}\n";
     assert!(parse(tcp).is_ok());
     assert_fault(&text.replace("v1beta1", "v1alpha1"), 1, 13, "expected 'gateway.networking.k8s.io/v1'");
+}
+
+#[test]
+fn a_parent_of_no_kind_is_a_gateway_and_refused_and_one_of_no_group_is_doubtful() {
+    let text = format!("{ROUTE}    - backendRefs: [{{name: web}}]\n");
+    assert_fault(&text.replace("kind: Service, group: '', ", ""), 7, 7, "write 'kind: Service'");
+
+    let doubtful = parse(&text.replace("group: '', ", "")).unwrap();
+    let warning = &doubtful.warnings[0];
+    assert_eq!((warning.origin.line, warning.origin.column), (7, 7), "{warning}");
+    assert!(warning.message.contains("without 'group'"), "{warning}");
+    assert!(parse(&text).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn every_document_with_a_fault_is_named() {
+    let weight = format!("{ROUTE}    - backendRefs: [{{name: web, weight: much}}]\n");
+    let unknown = format!("{ROUTE}    - backendRef: []\n");
+
+    let found = faults(&format!("{weight}---\n{unknown}---\n{weight}"));
+
+    let lines: Vec<_> = found.iter().map(|(line, ..)| *line).collect();
+    assert_eq!(lines, [9, 19, 29], "{found:#?}");
+    assert!(found[0].2.contains("a number of 0 to 4294967295"), "{found:#?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod stream;
 mod client;
 mod metrics;
 mod access;
+mod recent;
 mod reporter;
 mod admin;
 mod examples;

@@ -210,6 +210,8 @@ fn what_can_be_written_is_explained_without_a_control_plane() {
     let field = desk.mesh.cli(&["explain", "int.spec.mode"]).ok();
     let tree = desk.mesh.cli(&["explain", "httproute", "--recursive"]).ok();
     let schema = desk.mesh.json(&["explain", "trafficpolicy", "-o", "json"]);
+    let paths = desk.mesh.cli(&["explain", "intention.spec.rules.paths"]).ok();
+    assert!(paths.contains("LIMITS:  entries at most 64\n"), "{paths}");
     let missing = desk.mesh.cli(&["explain", "intention.spec.nothing"]).failed(4);
     desk.mesh.cli(&["explain", "nothing"]).failed(2);
 

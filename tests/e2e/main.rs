@@ -36,5 +36,6 @@ mod joining;
 mod authority;
 mod service;
 mod policy;
+mod requests;
 mod configuration;
 mod console;

@@ -215,7 +215,9 @@ metadata:
   name: web
 spec:
   parentRefs:
-    - name: web
+    - group: \"\"
+      kind: Service
+      name: web
       port: 80
   rules:
     - name: moved

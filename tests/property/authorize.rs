@@ -27,7 +27,7 @@ fn intention(name: &str, namespace: &str, destination: &str, sources: &[&str], a
     let mut metadata = metadata(name, None);
     namespace.clone_into(&mut metadata.namespace);
     let sources = sources.iter().map(source).collect();
-    let (mode, rules) = (Mode::Enforce, Vec::new());
+    let (mode, rules) = (None, Vec::new());
     Object::new(metadata, IntentionSpec { destination: destination.to_owned(), sources, action, mode, rules })
 }
 
@@ -128,7 +128,7 @@ fn a_rule_that_decides_is_named() {
 #[test]
 fn an_audited_intention_refuses_nothing_and_says_what_it_would() {
     let mut deny = intention("nobody", "default", "web", &["*"], Action::Deny);
-    deny.spec.mode = Mode::Audit;
+    deny.spec.mode = Some(Mode::Audit);
 
     let found = verdict(&[deny], Action::Allow, "api", "web");
 
@@ -220,7 +220,7 @@ fn any_rule() -> impl Strategy<Value = IntentionRule> {
 }
 
 fn any_careful_intention() -> impl Strategy<Value = Intention> {
-    let modes = prop_oneof![3 => Just(Mode::Enforce), 1 => Just(Mode::Audit)];
+    let modes = prop_oneof![2 => Just(None), 1 => Just(Some(Mode::Enforce)), 1 => Just(Some(Mode::Audit))];
     (any_intention(), prop::collection::vec(any_rule(), 0..3), modes).prop_map(|(mut object, rules, mode)| {
         (object.spec.rules, object.spec.mode) = (rules, mode);
         object
@@ -286,7 +286,7 @@ fn reference(
     };
     let about: Vec<_> = intentions
         .iter()
-        .filter(|object| audits || object.spec.mode == Mode::Enforce)
+        .filter(|object| audits || object.spec.mode != Some(Mode::Audit))
         .filter(|object| {
             let namespace = &object.metadata.namespace;
             match object.spec.destination.as_str() {

@@ -6,6 +6,7 @@ mod difference;
 mod plan;
 mod defaults;
 mod histogram;
+mod hours;
 mod link;
 mod roll;
 mod rollup;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use mesh::logic::metric::hours::Traffic;
 use mesh::logic::metric::report::EdgeKey;
 use mesh::logic::plan::{Effect, Planned, plan};
 use mesh::model::endpoint::Catalog;
@@ -40,8 +41,19 @@ fn edge(source: &str, destination: &str, route: &str, protocol: EdgeProtocol) ->
 }
 
 fn planned(before: &[Value], after: &[Value], traffic: &[(EdgeKey, u64)]) -> Vec<Planned> {
+    seen(before, after, traffic, &[])
+}
+
+/// As [`planned`], where of every edge some kinds of requests were seen, each once.
+fn seen(
+    before: &[Value],
+    after: &[Value],
+    traffic: &[(EdgeKey, u64)],
+    kinds: &[&'static str],
+) -> Vec<Planned> {
     let snapshots = (snapshot(before, Action::Allow), snapshot(after, Action::Allow));
-    let traffic = traffic.iter().map(|(key, calls)| (key, *calls));
+    let kinds: Vec<_> = kinds.iter().map(|kind| (*kind, 1)).collect();
+    let traffic = traffic.iter().map(|(key, calls)| Traffic { key, calls: *calls, kinds: kinds.clone() });
     plan((&snapshots.0, &snapshots.1), &Catalog::default(), &"me".parse().unwrap(), traffic)
 }
 
@@ -134,6 +146,54 @@ fn a_service_that_gets_its_first_route_loses_what_no_rule_takes() {
     assert_eq!(effects(&planned(&[], &narrow, &traffic)), [("a.default".to_owned(), Effect::MaybeLost)]);
     assert_eq!(effects(&planned(&[], &wide, &traffic)), [("a.default".to_owned(), Effect::Moved)]);
     assert_eq!(effects(&planned(&[], &empty, &traffic)), [("a.default".to_owned(), Effect::Lost)]);
+}
+
+#[test]
+fn of_requests_that_were_seen_it_is_known_which_are_refused_or_lost() {
+    let traffic = [(edge("a", "web", "", EdgeProtocol::Http), 100)];
+    let kinds = ["GET /read", "GET /read/*", "POST /write", "PUT /write"];
+    let reads = json!([{ "methods": ["GET"] }]);
+
+    let found = seen(&[], &[intention("reads", "a", "allow", &reads)], &traffic, &kinds);
+    assert_eq!(effects(&found), [("a.default".to_owned(), Effect::Denied)]);
+    assert_eq!(found[0].requests, 50);
+    assert!(found[0].detail.starts_with("POST /write, PUT /write: "), "{found:?}");
+    assert_eq!(seen(&[], &[intention("reads", "a", "allow", &reads)], &traffic, &kinds[..2]), Vec::new());
+
+    let narrow = [route(
+        &json!([{ "matches": [{ "path": { "value": "/read" } }], "backendRefs": to(&[("web", 1)]) }]),
+    )];
+    let found = seen(&[], &narrow, &traffic, &kinds);
+    assert_eq!(effects(&found), [("a.default".to_owned(), Effect::Lost)]);
+    assert!(found[0].detail.contains("no rule takes it: answered 404"), "{found:?}");
+    assert_eq!(seen(&[], &narrow, &traffic, &kinds[..2]), Vec::new());
+}
+
+#[test]
+fn what_header_fields_may_decide_stays_in_doubt() {
+    let traffic = [(edge("a", "web", "", EdgeProtocol::Http), 100)];
+    let blue = json!([{ "headers": [{ "name": "x-color", "value": "blue" }] }]);
+    let found = seen(&[], &[intention("blue", "a", "allow", &blue)], &traffic, &["GET /"]);
+    assert_eq!(effects(&found), [("a.default".to_owned(), Effect::MaybeDenied)]);
+
+    let routes = [route(&json!([{ "matches": blue, "backendRefs": to(&[("web", 1)]) }]))];
+    let found = seen(&[], &routes, &traffic, &["GET /"]);
+    assert_eq!(effects(&found), [("a.default".to_owned(), Effect::MaybeLost)]);
+}
+
+#[test]
+fn a_rule_that_goes_is_followed_to_the_one_that_takes_its_requests() {
+    let rule = |name: &str, path: &str, backend: &str| json!({ "name": name, "matches": [{ "path": { "value": path } }], "backendRefs": to(&[(backend, 1)]) });
+    let before = [route(&json!([rule("a", "/a", "web"), rule("rest", "/", "v2")]))];
+    let same = [route(&json!([rule("b", "/a", "web"), rule("rest", "/", "v2")]))];
+    let moved = [route(&json!([rule("rest", "/", "v2")]))];
+    let gone = [route(&json!([rule("rest", "/b", "v2")]))];
+    let traffic = [(edge("a", "web", "r/a", EdgeProtocol::Http), 5)];
+    let kinds = ["GET /a/x"];
+
+    assert_eq!(seen(&before, &same, &traffic, &kinds), Vec::new());
+    assert_eq!(effects(&seen(&before, &moved, &traffic, &kinds)), [("a.default".to_owned(), Effect::Moved)]);
+    assert_eq!(effects(&seen(&before, &gone, &traffic, &kinds)), [("a.default".to_owned(), Effect::Lost)]);
 }
 
 proptest! {

@@ -115,7 +115,7 @@ pub fn parse(text: &str, file: &str) -> Result<Manifests, Vec<Fault>> {
                 continue;
             }
         };
-        for problem in validate::object(&resource) {
+        for problem in validate::written(&resource) {
             let message = if problem.path.is_empty() {
                 problem.message.clone()
             } else {
@@ -190,6 +190,20 @@ fn object<S: DeserializeOwned>(document: &Document<'_>) -> Result<Object<S>, Mis
     }
 }
 
+/// Returns what a value of one of Rust's types is to people.
+fn words_of(ty: &str) -> String {
+    match ty {
+        "u8" => "a number of 0 to 255".to_owned(),
+        "u16" => "a number of 0 to 65535".to_owned(),
+        "u32" => format!("a number of 0 to {}", u32::MAX),
+        "u64" | "u128" | "usize" => "a number of 0 or more".to_owned(),
+        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number".to_owned(),
+        "f32" | "f64" => "a number".to_owned(),
+        "bool" => "'true' or 'false'".to_owned(),
+        other => format!("a valid {other}"),
+    }
+}
+
 /// Says what is wrong in the words of this program.
 #[expect(clippy::wildcard_enum_match_arm, reason = "the parser's list of errors is open")]
 fn explain(error: &serde_saphyr::Error) -> String {
@@ -214,7 +228,7 @@ fn explain(error: &serde_saphyr::Error) -> String {
         }
         E::DuplicateMappingKey { key: Some(key), .. } => format!("the field '{key}' is there twice"),
         E::Unexpected { expected, .. } => format!("expected {expected}"),
-        E::InvalidScalar { ty, .. } => format!("this is not a valid {ty}"),
+        E::InvalidScalar { ty, .. } => format!("this is not {}", words_of(ty)),
         E::NullIntoString { .. } => "this value is empty: expected text".to_owned(),
         E::UnknownAnchor { .. } => "this alias (*) has no anchor (&)".to_owned(),
         E::Message { msg, .. } => msg.clone(),

@@ -16,7 +16,7 @@ pub fn kind(api_version: &str, kind: &str) -> Option<String> {
             "not needed: routes may name services of any namespace; who may call a service is said by an Intention",
         ),
         "Gateway" | "GatewayClass" | "Ingress" | "IngressClass" => say(
-            "a mesh has no gateways: attach an HTTPRoute to a service with 'parentRefs: [{kind: Service, name: …}]'",
+            "a mesh has no gateways: attach an HTTPRoute to a service with 'parentRefs: [{group: \"\", kind: Service, name: …}]'",
         ),
         "Deployment" | "Pod" | "StatefulSet" | "DaemonSet" | "Endpoints" | "EndpointSlice" => {
             say("services are announced by the nodes that run them: mesh proxy --service NAME=PORT")

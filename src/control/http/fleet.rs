@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, Query, State};
 use axum::http::StatusCode;
@@ -80,11 +81,15 @@ pub(crate) async fn report(
     State(plane): State<Arc<Plane>>,
     Extension(caller): Extension<Caller>,
     Read(report): Read<Report>,
-) -> Result<StatusCode, Refused> {
+) -> Result<Response, Refused> {
     let node = caller.node()?;
     plane.fleet.hear(node);
     plane.collector.report(node, &report);
-    Ok(StatusCode::NO_CONTENT)
+    let inquiries = plane.inquiries.open();
+    if inquiries.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    Ok(Json(inquiries).into_response())
 }
 
 pub(crate) fn node_name(text: &str) -> Result<NodeName, Refused> {

@@ -3,8 +3,7 @@
 //! - [`answer`]: bodies in, answers and refusals out.
 //! - [`access`]: who is calling, and may they.
 //! - [`stream`]: answers that go on: the newest wins, a slow reader never grows a queue.
-//! - [`enroll`], [`resources`], [`writing`], [`fleet`], [`view`], [`assets`], [`programs`]: the
-//!   handlers.
+//! - [`enroll`], [`resources`], [`writing`], [`fleet`], [`view`], [`calls`], [`assets`], [`programs`]: the handlers.
 //! - [`serve`]: the listeners; each connection bounded in number, time and size.
 
 pub mod answer;
@@ -15,6 +14,7 @@ pub mod resources;
 pub mod writing;
 pub mod fleet;
 pub mod view;
+pub mod calls;
 pub mod openapi;
 pub mod assets;
 pub mod programs;
@@ -65,7 +65,10 @@ fn handler(operation: Operation) -> MethodRouter<Arc<Plane>> {
         Operation::FollowSnapshot => get(fleet::snapshot),
         Operation::Acknowledge => post(fleet::acknowledge),
         Operation::Report => post(fleet::report),
+        Operation::AnswerInquiry => post(calls::answer),
         Operation::View => get(view::view),
+        Operation::TraceRequest => get(calls::request),
+        Operation::FollowCalls => get(calls::follow),
         Operation::Status => get(view::status),
         Operation::Catalog => get(view::catalog),
         Operation::Ban => post(fleet::ban),

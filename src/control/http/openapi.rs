@@ -40,8 +40,9 @@ fn operation(endpoint: &Endpoint) -> Value {
         );
     let query_parameters = endpoint.query.iter().map(|(name, description)| {
         let kind = match *name {
-            "since" | "to" => "integer",
-            "namespace" | "build" | "program" => "string",
+            "since" | "to" | "slowerMs" | "perSecond" => "integer",
+            "namespace" | "source" | "service" | "side" | "status" | "method" | "path" | "build"
+            | "program" => "string",
             _ => "boolean",
         };
         json!({ "name": name, "in": "query", "description": description, "schema": { "type": kind } })
@@ -204,11 +205,19 @@ fn objects() -> Vec<(&'static str, Value)> {
             "prune?",
             open("Labels: stored objects that have all of them and are not among the objects are removed"),
         ),
+        ("remove?", list(&text("An object to be removed: KINDS/NAMESPACE/NAME"))),
     ];
     let applied = [
         ("revision", number("The revision in force now")),
         ("changes", list(&open("change, object, and with dryRun the object before"))),
-        ("plan?", list(&open("source, destination, protocol, route, requests, effect, detail"))),
+        ("missing?", list(&text("An object to be removed that was not there"))),
+        (
+            "plan?",
+            open(
+                "sinceMs (since when calls are remembered), changes (source, destination, protocol, route, requests, \
+                 effect, detail)",
+            ),
+        ),
         ("warnings", list(&open("A doubt that did not stop the write: object, path, message, severity"))),
     ];
     let question = [
@@ -266,10 +275,27 @@ fn observation() -> Vec<(&'static str, Value)> {
         ("program", text("Its SHA-256, hexadecimal")),
         ("proxies", list(&open("node, services, build, program, order, refused"))),
     ];
+    let inquiry =
+        [("id", number("Its number")), ("ask", open("request: a name; or calls: filter, perSecond"))];
+    let told = [
+        ("calls", list(&open("A call that has ended, as in the access log; at most 256"))),
+        ("forgottenMs?", number("Calls that began before this are forgotten, Unix milliseconds")),
+        ("startedMs?", number("When the process began that answers, Unix milliseconds")),
+        ("missed?", number("Calls that are not shown, as there were too many")),
+    ];
+    let trace = [
+        ("calls", list(&open("by (the node whose proxy tells), and the call as in the access log"))),
+        ("asked", list(&open("node, sinceMs: how far back its proxy remembers"))),
+        ("silent", list(&text("A node whose proxy did not answer in time"))),
+    ];
     vec![
         ("Order", object("A program that a proxy is to run", &order)),
         ("OrderRefused", object("A proxy keeps its program", &refused)),
         ("Programs", object("Which program every proxy runs", &programs)),
+        ("Inquiry", object("What a proxy is asked about calls", &inquiry)),
+        ("Told", object("What a proxy knows", &told)),
+        ("RequestTrace", object("What became of a request", &trace)),
+        ("Shown", open("call: by, and the call as in the access log; or missed: how many were not shown")),
         ("Snapshot", open("All that a proxy needs besides the catalogue, at one revision")),
         ("Ack", object("A proxy took a revision, or kept the one before", &ack)),
         ("Report", open("What a proxy counted since its last report")),

@@ -45,7 +45,7 @@ pub(crate) async fn list(
     let fates = Fated::new(&plane, &state, kind);
     let fates = fates.look();
     let items = select(&state, kind, query.namespace.as_deref());
-    let items = items.map(|item| shown(item, fates.as_ref())).collect();
+    let items = items.map(|item| shown(item, (&plane, fates.as_ref()))).collect();
     Ok(Json(ResourceList { revision: state.policy_revision(), items }).into_response())
 }
 
@@ -69,9 +69,13 @@ impl<'a> Fated<'a> {
 }
 
 /// Returns an object as it is shown: with how it fares.
-fn shown(object: &Arc<Resource>, fates: Option<&Fates<'_>>) -> Resource {
+fn shown(object: &Arc<Resource>, (plane, fates): (&Arc<Plane>, Option<&Fates<'_>>)) -> Resource {
     let mut object = object.as_ref().clone();
-    object.set_status(fates.and_then(|fates| fates.of(&object)));
+    let status = fates.and_then(|fates| fates.of(&object)).map(|mut status| {
+        plane.transitions.stamp(&object, &mut status);
+        status
+    });
+    object.set_status(status);
     object
 }
 
@@ -93,7 +97,7 @@ pub(crate) async fn read(
     let object = state.resources().get(&key).ok_or_else(|| no_object(&key))?;
     let version = object.metadata().resource_version.clone().unwrap_or_default();
     let fates = Fated::new(&plane, &state, key.kind);
-    let object = shown(object, fates.look().as_ref());
+    let object = shown(object, (&plane, fates.look().as_ref()));
     Ok(([(ETAG, format!("\"{version}\""))], Json(object)).into_response())
 }
 
@@ -153,7 +157,7 @@ impl Follow {
                 let created = |item: &Arc<Resource>| ResourceEvent {
                     revision: version(item),
                     change: ChangeKind::Created,
-                    object: shown(item, fates.as_ref()),
+                    object: shown(item, (plane, fates.as_ref())),
                 };
                 (state.policy_revision(), items.map(created).collect())
             }
@@ -174,7 +178,7 @@ impl Follow {
             let key = change.object.key();
             if key.kind == self.kind && self.namespace.as_ref().is_none_or(|name| *name == key.namespace) {
                 let change_kind = change_kind(change.written);
-                let object = shown(&change.object, fates.as_ref());
+                let object = shown(&change.object, (&self.plane, fates.as_ref()));
                 events.push(ResourceEvent { revision: change.revision, change: change_kind, object });
             }
         }

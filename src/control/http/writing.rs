@@ -10,13 +10,15 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
-use crate::api::wire::{Applied, ApplyRequest, ApplyResult, ChangeKind, Defaults, History, WriteResult};
+use crate::api::wire::{
+    Applied, ApplyRequest, ApplyResult, ChangeKind, Defaults, History, Plan, WriteResult,
+};
 use crate::control::http::access::Caller;
 use crate::control::http::answer::{Read, Refused, field_problem};
 use crate::control::http::resources::{change_kind, kind, no_object, version};
 use crate::control::plane::Plane;
 use crate::logic::defaults;
-use crate::logic::plan::{Planned, plan as traffic_plan};
+use crate::logic::plan::plan as traffic_plan;
 use crate::logic::state::{Change, Command, Event, Expected, State as Machine, Write};
 use crate::logic::validate;
 use crate::logic::validate::problem::Problem;
@@ -83,6 +85,18 @@ pub(crate) async fn apply(
     if let Some(labels) = &request.prune {
         writes.extend(pruned(&before, labels, &writes)?);
     }
+    let mut missing = Vec::new();
+    for path in request.remove {
+        let key: Key = path.parse().map_err(|error: String| Refused::new(StatusCode::BAD_REQUEST, error))?;
+        match before.resources().get(&key) {
+            _ if writes.iter().any(|write| write.key() == key) => {
+                let detail = format!("{key} is to be written and removed, or removed twice");
+                return Err(Refused::new(StatusCode::BAD_REQUEST, detail));
+            }
+            Some(_) => writes.push(Write::Delete { key, expected: Expected::Any }),
+            None => missing.push(path),
+        }
+    }
     let keys: Vec<Key> = writes.iter().map(Write::key).collect();
     let problems = check(&plane, &before, &writes)?;
     let (events, state) = carry_out(&plane, &caller, Change::Apply(writes), query.dry_run).await?;
@@ -102,16 +116,16 @@ pub(crate) async fn apply(
     }
     let warnings = problems.iter().map(field_problem).collect();
     let plan = query.plan.then(|| plan(&plane, &before, &state));
-    Ok(Json(ApplyResult { revision: state.policy_revision(), changes, warnings, plan }))
+    Ok(Json(ApplyResult { revision: state.policy_revision(), changes, missing, warnings, plan }))
 }
 
 /// Says what a change does to the traffic that was counted.
-fn plan(plane: &Plane, before: &Machine, after: &Machine) -> Vec<Planned> {
+fn plan(plane: &Plane, before: &Machine, after: &Machine) -> Plan {
     let snapshots = (plane.publisher.preview(before), plane.publisher.preview(after));
-    let totals = plane.collector.totals();
-    let traffic = totals.iter().map(|(key, total)| (key, total.requests));
+    let hours = plane.collector.hours();
     let catalog = plane.catalog.borrow().clone();
-    traffic_plan((&snapshots.0, &snapshots.1), &catalog, &plane.node, traffic)
+    let changes = traffic_plan((&snapshots.0, &snapshots.1), &catalog, &plane.node, hours.traffic());
+    Plan { since_ms: hours.since_ms(), changes }
 }
 
 pub(crate) async fn history(

@@ -216,7 +216,7 @@ impl Intention {
             label: format!("intention {namespace}/{name}").into(),
             list_label: format!("allow list of intention {namespace}/{name}").into(),
             sources,
-            audited: spec.mode == Mode::Audit,
+            audited: spec.mode == Some(Mode::Audit),
             rules,
         }
     }

@@ -126,6 +126,9 @@ pub struct EdgeCounts {
     /// Calls that went through and would have been refused, were it enforced, by the rule.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub audited: BTreeMap<String, u64>,
+    /// Kinds of requests, as [`crate::logic::metric::asked`] tells them: the first of each worker and report, as a sample.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub asked: BTreeMap<String, u64>,
     /// Body bytes from the caller.
     pub bytes_sent: u64,
     /// Body bytes to the caller.

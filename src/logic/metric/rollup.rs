@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::logic::metric::hours::Hours;
 use crate::logic::metric::report::{EdgeCounts, EdgeDelta, EdgeKey, EjectedEndpoint, ProxyStatus, Report};
 use crate::logic::metric::total::{EdgeTotal, add_rules};
 use crate::logic::metric::window::{WINDOW_TICKS, Window};
@@ -33,6 +34,8 @@ pub struct Rollup {
     pub(crate) began: Option<u64>,
     /// The tick in which the idle were last looked for.
     swept: u64,
+    /// The traffic of the last hours; `None` where nobody asks for it.
+    hours: Option<Hours>,
 }
 
 #[derive(Debug, Default)]
@@ -101,6 +104,16 @@ impl Rollup {
         Self::default()
     }
 
+    /// Makes one that goes on with what is remembered of the last hours.
+    pub fn remembering(hours: Hours) -> Self {
+        Self { hours: Some(hours), ..Self::default() }
+    }
+
+    /// Returns what is remembered of the last hours.
+    pub fn hours(&self) -> Option<&Hours> {
+        self.hours.as_ref()
+    }
+
     /// Takes a report of `node` that arrived at `now_ms`, and returns what in it is worth telling, oldest first.
     ///
     /// A report that came before changes nothing, nor does one of a process before the last two of the node; of the last
@@ -160,6 +173,9 @@ impl Rollup {
         let series = self.series.entry(key.clone()).or_default();
         series.touched_ms = now_ms;
         series.total.add(&delta.counts);
+        if let Some(hours) = &mut self.hours {
+            hours.add(&key, &delta.counts, now_ms);
+        }
         if recent {
             series.window.add(now_ms / TICK_MS, &delta.counts);
         }
@@ -174,6 +190,11 @@ impl Rollup {
     /// Returns all that was counted since each series began.
     pub fn totals(&self) -> impl Iterator<Item = (&EdgeKey, &EdgeTotal)> {
         self.series.iter().map(|(key, series)| (key, &series.total))
+    }
+
+    /// Returns whose proxies reported since a moment, Unix milliseconds.
+    pub fn present(&self, since_ms: u64) -> impl Iterator<Item = &NodeName> {
+        self.reporters.iter().filter(move |(_, one)| one.at_ms >= since_ms).map(|(node, _)| node)
     }
 
     /// Returns the last status of every proxy that reports, by node.

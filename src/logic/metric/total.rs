@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::logic::metric::asked::KIND_BYTES_MAX;
 use crate::logic::metric::report::EdgeCounts;
 
 /// Upper limits of the latency buckets that are kept for ever, in microseconds: Linkerd's, from 1 ms to 50 s.
@@ -102,6 +103,7 @@ impl EdgeCounts {
         add_reasons(&mut self.reasons, &other.reasons);
         add_rules(&mut self.denials, &other.denials);
         add_rules(&mut self.audited, &other.audited);
+        add_named(&mut self.asked, &other.asked, KIND_BYTES_MAX);
         self.latency.merge(&other.latency);
     }
 

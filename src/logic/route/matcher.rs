@@ -118,6 +118,11 @@ pub enum PathSpecificity {
 }
 
 impl Matcher {
+    /// Returns whether it asks for header fields or parameters of the query.
+    pub fn asks_fields(&self) -> bool {
+        !self.headers.is_empty() || !self.query.is_empty()
+    }
+
     /// Makes a match ready. Of header conditions with the same name in any case, and of query conditions with the same
     /// name, the first counts.
     ///

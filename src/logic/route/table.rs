@@ -35,6 +35,8 @@ pub struct RouteTable {
     index: Index,
     /// Whether any of the rules says which other origins may call.
     shares: bool,
+    /// Whether any match asks for header fields or the query.
+    by_fields: bool,
 }
 
 /// A kind of route; of several kinds for one service, only the greatest counts (GEP-1426).
@@ -126,7 +128,8 @@ impl RouteTable {
         entries.sort_by_cached_key(|(matcher, _)| Reverse(matcher.specificity()));
         let kind = routes.first().map(|route| route.kind()).unwrap_or_default();
         let shares = rules.iter().any(Rule::shares);
-        Self { kind, origins: origins(&routes), rules, index: Index::new(entries), shares }
+        let by_fields = entries.iter().any(|(matcher, _)| matcher.asks_fields());
+        Self { kind, origins: origins(&routes), rules, index: Index::new(entries), shares, by_fields }
     }
 
     /// Returns whether it was made of these very versions of these routes, so that it need not be made anew.
@@ -153,6 +156,11 @@ impl RouteTable {
             }
         }
         self.rules.get(self.index.find(head)?)
+    }
+
+    /// Returns whether header fields or the query decide about some requests.
+    pub fn asks_fields(&self) -> bool {
+        self.by_fields
     }
 
     /// Returns every rule: oldest route first, rules of a route in their order.

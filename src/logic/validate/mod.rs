@@ -1,7 +1,7 @@
 //! Resources → problems, each with the field it is about.
 //!
 //! [`object`] looks at one object by itself: what it refuses is never stored, and what it accepts, `logic::compile` can
-//! obey. [`set()`] looks at all of them together; it mostly doubts, because objects may be written in any order.
+//! obey; [`written()`] at one that somebody writes. [`set()`] looks at all of them together; it mostly doubts, because objects may be written in any order.
 //! [`change()`] tells what a write of some does to all.
 
 pub mod problem;
@@ -18,6 +18,7 @@ pub mod set;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::logic::route::table::Route;
 use crate::logic::validate::problem::{Problem, Problems};
 use crate::model::name::{MESH_DOMAIN, ServiceName, is_label};
 use crate::model::resource::{Key, Kind, Metadata, Resource};
@@ -40,6 +41,18 @@ pub fn object(resource: &Resource) -> Vec<Problem> {
     problems.into_vec()
 }
 
+/// As [`object`], for an object that somebody writes: with what is wrong in what it leaves unsaid, which is no reason not to
+/// obey one that was stored when it was not wrong yet.
+pub fn written(resource: &Resource) -> Vec<Problem> {
+    let mut problems = Problems::new(resource.key());
+    if let Some(route) = Route::of(resource) {
+        reference::unsaid(route.parents(), &mut problems);
+    }
+    let mut all = object(resource);
+    all.extend(problems.into_vec());
+    all
+}
+
 /// Returns what is wrong or doubtful between objects, each of which is valid by itself; `known` are the services that
 /// some node announces.
 pub fn set(resources: &[Resource], known: &BTreeSet<ServiceName>) -> Vec<Problem> {
@@ -55,7 +68,7 @@ pub fn change(
     removed: &BTreeSet<Key>,
     known: &BTreeSet<ServiceName>,
 ) -> Vec<Problem> {
-    let mut problems: Vec<_> = written.iter().flat_map(object).collect();
+    let mut problems: Vec<_> = written.iter().flat_map(self::written).collect();
     if problems.iter().any(Problem::is_error) {
         return problems;
     }

@@ -35,6 +35,26 @@ pub fn parents(parents: &[ParentRef], namespace: &str, problems: &mut Problems) 
     }
 }
 
+/// Adds what is wrong or doubtful in what the parents of a route leave unsaid: the Gateway API then means a Gateway.
+pub fn unsaid(parents: &[ParentRef], problems: &mut Problems) {
+    for (index, parent) in parents.iter().enumerate() {
+        let at = format!("spec.parentRefs[{index}]");
+        match (&parent.kind, &parent.group) {
+            (None, _) => problems.error(
+                at,
+                "without 'kind' a parent is a Gateway, and a mesh has none: for a service, write 'kind: Service' and \
+                 'group: \"\"'",
+            ),
+            (Some(_), None) => problems.warning(
+                at,
+                "without 'group' other implementations of the Gateway API look for this in gateway.networking.k8s.io: \
+                 write 'group: \"\"' too, for routes that mean the same everywhere",
+            ),
+            (Some(_), Some(_)) => {}
+        }
+    }
+}
+
 /// Adds that a reference is not to a service.
 pub fn reference(at: &str, group: Option<&str>, kind: Option<&str>, problems: &mut Problems) {
     if let Some(kind) = kind.filter(|kind| *kind != "Service") {

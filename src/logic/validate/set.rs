@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::logic::authorize::{self, Source};
 use crate::logic::compile::{in_force, parents, target};
-use crate::logic::route::table::{Route, precedence};
+use crate::logic::route::table::{Route, RouteKind, precedence};
 use crate::logic::validate::problem::{Problem, Problems};
 use crate::model::intention::{Action, IntentionSpec, Mode, ServicePattern};
 use crate::model::name::ServiceName;
@@ -74,12 +74,14 @@ fn dangling_route(route: Route<'_>, known: &BTreeSet<ServiceName>, problems: &mu
             );
         }
     }
+    let meanwhile = match route.kind() {
+        RouteKind::Http => "its share of requests is answered with 500",
+        RouteKind::Grpc => "its share of calls is answered with UNAVAILABLE",
+        RouteKind::Tcp => "its share of connections is closed",
+    };
     for (path, name) in backends(route) {
         if !known.contains(&name) {
-            problems.warning(
-                path,
-                format!("no node announces service {name} yet: its share of requests is answered with 500"),
-            );
+            problems.warning(path, format!("no node announces service {name} yet: {meanwhile}"));
         }
     }
 }
@@ -276,7 +278,8 @@ fn unguarded(resources: &[Resource]) -> Vec<Problem> {
     let mut guarded = Vec::new();
     for resource in resources {
         if let Resource::Intention(intention) = resource
-            && (intention.spec.action, intention.spec.mode) == (Action::Allow, Mode::Enforce)
+            && intention.spec.action == Action::Allow
+            && intention.spec.mode != Some(Mode::Audit)
         {
             guarded
                 .extend(authorize::destination(&intention.spec.destination, &intention.metadata.namespace));
@@ -315,7 +318,7 @@ fn contradictions(resources: &[Resource]) -> Vec<Problem> {
         let Ok(destination) = authorize::destination(&intention.spec.destination, namespace) else {
             continue;
         };
-        if !intention.spec.rules.is_empty() || intention.spec.mode == Mode::Audit {
+        if !intention.spec.rules.is_empty() || intention.spec.mode == Some(Mode::Audit) {
             continue;
         }
         let mut found = Problems::new(resource.key());

@@ -14,6 +14,7 @@ use crate::logic::resilience::deadline::Deadline;
 use crate::logic::resilience::outcome::{Grade, Outcome};
 use crate::logic::resilience::retry::{self, ATTEMPT, Attempt, NO_RETRY, Purse, RetryRules, Stop, Verdict};
 use crate::logic::resilience::timeouts::TimeoutRules;
+use crate::model::call::Tried;
 use crate::model::identity::Subject;
 use crate::model::view::EdgeProtocol;
 use crate::net::clock;
@@ -83,6 +84,20 @@ impl Ended {
     /// Returns whether this is what the caller gets, whatever the rules.
     fn is_fine(self) -> bool {
         self.failure.is_none() && matches!(self.outcome, Some(Outcome::Status(..400) | Outcome::Grpc(0)))
+    }
+
+    /// Returns what people are told of an attempt that another one follows.
+    pub(crate) fn told(self, target: &Target, took: Duration) -> Tried {
+        let ended = match (self.failure, self.outcome) {
+            (Some(failure), _) => failure.token().to_owned(),
+            (None, Some(Outcome::Status(status))) => status.to_string(),
+            (None, Some(Outcome::Grpc(status))) => format!("grpc {status}"),
+            (None, Some(Outcome::Unsent | Outcome::Unseen | Outcome::Broken | Outcome::Late) | None) => {
+                "no answer".to_owned()
+            }
+        };
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        Tried { node: target.endpoint.node.clone(), ended, took_us }
     }
 
     fn grade(self) -> Option<Grade> {

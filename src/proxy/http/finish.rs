@@ -43,6 +43,7 @@ pub(crate) async fn finish(
                 responder.close();
             }
             if failed.failure != Failure::CallerGone {
+                observation.name(|| http.context.draw());
                 Box::pin(reply::failure(&failed, at.side(), (responder, head_only), observation)).await;
             }
             return if failed.failure == Failure::CallerGone { Ended::Broken } else { Ended::Answered };

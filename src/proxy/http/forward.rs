@@ -120,7 +120,7 @@ pub(crate) async fn to_service(
                 tracing::debug!(%service, %node, ?ended, ?wait, "trying again");
                 drop((answered, in_flight));
                 sides.payload.rewind();
-                observation.retried();
+                observation.retried(ended.told(target, clock::now().saturating_duration_since(began)));
                 pause(wait, call, sides, responder).await?;
                 again = course.is_numbered().then(|| Box::new(course.numbered(call.head)));
             }

@@ -22,7 +22,7 @@ use crate::proxy::http::client::Http;
 use crate::proxy::http::course::Call;
 use crate::proxy::http::exchange::{Responder, Sides};
 use crate::proxy::http::finish::{finish, spoken};
-use crate::proxy::http::observe::{Origin, Watch};
+use crate::proxy::http::observe::{Origin, Watch, request_id};
 use crate::proxy::http::payload::Payload;
 use crate::proxy::http::{forward, message};
 use crate::proxy::peer::At;
@@ -111,6 +111,7 @@ impl Duplicate {
             source: source.clone(),
             method: &head.method,
             path: &head.path,
+            request_id: request_id(&head.fields),
         };
         let watch = Watch::begin(&http.context.ledger, origin, protocol);
         let observation = watch.observation();

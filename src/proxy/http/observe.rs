@@ -1,5 +1,6 @@
 //! What becomes known of one HTTP call while it goes on, and its one entry in the books at the end.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,14 +10,15 @@ use http::Method;
 
 use crate::logic::http::fields::Fields;
 use crate::logic::http::h1::chunk::Piece;
+use crate::model::call::{CallRecord, Tried};
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::view::{EdgeProtocol, Side};
 use crate::net::clock;
-use crate::proxy::failure::Failure;
+use crate::proxy::context::ATTEMPTS_MAX;
+use crate::proxy::failure::{FAILURE, Failure};
 use crate::proxy::ledger::Ledger;
 use crate::proxy::peer::Judged;
-use crate::telemetry::access::Record;
 use crate::telemetry::metric::{EdgeCell, Outcome};
 
 /// gRPC statuses that are the server's fault (OpenTelemetry's semantic conventions for gRPC servers).
@@ -24,6 +26,8 @@ const GRPC_SERVER_FAULTS: [u16; 6] = [2, 4, 12, 13, 14, 15];
 
 /// The header field that names a request, for those who look for it in logs.
 pub(crate) const REQUEST_ID: &str = "x-request-id";
+/// Longest name of a request that is taken over from its caller, bytes.
+const REQUEST_ID_MAX: usize = 128;
 
 /// One HTTP call.
 pub(crate) struct Observation {
@@ -34,9 +38,8 @@ pub(crate) struct Observation {
     pub(crate) protocol: EdgeProtocol,
     /// When the head of the request was there.
     pub(crate) began: Instant,
-    began_ms: u64,
     method: Method,
-    path: Box<str>,
+    path: Cell<String>,
     known: RefCell<Known>,
     sent: Cell<u64>,
     received: Cell<u64>,
@@ -51,13 +54,16 @@ struct Known {
     status: u16,
     grpc_status: Option<u16>,
     failure: Option<Failure>,
+    /// Why the called proxy says that it made the answer.
+    told: Option<&'static str>,
     /// The rule that refused it, or would have.
     judged: Option<(Arc<str>, bool)>,
     /// By which tables it was judged.
     judged_at: Option<u64>,
-    /// Its name, where somebody was told of it.
+    /// Its name, where the caller gave it one, or was told one.
     request_id: Option<String>,
     retries: u32,
+    tried: Vec<Tried>,
     head_us: Option<u64>,
     complete: bool,
 }
@@ -72,6 +78,8 @@ pub(crate) struct Origin<'a> {
     pub(crate) method: &'a Method,
     /// The path that was asked for, and the query.
     pub(crate) path: &'a str,
+    /// The name that the caller gave it.
+    pub(crate) request_id: Option<&'a str>,
 }
 
 /// The end of a call: whoever holds it decides when that is. Dropping it makes the entry.
@@ -80,23 +88,18 @@ pub(crate) struct Watch(Rc<Observation>);
 impl Watch {
     /// Begins to observe a call.
     pub(crate) fn begin(ledger: &Rc<Ledger>, origin: Origin<'_>, protocol: EdgeProtocol) -> Self {
-        let Origin { side, source, method, path } = origin;
-        let (method, path, began_ms) = if ledger.records() {
-            let path = path.split_once('?').map_or(path, |(path, _)| path);
-            (method.clone(), path.into(), clock::wall_ms())
-        } else {
-            (Method::GET, Box::default(), 0)
-        };
+        let Origin { side, source, method, path, request_id } = origin;
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        let known = Known { request_id: request_id.map(str::to_owned), ..Known::default() };
         Self(Rc::new(Observation {
             ledger: ledger.clone(),
             side,
             source,
             protocol,
             began: clock::now(),
-            began_ms,
-            method,
-            path,
-            known: RefCell::default(),
+            method: method.clone(),
+            path: Cell::new(ledger.note(path)),
+            known: RefCell::new(known),
             sent: Cell::new(0),
             received: Cell::new(0),
         }))
@@ -141,9 +144,13 @@ impl Observation {
         self.known.borrow().cell.is_some()
     }
 
-    /// Notes one more attempt.
-    pub(crate) fn retried(&self) {
-        self.known.borrow_mut().retries += 1;
+    /// Notes one more attempt, and how the one before ended.
+    pub(crate) fn retried(&self, before: Tried) {
+        let mut known = self.known.borrow_mut();
+        known.retries += 1;
+        if known.tried.len() < ATTEMPTS_MAX {
+            known.tried.push(before);
+        }
     }
 
     /// Notes the head of the response.
@@ -151,6 +158,12 @@ impl Observation {
         let mut known = self.known.borrow_mut();
         known.status = status;
         known.head_us = Some(micros_since(self.began));
+        if self.side == Side::Outbound && (status >= 400 || self.protocol == EdgeProtocol::Grpc) {
+            known.told = fields.get(FAILURE).and_then(Failure::known_token);
+            if known.told.is_some() && known.request_id.is_none() {
+                known.request_id = request_id(fields).map(str::to_owned);
+            }
+        }
         drop(known);
         self.trailers(fields);
     }
@@ -190,12 +203,13 @@ impl Observation {
         self.known.borrow().judged_at
     }
 
-    /// Notes by which name the caller is told of it.
-    pub(crate) fn named(&self, request_id: String) {
-        self.known.borrow_mut().request_id = Some(request_id);
+    /// Returns by which name the caller is told of it: the one that it gave, else one that is made up.
+    pub(crate) fn name(&self, mut draw: impl FnMut() -> u64) -> String {
+        let made_up = || format!("{:016x}{:016x}", draw(), draw());
+        self.known.borrow_mut().request_id.get_or_insert_with(made_up).clone()
     }
 
-    /// Returns that name.
+    /// Returns that name, if it has one.
     pub(crate) fn known_name(&self) -> Option<String> {
         self.known.borrow().request_id.clone()
     }
@@ -239,6 +253,7 @@ impl Observation {
         let took_us = micros_since(self.began);
         let latency_us = known.head_us.unwrap_or(took_us);
         let reason = known.failure.map(Failure::token);
+        let path = self.path.take();
         if let Some(cell) = &known.cell {
             let server_fault = known.grpc_status.is_some_and(|status| GRPC_SERVER_FAULTS.contains(&status));
             cell.record(&Outcome {
@@ -250,6 +265,7 @@ impl Observation {
                     || known.failure.is_some_and(Failure::counts_as_failed),
                 denied: known.failure == Some(Failure::Denied),
                 rule: known.judged.as_ref().map(|(rule, audited)| (rule.as_ref(), *audited)),
+                asked: Some((self.method.as_str(), &path)),
                 retries: known.retries,
                 latency_us,
                 bytes_sent: self.sent.get(),
@@ -259,31 +275,60 @@ impl Observation {
         } else {
             self.ledger.unrouted();
         }
-        if self.ledger.records() {
-            self.ledger.record(&Record {
-                at_ms: self.began_ms,
-                side: self.side,
-                source: &self.source,
-                destination: known.service.as_ref(),
-                protocol: self.protocol,
-                node: known.node.as_ref(),
-                route: known.rule.as_deref().unwrap_or(""),
-                method: self.method.as_str(),
-                path: &self.path,
-                status: known.status,
-                grpc_status: known.grpc_status,
-                reason,
-                rule: known.judged.as_ref().map_or("", |(rule, _)| rule),
-                audited: known.judged.as_ref().is_some_and(|(_, audited)| *audited),
-                request_id: known.request_id.as_deref(),
-                retries: known.retries,
-                latency_us,
-                duration_us: took_us,
-                bytes_sent: self.sent.get(),
-                bytes_received: self.received.get(),
-            });
+        if !self.ledger.wants_record(known.request_id.is_some()) {
+            self.ledger.give_back(path);
+            return;
         }
+        let (rule, audited) = known.judged.take().unwrap_or_default();
+        self.ledger.record(CallRecord {
+            at_ms: clock::wall_ms().saturating_sub(took_us / 1_000),
+            side: self.side,
+            source: self.source.clone(),
+            destination: known.service.take(),
+            protocol: self.protocol,
+            node: known.node.take(),
+            route: known.rule.take().unwrap_or_default(),
+            method: word(&self.method),
+            path,
+            status: known.status,
+            grpc_status: known.grpc_status,
+            reason: reason.or(known.told).map(Cow::Borrowed),
+            rule,
+            audited,
+            request_id: known.request_id.take(),
+            retries: known.retries,
+            tried: std::mem::take(&mut known.tried),
+            latency_us,
+            duration_us: took_us,
+            bytes_sent: self.sent.get(),
+            bytes_received: self.received.get(),
+        });
     }
+}
+
+/// Returns the name that a caller gives a request, or a proxy an answer that it made.
+pub(crate) fn request_id(fields: &Fields) -> Option<&str> {
+    let id = std::str::from_utf8(fields.get(REQUEST_ID)?).ok()?;
+    let fits = (1..=REQUEST_ID_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then_some(id)
+}
+
+/// Returns the name of a method, without a copy for those that everybody uses.
+fn word(method: &Method) -> Cow<'static, str> {
+    const USUAL: [Method; 9] = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+        Method::PATCH,
+        Method::CONNECT,
+        Method::TRACE,
+    ];
+    const WORDS: [&str; 9] = ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "CONNECT", "TRACE"];
+    let usual = USUAL.iter().zip(WORDS).find(|(usual, _)| *usual == method);
+    usual.map_or_else(|| Cow::Owned(method.to_string()), |(_, word)| Cow::Borrowed(word))
 }
 
 impl Drop for Watch {

@@ -3,7 +3,6 @@
 //! A caller that is refused learns that it is, and under which number; by which rule, the operator does: from the access log,
 //! the metrics, and what the control plane shows.
 
-use std::fmt::Write as _;
 use std::pin::Pin;
 
 use crate::logic::authorize::request::Asked;
@@ -11,11 +10,8 @@ use crate::logic::http::head::RequestHead;
 use crate::logic::request::Head;
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::http::client::Http;
-use crate::proxy::http::observe::{Observation, REQUEST_ID};
+use crate::proxy::http::observe::Observation;
 use crate::proxy::peer::{At, Judged, Peer};
-
-/// Longest name of a request that is taken over from its caller, bytes.
-const REQUEST_ID_MAX: usize = 128;
 
 /// Asks the policy in force about a request.
 ///
@@ -31,7 +27,7 @@ pub(crate) fn ask(
     let judged = peer.judge(&http.context, asked(head));
     observation.judged(&judged, generation);
     match judged {
-        Judged::Refused(_) => Err(refused(http, head, observation)),
+        Judged::Refused(_) => Err(refused(http, observation)),
         Judged::Allowed | Judged::Audited(_) => Ok(()),
     }
 }
@@ -48,7 +44,7 @@ pub(crate) async fn forbidden(
         At::Inbound(peer) => {
             let rule = peer.forbidden(&http.context, asked(head), observation.judged_at()).await;
             observation.judged(&Judged::Refused(rule), 0);
-            refused(http, head, observation)
+            refused(http, observation)
         }
     }
 }
@@ -79,21 +75,7 @@ fn asked(head: &RequestHead) -> Asked<'_> {
 }
 
 /// Makes the answer to a call that is refused: it says under which number, not why.
-fn refused(http: &Http, head: &RequestHead, observation: &Observation) -> Failed {
-    let given = head.fields.get(REQUEST_ID).and_then(|id| std::str::from_utf8(id).ok());
-    let fits =
-        |id: &&str| id.len() <= REQUEST_ID_MAX && !id.is_empty() && id.bytes().all(|b| b.is_ascii_graphic());
-    let id = given.filter(fits).map_or_else(|| made_up(http), str::to_owned);
-    let failed = Failed::new(Failure::Denied, format!("request {id}"));
-    observation.named(id);
-    failed
-}
-
-fn made_up(http: &Http) -> String {
-    let mut id = String::with_capacity(32);
-    for part in [http.context.draw(), http.context.draw()] {
-        // Writing to a string cannot fail.
-        _ = write!(id, "{part:016x}");
-    }
-    id
+fn refused(http: &Http, observation: &Observation) -> Failed {
+    let id = observation.name(|| http.context.draw());
+    Failed::new(Failure::Denied, format!("request {id}"))
 }

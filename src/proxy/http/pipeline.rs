@@ -34,7 +34,7 @@ use crate::proxy::http::filtering::{Filtering, Original, Passed};
 use crate::proxy::http::finish::{finish, spoken};
 use crate::proxy::http::forward::{self, Answered, Delivery};
 use crate::proxy::http::message::{self, Answer};
-use crate::proxy::http::observe::{Observation, Origin, Watch};
+use crate::proxy::http::observe::{Observation, Origin, Watch, request_id};
 use crate::proxy::http::payload::Payload;
 use crate::proxy::http::websocket::Handshake;
 use crate::proxy::http::{permission, reply, tunnel};
@@ -67,8 +67,7 @@ pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -
     let Asked { mut head, framing, body, mut responder } = asked;
     let protocol = spoken(&head);
     let source = http.context.shared.locals().source(entry.holder);
-    let origin =
-        Origin { side: At::Outbound.side(), source: source.clone(), method: &head.method, path: &head.path };
+    let origin = origin(At::Outbound, &source, &head);
     let watch = Watch::begin(&http.context.ledger, origin, protocol);
     let observation = watch.observation();
     let mut payload = Payload::new(body);
@@ -110,7 +109,8 @@ pub(crate) async fn refused(http: &Rc<Http>, entry: &Entry, refusal: &Refusal, w
     let source = http.context.shared.locals().source(entry.holder);
     // What was asked for is not known.
     let method = Method::from_bytes(b"-").unwrap_or_default();
-    let origin = Origin { side: At::Outbound.side(), source: source.clone(), method: &method, path: "-" };
+    let side = At::Outbound.side();
+    let origin = Origin { side, source: source.clone(), method: &method, path: "-", request_id: None };
     let watch = Watch::begin(&http.context.ledger, origin, EdgeProtocol::Http);
     let observation = watch.observation();
     if let Some(service) = &entry.service {
@@ -265,6 +265,11 @@ fn destination(http: &Http, entry: &Entry, head: &RequestHead) -> Result<(Servic
     })
 }
 
+fn origin<'h>(at: At<'_>, source: &Arc<Subject>, head: &'h RequestHead) -> Origin<'h> {
+    let request_id = request_id(&head.fields);
+    Origin { side: at.side(), source: source.clone(), method: &head.method, path: &head.path, request_id }
+}
+
 fn view(head: &RequestHead) -> Head<'_> {
     let (path, query) = head.path_and_query();
     Head { method: &head.method, path, query, authority: head.authority.as_deref(), fields: &head.fields }
@@ -275,8 +280,7 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
     let Asked { mut head, framing, body, mut responder } = asked;
     let at = At::Inbound(peer);
     let protocol = spoken(&head);
-    let source = peer.subject.clone();
-    let origin = Origin { side: at.side(), source, method: &head.method, path: &head.path };
+    let origin = origin(at, &peer.subject, &head);
     let watch = Watch::begin(&http.context.ledger, origin, protocol);
     let observation = watch.observation();
     observation.service(&peer.service);

@@ -23,7 +23,7 @@ use crate::proxy::stream::source::Source;
 use crate::proxy::stream::writer::Writer;
 
 /// Answers a call that failed: a status and a line that says where and why, or for gRPC a status in the head of a response
-/// without a body ("Trailers-Only").
+/// without a body ("Trailers-Only"); and the name under which people may ask for it, which the observation knows.
 ///
 /// With `head_only` the line is not sent, as the caller asked for the head only.
 pub(crate) async fn failure(

@@ -31,6 +31,7 @@ pub(crate) async fn switch(
     let observation = watch.observation();
     let Some(protocol) = &asked.protocol else {
         let failed = Failed::new(Failure::BadResponse, "the service changes to what nobody asked for");
+        observation.name(|| http.context.draw());
         reply::failure(&failed, at.side(), (responder, false), observation).await;
         return Ended::Answered;
     };
@@ -82,6 +83,7 @@ pub(crate) async fn connect(
             Ended::Broken
         }
         Err(failed) => {
+            observation.name(|| http.context.draw());
             reply::failure(&failed, At::Outbound.side(), (responder, false), observation).await;
             Ended::Answered
         }

@@ -1,6 +1,7 @@
 //! Working with objects: many at once, pruned, tried, remembered, taken back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use mesh::control::http::access::Caller;
@@ -95,6 +96,88 @@ async fn one_object_that_is_refused_keeps_all_others_out_and_every_fault_is_told
     assert!(told["detail"].as_str().unwrap().contains("second object"), "{told}");
     assert_eq!(conflict, StatusCode::NOT_FOUND, "what is not there cannot be at that version");
     assert!(world.plane.store.state().resources().is_empty());
+}
+
+#[tokio::test]
+async fn objects_are_removed_together_and_those_that_are_not_there_are_told() {
+    let world = world().await;
+    world.apply("", json!({ "objects": [intention("one", "web"), intention("two", "api")] })).await;
+    let paths = |names: &[&str]| json!({ "objects": [], "remove": names.iter().map(|name| format!("intentions/default/{name}")).collect::<Vec<_>>() });
+
+    let (wrong, _) = world.apply("", json!({ "objects": [], "remove": ["pods/default/one"] })).await;
+    let (twice, _) = world.apply("", paths(&["one", "one"])).await;
+    let before = world.plane.store.state().resources().len();
+    let (status, done) = world.apply("", paths(&["one", "gone", "two"])).await;
+
+    assert_eq!((wrong, twice, before), (StatusCode::BAD_REQUEST, StatusCode::BAD_REQUEST, 2));
+    assert_eq!(status, StatusCode::OK, "{done}");
+    assert_eq!(changes(&done), named(&[("one", "deleted"), ("two", "deleted")]));
+    assert_eq!(done["missing"], json!(["intentions/default/gone"]));
+    assert!(world.plane.store.state().resources().is_empty());
+}
+
+#[tokio::test]
+async fn a_parent_of_no_kind_is_refused_when_it_is_written_and_a_group_is_filled_in() {
+    let world = world().await;
+    let mut without = route("r");
+    without["spec"]["parentRefs"] = json!([{ "name": "web" }]);
+    let mut loose = route("r");
+    loose["spec"]["parentRefs"] = json!([{ "kind": "Service", "name": "web" }]);
+
+    let (status, problem) = world.apply("", json!({ "objects": [without] })).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{problem}");
+    assert_eq!(problem["errors"][0]["path"], "spec.parentRefs[0]", "{problem}");
+    let (status, done) = world.apply("", json!({ "objects": [loose] })).await;
+    assert_eq!(status, StatusCode::OK, "{done}");
+    let stored = &done["changes"][0]["object"]["spec"];
+    assert_eq!(stored["parentRefs"][0]["group"], "", "{stored}");
+    assert_eq!(stored["rules"][0]["matches"][0]["path"], json!({ "type": "PathPrefix", "value": "/" }));
+    assert_eq!(stored["rules"][0]["backendRefs"][0]["kind"], "Service");
+}
+
+#[tokio::test]
+async fn proxies_of_older_versions_are_not_told_what_is_the_default_of_an_intention() {
+    let world = world().await;
+    let mut audited = intention("two", "api");
+    audited["spec"]["mode"] = json!("audit");
+    world.apply("", json!({ "objects": [intention("one", "web"), audited] })).await;
+
+    let (_, shown) = world.call(Caller::Local, "GET", &path("one"), None).await;
+    let published = world.plane.publisher.newest();
+    let told: Value = serde_json::from_slice(&published.line).unwrap();
+
+    assert_eq!(shown["spec"]["mode"], "enforce", "{shown}");
+    assert_eq!(told["resources"][0]["spec"].get("mode"), None, "{told}");
+    assert_eq!(told["resources"][1]["spec"]["mode"], "audit", "{told}");
+}
+
+#[tokio::test]
+async fn a_condition_says_since_when_it_holds_and_that_stays_while_it_does() {
+    let world = world().await;
+    world.apply("", json!({ "objects": [route("r")] })).await;
+    let look = |services: &[&str]| {
+        let announced: Vec<_> = services.iter().map(|name| name.parse().unwrap()).collect();
+        world.plane.transitions.look(&world.plane.store.state(), announced)
+    };
+    let times = async || {
+        let (_, shown) = world.call(Caller::Local, "GET", "/v1/resources/httproutes/default/r", None).await;
+        let conditions = shown["status"]["parents"][0]["conditions"].as_array().unwrap().clone();
+        conditions
+            .iter()
+            .map(|one| one["lastTransitionTime"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+
+    assert!(look(&[]).is_some(), "what is new is to be kept");
+    assert!(look(&[]).is_none(), "what is the same is not");
+    let first = times().await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(times().await, first);
+    assert!(first.iter().all(|time| time.ends_with('Z')), "{first:?}");
+
+    assert!(look(&["web"]).is_some());
+    look(&[]);
+    assert!(times().await[0] > first[0], "it went and came: {first:?}");
 }
 
 #[tokio::test]
@@ -361,9 +444,12 @@ async fn a_stored_policy_says_what_it_left_unsaid_and_is_the_same_when_applied_a
     let (_, again) = world.apply("", json!({ "objects": [policy] })).await;
 
     let spec = &first["changes"][0]["object"]["spec"];
-    assert_eq!(spec["retry"], json!({ "attempts": 1, "backoff": "25ms", "maxBackoff": "250ms" }), "{spec}");
+    let budget = json!({ "percent": 20, "interval": "10s", "minRetriesPerSecond": 10 });
+    let retry = json!({ "attempts": 1, "backoff": "25ms", "maxBackoff": "250ms", "budget": budget });
+    assert_eq!(spec["retry"], retry, "{spec}");
     assert_eq!(spec["circuitBreaking"]["maxPendingRequests"], 1024);
     assert_eq!(spec["timeouts"], json!({ "connect": "1s" }), "what holds for some calls only stays unsaid");
-    assert!(spec.get("outlierDetection").is_none(), "a part that is left out is left out");
+    assert_eq!(spec["outlierDetection"]["interval"], "10s", "a part that is left out holds all the same");
+    assert!(spec.get("rateLimit").is_none(), "but not one that is off");
     assert_eq!(changes(&again), named(&[("web", "unchanged")]));
 }

@@ -2,6 +2,7 @@
 
 mod configuration;
 mod programs;
+mod calls;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,6 +24,7 @@ use mesh::control::http::{openapi, router};
 use mesh::control::plane::Plane;
 use mesh::control::publisher::{Publisher, Surroundings};
 use mesh::control::store::Store;
+use mesh::control::transitions::Transitions;
 use mesh::identity::certificate::{fingerprint, sha256};
 use mesh::logic::state::command::Admission;
 use mesh::logic::state::{Change, Refusal};
@@ -84,6 +86,8 @@ async fn plane(dir: &Path, catalog: watch::Receiver<Arc<Catalog>>, closing: watc
         fleet: Arc::new(Fleet::default()),
         programs: Arc::default(),
         collector: Collector::new(),
+        inquiries: Arc::default(),
+        transitions: Transitions::default(),
         catalog,
         closing,
         shown: Mutex::new(None),

@@ -87,6 +87,7 @@ impl Drop for Process {
 }
 
 /// What a short command did.
+#[derive(Debug)]
 pub(crate) struct Done {
     /// The exit status; `None` when a signal ended it. 124: it was ended for lasting too long.
     pub(crate) code: Option<i32>,
