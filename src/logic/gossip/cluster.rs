@@ -500,7 +500,7 @@ impl Cluster {
             self.contacts.succeeded();
         }
         let mut wanted = answer.wanted;
-        if self.introduction.awaits(&with) {
+        if self.introduction.expects(&with) {
             wanted.push(self.me().node.clone());
         }
         let records = sync::select(&self.records, &wanted);

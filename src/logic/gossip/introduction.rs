@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Introduction {
     is_begun: bool,
-    awaited: BTreeSet<SocketAddr>,
+    expected: BTreeSet<SocketAddr>,
     until: Option<Instant>,
 }
 
@@ -23,7 +23,7 @@ impl Introduction {
     /// Begins, with exchanges with `members` under way or due.
     pub fn begin(&mut self, members: impl IntoIterator<Item = SocketAddr>, now: Instant) {
         self.is_begun = true;
-        self.awaited = members.into_iter().collect();
+        self.expected = members.into_iter().collect();
         self.until = Some(now + PATIENCE);
     }
 
@@ -34,25 +34,25 @@ impl Introduction {
 
     /// Returns whether an exchange with `member` is waited for; one that is under way may have begun before this node had
     /// anything to say.
-    pub fn awaits(&self, member: &SocketAddr) -> bool {
-        self.awaited.contains(member)
+    pub fn expects(&self, member: &SocketAddr) -> bool {
+        self.expected.contains(member)
     }
 
     /// Notes that an exchange with `member` has ended, however.
     pub fn met(&mut self, member: SocketAddr) {
-        self.awaited.remove(&member);
+        self.expected.remove(&member);
     }
 
     /// Gives up on whoever has not answered in time.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.poll_timeout().is_some_and(|until| until <= now) {
-            self.awaited.clear();
+            self.expected.clear();
         }
     }
 
     /// Returns when to call [`Self::handle_timeout`] next; `None` when nobody is waited for.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.until.filter(|_| !self.awaited.is_empty())
+        self.until.filter(|_| !self.expected.is_empty())
     }
 
     /// Returns whether it has begun.
@@ -62,6 +62,6 @@ impl Introduction {
 
     /// Returns whether it has begun and nobody is waited for.
     pub fn is_over(&self) -> bool {
-        self.is_begun && self.awaited.is_empty()
+        self.is_begun && self.expected.is_empty()
     }
 }
