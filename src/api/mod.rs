@@ -10,3 +10,4 @@ mod dial;
 pub mod client;
 pub mod program;
 pub mod local;
+pub mod host;

@@ -41,6 +41,7 @@ mod resolved;
 mod names;
 pub mod guard;
 pub mod intercept;
+mod examiner;
 mod assembler;
 mod node;
 pub mod program;
