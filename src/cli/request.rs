@@ -60,7 +60,7 @@ fn forgotten(id: &str, trace: &RequestTrace) -> String {
                 },
                 shortest.node,
                 output::timestamp(shortest.since_ms),
-            )
+            );
         }
     }
     if !trace.silent.is_empty() {

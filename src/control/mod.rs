@@ -189,9 +189,7 @@ impl Running {
         };
         let (listen, admin) = (local(&listeners.api)?, local(&listeners.admin)?);
         let host = advertised_host(options)?;
-        let ip = host
-            .parse()
-            .unwrap_or_else(|_| interface::outward(options.gossip.unwrap_or(DEFAULT_LISTEN).ip()));
+        let ip = gossip_ip(options, &host);
         let advertised = if host.contains(':') { format!("[{host}]") } else { host.clone() };
         let advertised = format!("{advertised}:{}", listen.port());
         let state = store.state();
@@ -278,6 +276,11 @@ impl Running {
 
 async fn follow(plane: Arc<Plane>) {
     plane.publisher.run(plane.store.watch()).await;
+}
+
+/// Returns the address that others reach the gossip at: the advertised one, if that is an address.
+fn gossip_ip(options: &Options, host: &str) -> IpAddr {
+    host.parse().unwrap_or_else(|_| interface::outward(options.gossip.unwrap_or(DEFAULT_LISTEN).ip()))
 }
 
 fn advertised_host(options: &Options) -> Result<String, Error> {

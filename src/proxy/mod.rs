@@ -46,6 +46,8 @@ mod assembler;
 mod node;
 pub mod program;
 mod upgrader;
+mod addresses;
 mod running;
 
-pub use crate::proxy::running::{Addresses, Error, Notices, run};
+pub use crate::proxy::addresses::Addresses;
+pub use crate::proxy::running::{Error, Notices, run};

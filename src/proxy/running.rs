@@ -1,6 +1,6 @@
 //! A proxy from its options to its last connection: builds every part, connects them, and takes them apart in order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -9,7 +9,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -21,11 +20,11 @@ use crate::identity::certificate::{Certificate, sha256};
 use crate::identity::vault::{STATE_DIR, Vault};
 use crate::logic::intercept::Mode;
 use crate::model::identity::Subject;
-use crate::model::name::ServiceName;
 use crate::model::token::Token;
 use crate::net::handoff::Door;
 use crate::net::patience::Patience;
 use crate::net::{clock, disk, listen, task};
+use crate::proxy::addresses::{self, Addresses};
 use crate::proxy::admin;
 use crate::proxy::announcer::FAREWELL;
 use crate::proxy::bootstrap::{AccessLogTarget, Options};
@@ -139,25 +138,6 @@ fn advice(error: &worker::Error) -> &'static str {
         }
         worker::Error::Thread(_) => "",
     }
-}
-
-/// Where a running proxy listens: the content of `addresses.json`.
-#[derive(Debug, Clone, Serialize)]
-pub struct Addresses {
-    /// Where applications send requests.
-    pub outbound: SocketAddr,
-    /// Where other proxies reach local services.
-    pub inbound: SocketAddr,
-    /// Gossip.
-    pub gossip: SocketAddr,
-    /// Health, metrics and the admin API.
-    pub admin: SocketAddr,
-    /// DNS; `null` while it is off.
-    pub dns: Option<SocketAddr>,
-    /// Where connections to virtual addresses are captured; `null` when they are not.
-    pub capture: Option<SocketAddr>,
-    /// Local ports that lead to one service each.
-    pub upstreams: BTreeMap<ServiceName, SocketAddr>,
 }
 
 /// Who is told how far a proxy has come.
@@ -443,15 +423,8 @@ impl Running {
         let lead = names::lead(workers.addresses());
         let names = Names::start(&options.names, lead, node.policies.subscribe(), (asked, life));
         let names = names.map_err(|names::Error { addr, source }| Error::Names { addr, source })?;
-        let addresses = Addresses {
-            outbound: workers.addresses().outbound,
-            inbound: workers.addresses().inbound,
-            gossip: node.agent.local_addr(),
-            admin: admin.local_addr().map_err(refused)?,
-            dns: names.addrs.first().copied(),
-            capture: workers.addresses().capture.first().copied(),
-            upstreams: workers.addresses().upstreams.clone(),
-        };
+        let admin_addr = admin.local_addr().map_err(refused)?;
+        let addresses = addresses::gather(workers.addresses(), node.agent.local_addr(), admin_addr, &names);
         shared.set_zone(names.zone.clone());
         let local = Arc::new(Local::default());
         let sources = Arc::new(node.sources(&shared));

@@ -48,7 +48,9 @@ fn tables() -> String {
         let paths: Vec<_> = (0..ASKED).map(|index| path(index * 7_919 % size) + "/more").collect();
         assert!(paths.iter().all(|path| ask(path)), "every path has a rule");
         let began = Instant::now();
-        paths.iter().for_each(|path| _ = ask(path));
+        for path in &paths {
+            ask(path);
+        }
         let found = began.elapsed();
         let began = Instant::now();
         (0..ASKED).for_each(|_| _ = ask("/nobody/knows/this"));
@@ -74,7 +76,7 @@ fn table(size: usize) -> RouteTable {
                 json!({ "matches": if index % 4 == 0 { json!([any, never]) } else { json!([any]) } })
             });
             let Resource::HttpRoute(route) =
-                serde_json::from_value(object(route, "web", rules.collect())).unwrap()
+                serde_json::from_value(object(route, "web", &rules.collect::<Vec<_>>())).unwrap()
             else {
                 panic!("a route")
             };
@@ -84,7 +86,7 @@ fn table(size: usize) -> RouteTable {
     RouteTable::new(&routes)
 }
 
-fn object(number: usize, service: &str, rules: Vec<Value>) -> Value {
+fn object(number: usize, service: &str, rules: &[Value]) -> Value {
     json!({
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "HTTPRoute",
@@ -108,7 +110,7 @@ fn route(number: usize, turn: usize) -> Value {
         "matches": [{ "path": { "type": "Exact", "value": format!("/route-{number}/turn") } }],
         "filters": [{ "type": "RequestRedirect", "requestRedirect": { "hostname": format!("turn-{turn}.test") } }],
     }));
-    object(number, &service, rules)
+    object(number, &service, &rules)
 }
 
 /// How long it takes from the beginning of the command until the last proxy does what it says.
