@@ -73,13 +73,17 @@ impl Context {
         self.draws.borrow_mut().random()
     }
 
-    /// Returns who owns the connection of a local caller, where that matters. `meant` is where the caller believes that it
+    /// Returns who owns the connection of a local caller, where that matters. `meant` says where the caller believes that it
     /// leads.
-    pub(crate) fn holder(&self, from: SocketAddr, meant: Option<SocketAddr>) -> Option<Holder> {
+    pub(crate) fn holder(
+        &self,
+        from: SocketAddr,
+        meant: impl FnOnce() -> Option<SocketAddr>,
+    ) -> Option<Holder> {
         if !self.shared.locals().tells_apart() {
             return None;
         }
-        let meant = meant?;
+        let meant = meant()?;
         let mut inquiry = self.inquiry.borrow_mut();
         let asked = match &mut *inquiry {
             Some(inquiry) => inquiry.holder(from, meant),

@@ -56,7 +56,7 @@ enum Turn {
 
 /// Serves a connection to the outbound listener, where each request names its service.
 pub(crate) async fn named(http: &Rc<Http>, mut stream: TcpStream, from: SocketAddr) {
-    let holder = http.context.holder(from, stream.local_addr().ok());
+    let holder = http.context.holder(from, || stream.local_addr().ok());
     let mut first = First::new();
     if Box::pin(first.words(http, &mut stream)).await && !first.bytes.is_empty() {
         // What is no HTTP is told so by the parser.
@@ -78,18 +78,17 @@ pub(crate) async fn captured(http: &Rc<Http>, stream: TcpStream, from: SocketAdd
 
 /// Serves a connection to a port that leads to one service.
 pub(crate) async fn port(http: &Rc<Http>, service: ServiceName, stream: TcpStream, from: SocketAddr) {
-    let meant = stream.local_addr().ok();
-    to_service(http, (service, None), stream, (from, meant)).await;
+    to_service(http, (service, None), stream, (from, None)).await;
 }
 
-/// Serves a connection to one service, of a caller at an address that believes to have reached another.
+/// Serves a connection to one service, of a caller at an address that may believe to have reached another than ours.
 async fn to_service(
     http: &Rc<Http>,
     (service, port): (ServiceName, Option<u16>),
     mut stream: TcpStream,
     (from, meant): (SocketAddr, Option<SocketAddr>),
 ) {
-    let holder = http.context.holder(from, meant);
+    let holder = http.context.holder(from, || meant.or_else(|| stream.local_addr().ok()));
     let from = from.ip();
     let tables = http.context.shared.tables();
     let declared = tables.upstream_at(&service, port).map(|upstream| upstream.protocol);

@@ -338,24 +338,24 @@ impl Desk {
         // A box for each purpose: one for all would make every connection as large as the largest.
         match &self.purpose {
             Purpose::Outbound => {
-                self.spawn(place, Box::pin(async move { outbound::named(&http, stream, from).await }));
+                self.spawn(place, move || async move { outbound::named(&http, stream, from).await });
             }
             Purpose::Inbound => {
                 let acceptor = self.acceptor.clone();
-                self.spawn(place, Box::pin(async move { inbound::serve(&http, &acceptor, stream).await }));
+                self.spawn(place, move || async move { inbound::serve(&http, &acceptor, stream).await });
             }
             Purpose::Upstream(service) => {
                 let service = service.clone();
-                let serving = async move { outbound::port(&http, service, stream, from).await };
-                self.spawn(place, Box::pin(serving));
+                self.spawn(place, move || async move { outbound::port(&http, service, stream, from).await });
             }
             Purpose::Capture => {
-                self.spawn(place, Box::pin(async move { outbound::captured(&http, stream, from).await }));
+                self.spawn(place, move || async move { outbound::captured(&http, stream, from).await });
             }
         }
     }
 
-    fn spawn(&self, place: Place, serving: Pin<Box<dyn Future<Output = ()>>>) {
+    fn spawn<F: Future<Output = ()> + 'static>(&self, place: Place, serve: impl FnOnce() -> F) {
+        let serving: Pin<Box<dyn Future<Output = ()>>> = task::boxed(serve);
         let served = self.connections.track_future(async move {
             serving.await;
             drop(place);

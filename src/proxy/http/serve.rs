@@ -252,8 +252,9 @@ pub(crate) async fn link(http: &Rc<Http>, accepted: Accepted) {
         let (mut head, end) = match arrival.opening {
             Opening::Http(head, end) => (head, end),
             Opening::Tcp => {
-                let serving = async move { tcp::serve(&http.context, &peer, (leaving, arriving)).await };
-                task::spawn_local("tcp", tasks.track_future(Box::pin(serving)));
+                let serving =
+                    move || async move { tcp::serve(&http.context, &peer, (leaving, arriving)).await };
+                task::spawn_local("tcp", tasks.track_future(task::boxed(serving)));
                 continue;
             }
         };
