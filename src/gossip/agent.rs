@@ -16,7 +16,7 @@ use crate::gossip::socket;
 use crate::gossip::voice::{self, Ends, Speaker, Status, Tally, Wishes};
 use crate::logic::gossip::cluster::{Cluster, Settings};
 use crate::logic::gossip::wire::Identity;
-use crate::model::endpoint::{Catalog, Role};
+use crate::model::endpoint::{Catalog, Reach, Role};
 use crate::model::identity::TrustDomain;
 use crate::model::name::NodeName;
 use crate::model::snapshot::{GossipKeys, GossipPass};
@@ -32,6 +32,8 @@ const DEFAULT_PORTS: u16 = 16;
 pub const LEAVE_MAX: Duration = Duration::from_secs(1);
 /// Longest time that [`Agent::pause`] takes.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Longest time that [`Agent::look`] takes.
+pub const LOOK_MAX: Duration = Duration::from_secs(12);
 
 /// Why gossip could not start. Nothing runs afterwards.
 #[derive(Debug, thiserror::Error)]
@@ -165,6 +167,7 @@ impl Agent {
             life: legacy.as_ref().map_or(0, |legacy| legacy.me.life),
             addr: SocketAddr::new(config.advertise, local_addr.port()),
         };
+        let me_ip = me.addr.ip();
         let salt = legacy.as_ref().map_or_else(rand::random, |legacy| legacy.salt);
         let seal = Seal::new(Ring::new(&keys, &trust_domain)?, &node, me.epoch, salt);
         let credential = Credential::new(config.signer, &node, &pass)?;
@@ -190,7 +193,17 @@ impl Agent {
         let said = legacy.and_then(|legacy| legacy.said);
         let view = speaker.cluster.view();
         let banned = BTreeSet::new();
-        let wishes = Wishes { said, keys, pass, roots, banned, leave: false, silent: false };
+        let wishes = Wishes {
+            said,
+            keys,
+            pass,
+            roots,
+            banned,
+            leave: false,
+            silent: false,
+            advertise: me_ip,
+            look: 0,
+        };
         Self::begin(local_addr, view, wishes, move |ends| voice::speak(speaker, ends, udp, tcp))
     }
 
@@ -234,6 +247,18 @@ impl Agent {
     /// Returns all that is known, as it changes: at most one value each 50 ms.
     pub fn catalog(&self) -> watch::Receiver<Arc<Catalog>> {
         self.catalog.clone()
+    }
+
+    /// Goes on at another address of this host, as the one before is not its own any more.
+    pub fn relocate(&self, advertise: IpAddr) {
+        self.wishes.send_if_modified(|wishes| {
+            let changed = wishes.advertise != advertise;
+            wishes.advertise = advertise;
+            if let Some(said) = wishes.said.as_mut().filter(|_| changed) {
+                said.addr.set_ip(advertise);
+            }
+            changed
+        });
     }
 
     /// Replaces the ring of keys: the first seals from now on, all open.
@@ -291,7 +316,8 @@ impl Agent {
         self.status.borrow().peers.clone()
     }
 
-    /// Waits until the catalogue is as complete as it can be: exchanged with one member, or no seed could be reached.
+    /// Waits until the catalogue is as complete as it can be, and some members know directly what this node says of itself;
+    /// or until no seed could be reached. Before anything was announced, it does not end.
     pub async fn ready(&self) {
         let mut status = self.status.clone();
         let _gone = status.wait_for(|status| status.ready || status.left).await;
@@ -310,6 +336,19 @@ impl Agent {
             exchanges: read(&self.tally.exchanges),
             exchanges_failed: read(&self.tally.exchanges_failed),
         }
+    }
+
+    /// Looks how the members that are there are reached, and tries each; `None` when that lasts longer than [`LOOK_MAX`].
+    pub async fn look(&self) -> Option<Arc<Reach>> {
+        let mut wanted = 0;
+        self.wishes.send_modify(|wishes| {
+            wishes.look += 1;
+            wanted = wishes.look;
+        });
+        let mut status = self.status.clone();
+        let looked = status.wait_for(|status| status.looked.0 >= wanted);
+        let looked = tokio::time::timeout(LOOK_MAX, looked).await.ok()?.ok()?;
+        Some(Arc::clone(&looked.looked.1))
     }
 
     /// Falls silent, and leaves everything to another process of this node, which speaks on in its place; `None` when that
@@ -338,6 +377,7 @@ impl Agent {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::time::Duration;
 
     use tokio::time::timeout;
@@ -365,6 +405,8 @@ mod tests {
             banned: [].into(),
             leave: false,
             silent: false,
+            advertise: Ipv4Addr::LOCALHOST.into(),
+            look: 0,
         };
         Agent::begin(DEFAULT_LISTEN, Catalog::default(), wishes, speak).unwrap()
     }

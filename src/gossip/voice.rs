@@ -1,8 +1,7 @@
 //! The thread of gossip: carries packets and exchanges between the sockets and the machine in `logic::gossip::cluster`.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
-use std::future::Future;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::rc::Rc;
@@ -13,33 +12,25 @@ use std::time::{Duration, Instant};
 use data_encoding::BASE64;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, watch};
 
 use crate::gossip::pass::{Checker, Credential, ISSUERS_MAX};
 use crate::gossip::seal::{Refused, Ring, SEALED_BYTES_MAX, Seal};
-use crate::gossip::socket::{self, Channel, EXCHANGE_MAX, Error};
+use crate::gossip::socket::{self, Error};
 use crate::logic::gossip::catalog::Entry;
 use crate::logic::gossip::cluster::Cluster;
-use crate::logic::gossip::sync::{Answer, Offer, Rest};
+use crate::logic::gossip::sync::Answer;
 use crate::logic::gossip::wire::{Identity, Statement, decode, encode};
-use crate::model::endpoint::{Announcement, Catalog, NodeRecord, Role};
+use crate::model::endpoint::{Announcement, Catalog, NodeRecord, Reach, Role};
 use crate::model::identity::TrustDomain;
 use crate::model::name::{NodeName, ZoneName};
 use crate::model::snapshot::{GossipKeys, GossipPass};
-use crate::net::{clock, task};
+use crate::net::clock;
 
-/// Most exchanges answered at once: each may hold 8 MiB.
-const ANSWERING_MAX: usize = 16;
-/// Most of those for one address, so that a single stranger who holds connections open cannot keep members out.
-const ANSWERING_ONE_MAX: usize = 8;
-/// Longest time to make a connection: a host that is off answers nothing at all.
-const DIAL_MAX: Duration = Duration::from_secs(3);
-/// Longest time until a caller has said which key it speaks with.
-const GREETING_MAX: Duration = Duration::from_secs(2);
-/// Most exchanges begun at once.
-const ASKING_MAX: usize = 8;
+/// Most exchanges begun at once; others wait.
+pub(crate) const ASKING_MAX: usize = 8;
 /// More than a process says that was given this node's voice and did not keep it.
 const LENT_VERSIONS: u64 = 1 << 20;
 /// Most packets taken in a row before timers are looked at.
@@ -71,6 +62,10 @@ pub(crate) struct Wishes {
     pub(crate) leave: bool,
     /// Whether another process of this node speaks.
     pub(crate) silent: bool,
+    /// Where others reach this node; the port is the one bound.
+    pub(crate) advertise: IpAddr,
+    /// Counts the looks asked for at how members are reached.
+    pub(crate) look: u64,
 }
 
 /// What the thread has reached.
@@ -81,6 +76,8 @@ pub(crate) struct Status {
     /// Whether nothing is said nor heard: the legacy is there to be taken.
     pub(crate) silent: bool,
     pub(crate) peers: Vec<SocketAddr>,
+    /// The last look at how members are reached, with its number.
+    pub(crate) looked: (u64, Arc<Reach>),
 }
 
 /// What a process that goes on in this one's place needs to speak as the same member.
@@ -122,7 +119,7 @@ pub(crate) struct Tally {
     pub(crate) exchanges_failed: AtomicU64,
 }
 
-fn count(counter: &AtomicU64) {
+pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
@@ -197,11 +194,11 @@ impl Speaker {
     }
 
     /// Packs a message with the certificates needed to check the records in it.
-    fn parcel<T: Serialize>(&self, message: T) -> Vec<u8> {
+    pub(crate) fn parcel<T: Serialize>(&self, message: T) -> Vec<u8> {
         encode(&(self.checker.issuers(), message))
     }
 
-    fn unpack<T: DeserializeOwned>(&mut self, bytes: &[u8]) -> Result<T, Error> {
+    pub(crate) fn unpack<T: DeserializeOwned>(&mut self, bytes: &[u8]) -> Result<T, Error> {
         let (issuers, message): (Vec<Vec<u8>>, T) = decode(bytes)?;
         for issuer in issuers.iter().take(ISSUERS_MAX) {
             self.checker.admit(issuer, clock::wall_ms());
@@ -222,20 +219,24 @@ pub(crate) struct Ends {
 }
 
 /// All that the tasks of the thread share.
-struct Voice {
-    speaker: RefCell<Speaker>,
+pub(crate) struct Voice {
+    pub(crate) speaker: RefCell<Speaker>,
     /// The wishes carried out.
     done: RefCell<Wishes>,
     spoken_epoch: RefCell<u64>,
     /// With whom an exchange is under way that this node began.
-    asking: RefCell<BTreeSet<SocketAddr>>,
+    pub(crate) asking: RefCell<BTreeSet<SocketAddr>>,
     /// From where those come that this node answers; one entry for each.
-    answering: RefCell<Vec<IpAddr>>,
-    tally: Arc<Tally>,
+    pub(crate) answering: RefCell<Vec<IpAddr>>,
+    pub(crate) tally: Arc<Tally>,
+    /// When each member last began an exchange with this node.
+    pub(crate) called: RefCell<BTreeMap<NodeName, Instant>>,
+    /// Since when this thread speaks.
+    pub(crate) began: Instant,
     /// Whether the catalogue must be told again though nothing in it has changed: others are left out of it.
     tell_again: Cell<bool>,
     /// Wakes the loop after an exchange.
-    changed: Notify,
+    pub(crate) changed: Notify,
 }
 
 /// The thread: a runtime of its own, until told to leave or nobody holds the agent any more.
@@ -268,6 +269,8 @@ async fn run(speaker: Speaker, ends: &mut Ends, udp: UdpSocket, tcp: TcpListener
         answering: RefCell::default(),
         tally: Arc::clone(&ends.tally),
         tell_again: Cell::new(false),
+        called: RefCell::default(),
+        began: clock::now(),
         changed: Notify::new(),
         done: RefCell::new(done.clone()),
     });
@@ -283,7 +286,12 @@ async fn run(speaker: Speaker, ends: &mut Ends, udp: UdpSocket, tcp: TcpListener
             biased;
             changed = ends.wishes.changed() => match changed {
                 Ok(()) => {
+                    let looks = voice.done.borrow().look;
                     voice.obey(&ends.wishes.borrow_and_update().clone());
+                    let wanted = voice.done.borrow().look;
+                    if wanted != looks {
+                        voice.look(wanted, &ends.status);
+                    }
                     if voice.done.borrow().silent && voice.rest(ends, (&udp, &tcp)).await.is_err() {
                         return;
                     }
@@ -315,7 +323,9 @@ impl Voice {
         }
         let epoch = speaker.cluster.me().epoch;
         if self.spoken_epoch.replace(epoch) != epoch {
-            tracing::warn!("another process spoke as this node: its records were replaced");
+            tracing::info!(
+                "this node goes on as a later process: another one spoke as it, or its address has changed"
+            );
             drop(speaker);
             self.announce(false);
             speaker = self.speaker.borrow_mut();
@@ -328,7 +338,9 @@ impl Voice {
                 }
             }
         }
-        while let Some(with) = speaker.cluster.poll_exchange() {
+        while self.asking.borrow().len() < ASKING_MAX
+            && let Some(with) = speaker.cluster.poll_exchange()
+        {
             self.ask(with);
         }
         let again = self.tell_again.take();
@@ -380,6 +392,10 @@ impl Voice {
         let now = clock::now();
         {
             let speaker = &mut *self.speaker.borrow_mut();
+            let me = speaker.cluster.me().addr;
+            if wishes.advertise != done.advertise && wishes.advertise != me.ip() {
+                speaker.cluster.relocate(SocketAddr::new(wishes.advertise, me.port()), now);
+            }
             if wishes.keys != done.keys {
                 match Ring::new(&wishes.keys, &speaker.trust_domain) {
                     Ok(ring) => speaker.seal.rekey(ring),
@@ -461,109 +477,4 @@ impl Voice {
         };
         speaker.announce(said, left);
     }
-
-    // --- exchanges --------------------------------------------------------------------------------------------------
-
-    /// Begins an exchange, unless one with the same node is under way.
-    fn ask(self: &Rc<Self>, with: SocketAddr) {
-        if self.asking.borrow().len() >= ASKING_MAX || !self.asking.borrow_mut().insert(with) {
-            return;
-        }
-        let voice = Rc::clone(self);
-        task::spawn_local("gossip exchange", async move {
-            let outcome = within(EXCHANGE_MAX, voice.ask_all(with)).await;
-            voice.asking.borrow_mut().remove(&with);
-            if let Err(error) = outcome {
-                count(&voice.tally.exchanges_failed);
-                tracing::debug!(%with, %error, "gossip exchange failed");
-                voice.speaker.borrow_mut().cluster.exchange_failed(with);
-            } else {
-                count(&voice.tally.exchanges);
-            }
-            voice.changed.notify_one();
-        });
-    }
-
-    async fn ask_all(&self, with: SocketAddr) -> Result<(), Error> {
-        let mine = self.greeting()?;
-        let dial = async { Ok(TcpStream::connect(with).await?) };
-        let mut channel = Channel::new(within(DIAL_MAX, dial).await?);
-        channel.greet(&mine).await?;
-        let theirs = channel.greeted().await?;
-        let halves = self.speaker.borrow().seal.stream(&mine, &theirs, true)?;
-        channel.secure(halves);
-        let offer = {
-            let speaker = self.speaker.borrow();
-            speaker.parcel(speaker.cluster.offer(clock::now()))
-        };
-        channel.send(&offer).await?;
-        let answer = channel.receive().await?;
-        let answer: Answer = self.speaker.borrow_mut().unpack(&answer)?;
-        let rest = {
-            let speaker = &mut *self.speaker.borrow_mut();
-            let (checker, now_ms) = (&mut speaker.checker, clock::wall_ms());
-            let mut judge = |signed: &_, node: &_| checker.check(signed, node, now_ms);
-            speaker.cluster.conclude(with, answer, &mut judge, clock::now())?
-        };
-        let rest = self.speaker.borrow().parcel(rest);
-        channel.send(&rest).await
-    }
-
-    /// Answers an exchange, unless too many are under way.
-    fn answer_on(self: &Rc<Self>, stream: TcpStream, from: IpAddr) {
-        {
-            let mut answering = self.answering.borrow_mut();
-            let same = answering.iter().filter(|other| **other == from).count();
-            if answering.len() >= ANSWERING_MAX || same >= ANSWERING_ONE_MAX {
-                return;
-            }
-            answering.push(from);
-        }
-        let voice = Rc::clone(self);
-        task::spawn_local("gossip answer", async move {
-            let outcome = within(EXCHANGE_MAX, voice.answer_all(stream)).await;
-            let mut answering = voice.answering.borrow_mut();
-            if let Some(index) = answering.iter().position(|other| *other == from) {
-                answering.swap_remove(index);
-            }
-            drop(answering);
-            match outcome {
-                Ok(()) => count(&voice.tally.exchanges),
-                Err(error) => {
-                    count(&voice.tally.exchanges_failed);
-                    tracing::debug!(%error, "gossip exchange not answered");
-                }
-            }
-            voice.changed.notify_one();
-        });
-    }
-
-    async fn answer_all(&self, stream: TcpStream) -> Result<(), Error> {
-        let mine = self.greeting()?;
-        let mut channel = Channel::new(stream);
-        let theirs = within(GREETING_MAX, channel.greeted()).await?;
-        channel.greet(&mine).await?;
-        let halves = self.speaker.borrow().seal.stream(&theirs, &mine, false)?;
-        channel.secure(halves);
-        let offer = channel.receive().await?;
-        let offer: Offer = self.speaker.borrow_mut().unpack(&offer)?;
-        let answer = self.speaker.borrow_mut().cluster.answer(offer, clock::now())?;
-        self.changed.notify_one();
-        let answer = self.speaker.borrow().parcel(answer);
-        channel.send(&answer).await?;
-        let rest = channel.receive().await?;
-        let rest: Rest = self.speaker.borrow_mut().unpack(&rest)?;
-        let speaker = &mut *self.speaker.borrow_mut();
-        let (checker, now_ms) = (&mut speaker.checker, clock::wall_ms());
-        let mut judge = |signed: &_, node: &_| checker.check(signed, node, now_ms);
-        Ok(speaker.cluster.finish(rest, &mut judge, clock::now())?)
-    }
-
-    fn greeting(&self) -> Result<[u8; crate::gossip::seal::GREETING_BYTES], Error> {
-        Ok(self.speaker.borrow().seal.greeting(rand::random()).ok_or(Refused::UnknownKey)?)
-    }
-}
-
-async fn within<T>(most: Duration, step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    tokio::time::timeout(most, step).await.unwrap_or(Err(Error::Late))
 }

@@ -90,6 +90,34 @@ pub struct Member {
     pub rtt_us: Option<u32>,
 }
 
+/// How one node reaches another, as it has seen itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Contact {
+    /// The other.
+    pub node: NodeName,
+    /// Where its gossip listens.
+    pub gossip: SocketAddr,
+    /// What gossip thinks of it.
+    pub state: MemberState,
+    /// Since it last answered a packet, UDP there and back, milliseconds; `None` when it never has.
+    pub answered_ms_ago: Option<u64>,
+    /// Why an exchange by TCP failed that was tried just now; `None` when it did not.
+    pub exchange_error: Option<String>,
+    /// Since it last began an exchange by TCP itself, milliseconds; `None` when it never has.
+    pub called_ms_ago: Option<u64>,
+}
+
+/// How one node reaches the others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reach {
+    /// For how long it has been speaking, milliseconds.
+    pub speaking_ms: u64,
+    /// The members that are there, sorted by name.
+    pub contacts: Vec<Contact>,
+}
+
 /// Everything gossip knows, as one immutable value.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Catalog {

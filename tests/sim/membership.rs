@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mesh::logic::gossip::wire::{Packet, Word, encode};
-use mesh::model::endpoint::MemberState;
+use mesh::model::endpoint::{Catalog, MemberState};
 
 use crate::sim::world::{World, name, seed, statement};
 
@@ -34,6 +34,27 @@ fn nodes_that_join_at_once_all_see_each_other() {
     assert!(took <= secs(12), "{took:?}");
     assert!(world.nodes.iter().all(|node| node.cluster.is_ready()));
     assert_eq!(world.deaths_seen(), 0);
+}
+
+#[test]
+fn who_says_that_it_is_ready_is_known_to_a_small_mesh_and_knows_it() {
+    for n in [1, 2, 5, 8] {
+        let mut world = mesh_of(n, seed(11));
+
+        let new = world.join();
+        world.run_until(secs(2), "it is ready", |world| world.nodes[new].cluster.is_ready());
+
+        // What it said last is on its way; a catalogue is told every 50 ms.
+        world.run_for(Duration::from_millis(150));
+        for other in 0..n {
+            let (here, there) = (world.catalog(new), world.catalog(other));
+            let knows = |catalog: &Catalog, index: usize| {
+                catalog.members.get(&name(index)).is_some_and(|member| member.record.is_some())
+            };
+            assert!(knows(&there, new), "{other} of {n} does not know it");
+            assert!(knows(&here, other), "it does not know {other} of {n}");
+        }
+    }
 }
 
 #[test]

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use crate::logic::gossip::catalog::{Entry, Judge, Merged, Records, Verdict, Writing};
 use crate::logic::gossip::contact::{Contacts, Draws};
+use crate::logic::gossip::farewell::{self, Farewell};
+use crate::logic::gossip::introduction::{Introduction, MET_MAX};
 use crate::logic::gossip::membership::{Belief, FANOUT, GOSSIP_PERIOD, Membership, State};
 use crate::logic::gossip::roster::{DEAD_FOR, Roster, Seen};
 use crate::logic::gossip::rumor::Rumors;
 use crate::logic::gossip::sync::{self, Aged, Answer, Offer, Rest};
-use crate::logic::gossip::wire::{Error, Identity, PACKET_BYTES_MAX, Packet, Signed, Word, encode};
+use crate::logic::gossip::wire::{Error, Identity, PACKET_BYTES_MAX, Packet, Signed, Transmit, Word, encode};
 use crate::model::endpoint::{Catalog, Member, MemberState};
 use crate::model::name::NodeName;
 
@@ -22,10 +24,6 @@ pub const PUBLISH_PERIOD: Duration = Duration::from_millis(50);
 const REFRESH_DELAY: Duration = Duration::from_millis(10);
 /// How often the dead are counted and round trips are looked at.
 const HOUSEKEEPING_PERIOD: Duration = Duration::from_secs(10);
-/// How many members hear a good-bye directly, and how often.
-const FAREWELL_MEMBERS: usize = 8;
-const FAREWELL_TIMES: u32 = 3;
-const FAREWELL_PERIOD: Duration = Duration::from_millis(100);
 /// Room that a packet needs besides the membership message and the words.
 const FRAME_BYTES: usize = 8;
 /// Most announced writings waited for.
@@ -48,15 +46,6 @@ pub struct Settings {
     pub wall_ms: u64,
 }
 
-/// A packet to send, still to be sealed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transmit {
-    /// To whom.
-    pub to: SocketAddr,
-    /// What.
-    pub payload: Vec<u8>,
-}
-
 /// The machine.
 #[derive(Debug)]
 pub struct Cluster {
@@ -66,6 +55,7 @@ pub struct Cluster {
     records: Records,
     rumors: Rumors,
     contacts: Contacts,
+    introduction: Introduction,
     draws: Draws,
     roster: Roster,
     noticed: BTreeMap<NodeName, Writing>,
@@ -80,15 +70,6 @@ pub struct Cluster {
     farewell: Option<Farewell>,
 }
 
-/// A good-bye being said.
-#[derive(Debug)]
-struct Farewell {
-    to: Vec<SocketAddr>,
-    payload: Vec<u8>,
-    left: u32,
-    next: Instant,
-}
-
 impl Cluster {
     /// Begins alone.
     pub fn new(settings: Settings, now: Instant) -> Self {
@@ -101,6 +82,7 @@ impl Cluster {
             records: Records::default(),
             rumors: Rumors::default(),
             contacts: Contacts::new(addr, &settings.seeds, &settings.known, draws.draw(), now),
+            introduction: Introduction::default(),
             draws,
             roster: Roster::default(),
             noticed: BTreeMap::new(),
@@ -121,9 +103,10 @@ impl Cluster {
         self.membership.me()
     }
 
-    /// Returns whether the catalogue is as complete as it can be.
+    /// Returns whether the catalogue is as complete as it can be, and members know what this node says of itself.
     pub fn is_ready(&self) -> bool {
-        self.contacts.is_ready()
+        let is_alone = !self.contacts.has_joined() && self.records.find(&self.me().node).is_some();
+        self.contacts.is_ready() && (self.introduction.is_over() || is_alone)
     }
 
     /// Replaces the seeds.
@@ -134,6 +117,12 @@ impl Cluster {
     /// Returns the gossip addresses of the members that are there, sorted.
     pub fn peers(&self) -> Vec<SocketAddr> {
         self.active_addrs().into_iter().collect()
+    }
+
+    /// Returns the members that are there, with the time of the last packet that each answered directly.
+    pub fn present(&self) -> impl Iterator<Item = (&Seen, Option<Instant>)> {
+        let here = self.roster.all().filter(|seen| seen.is_here());
+        here.map(|seen| (seen, self.membership.answered_at(&seen.identity.node)))
     }
 
     // --- packets ----------------------------------------------------------------------------------------------------
@@ -253,7 +242,8 @@ impl Cluster {
         if let Some((to, swim)) = self.membership.poll_transmit() {
             let here = self.roster.find(&to.node).is_none_or(Seen::is_here);
             let room = PACKET_BYTES_MAX.saturating_sub(swim.len() + FRAME_BYTES);
-            let words = if here { self.rumors.take(room, self.tellings()) } else { Vec::new() };
+            let tellings = Rumors::tellings(self.membership.active_len());
+            let words = if here { self.rumors.take(room, tellings) } else { Vec::new() };
             return Some(Transmit { to: to.addr, payload: encode(&Packet::Gossip { swim, words }) });
         }
         if let Some(doubt) = self.membership.poll_doubt() {
@@ -262,10 +252,6 @@ impl Cluster {
             return Some(Transmit { to, payload });
         }
         self.out.pop_front()
-    }
-
-    fn tellings(&self) -> u32 {
-        Rumors::tellings(self.membership.active_len())
     }
 
     // --- time -------------------------------------------------------------------------------------------------------
@@ -288,21 +274,25 @@ impl Cluster {
             self.housekeeping_at = now + HOUSEKEEPING_PERIOD;
             self.keep_house(now);
         }
+        self.introduction.handle_timeout(now);
         if self.contacts.poll_timeout() <= now {
             let (active, dead) = (self.active_addrs(), self.roster.dead());
-            self.exchanges.extend(self.contacts.handle_timeout(&active, &dead, now));
+            let with = self.contacts.handle_timeout(&active, &dead, now);
+            let fresh = with.into_iter().filter(|addr| !self.exchanges.contains(addr));
+            self.exchanges.extend(fresh.collect::<Vec<_>>());
         }
     }
 
     /// Returns when to call [`Self::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Instant {
         if let Some(farewell) = &self.farewell {
-            return farewell.next;
+            return farewell.next();
         }
         let gossip = (!self.rumors.is_empty() && self.membership.active_len() > 0).then_some(self.gossip_at);
         let publish = self.dirty.then_some(self.publish_at);
         let always = [self.contacts.poll_timeout(), self.housekeeping_at];
-        let sometimes = [self.membership.poll_timeout(), self.refresh_at, gossip, publish];
+        let introduction = self.introduction.poll_timeout();
+        let sometimes = [self.membership.poll_timeout(), self.refresh_at, introduction, gossip, publish];
         always.into_iter().chain(sometimes.into_iter().flatten()).min().unwrap_or(self.housekeeping_at)
     }
 
@@ -321,8 +311,9 @@ impl Cluster {
         self.gossip_at = now + GOSSIP_PERIOD;
         let mut to: Vec<_> = self.active_addrs().into_iter().collect();
         self.draws.choose(&mut to, FANOUT);
+        let tellings = Rumors::tellings(self.membership.active_len());
         for to in to {
-            let words = self.rumors.take(PACKET_BYTES_MAX - FRAME_BYTES, self.tellings());
+            let words = self.rumors.take(PACKET_BYTES_MAX - FRAME_BYTES, tellings);
             if !words.is_empty() {
                 let payload = encode(&Packet::Gossip { swim: Vec::new(), words });
                 self.out.push_back(Transmit { to, payload });
@@ -373,9 +364,15 @@ impl Cluster {
     fn adopt(&mut self, epoch: u64, now: Instant) {
         if now >= self.adopt_at {
             self.adopt_at = now + ADOPT_PERIOD;
-            self.membership.adopt(epoch.saturating_add(1), now);
+            self.membership.adopt(epoch.saturating_add(1), self.me().addr, now);
             self.after(now);
         }
+    }
+
+    /// Goes on at another address, which members take over as they would that of a later process.
+    pub fn relocate(&mut self, addr: SocketAddr, now: Instant) {
+        self.contacts.relocate(addr, now);
+        self.membership.adopt(self.me().epoch.saturating_add(1), addr, now);
     }
 
     // --- what the planes say and see ----------------------------------------------------------------------------------
@@ -386,6 +383,21 @@ impl Cluster {
         self.records.merge(entry);
         self.dirty = true;
         self.gossip_at = now;
+        self.introduce(now);
+    }
+
+    /// Meets members directly, once there is something to say and somebody to say it to.
+    fn introduce(&mut self, now: Instant) {
+        let speaks = self.records.find(&self.me().node).is_some();
+        if self.introduction.is_begun() || !speaks || !self.contacts.has_joined() {
+            return;
+        }
+        let mut members: Vec<_> = self.active_addrs().into_iter().collect();
+        self.draws.choose(&mut members, MET_MAX);
+        for member in &members {
+            self.contacts.want(*member, now);
+        }
+        self.introduction.begin(members, now);
     }
 
     /// Says good-bye with a last record, small enough for a packet; [`Self::is_gone`] tells when it has been said.
@@ -393,29 +405,22 @@ impl Cluster {
     /// Membership is not told: whoever hears the good-bye buries the node, and nobody hears of a death first.
     pub fn leave(&mut self, entry: Entry, now: Instant) {
         let mut to: Vec<_> = self.active_addrs().into_iter().collect();
-        self.draws.choose(&mut to, FAREWELL_MEMBERS);
+        self.draws.choose(&mut to, farewell::MEMBERS);
         let words = vec![Word::Record(entry.signed.clone())];
         self.records.merge(entry);
         let payload = encode(&Packet::Gossip { swim: Vec::new(), words });
-        self.farewell = Some(Farewell { to, payload, left: FAREWELL_TIMES, next: now });
+        self.farewell = Some(Farewell::new(to, payload, now));
         self.say_farewell(now);
     }
 
     fn say_farewell(&mut self, now: Instant) {
-        if let Some(farewell) = self.farewell.as_mut().filter(|farewell| farewell.next <= now) {
-            if farewell.left > 0 {
-                farewell.left -= 1;
-                let copies = farewell.to.iter();
-                let copies = copies.map(|to| Transmit { to: *to, payload: farewell.payload.clone() });
-                self.out.extend(copies);
-            }
-            farewell.next = now + FAREWELL_PERIOD;
-        }
+        let copies = self.farewell.iter_mut().flat_map(|farewell| farewell.say(now));
+        self.out.extend(copies.map(|(to, payload)| Transmit { to, payload }));
     }
 
     /// Returns whether the good-bye has been said often enough to stop.
     pub fn is_gone(&self) -> bool {
-        self.farewell.as_ref().is_some_and(|farewell| farewell.left == 0 || farewell.to.is_empty())
+        self.farewell.as_ref().is_some_and(Farewell::is_over)
     }
 
     /// Returns the catalogue when it changed, at most each [`PUBLISH_PERIOD`].
@@ -453,6 +458,7 @@ impl Cluster {
     /// Notes that an exchange came to nothing.
     pub fn exchange_failed(&mut self, with: SocketAddr) {
         self.contacts.failed(with);
+        self.introduction.met(with);
     }
 
     /// Begins an exchange.
@@ -493,7 +499,13 @@ impl Cluster {
             self.take_records(answer.records, judge, now);
             self.contacts.succeeded();
         }
-        let records = sync::select(&self.records, &answer.wanted);
+        let mut wanted = answer.wanted;
+        if self.introduction.expects(&with) {
+            wanted.push(self.me().node.clone());
+        }
+        let records = sync::select(&self.records, &wanted);
+        self.introduction.met(with);
+        self.introduce(now);
         Ok(Rest { me: self.me().clone(), records })
     }
 
@@ -507,6 +519,7 @@ impl Cluster {
             self.learn(&rest.me, Vec::new(), now);
             self.take_records(rest.records, judge, now);
             self.contacts.succeeded();
+            self.introduce(now);
         }
         Ok(())
     }
@@ -528,6 +541,7 @@ impl Cluster {
         }
         self.believe(legacy.beliefs, None, now);
         self.contacts.succeeded();
+        self.introduction.leave_out();
         self.refresh(now);
         Ok(())
     }

@@ -116,6 +116,20 @@ impl Contacts {
         self.joined || (tried && self.seeds.values().all(|retry| retry.failed))
     }
 
+    /// Notes that this node is at another address, and looks for the others at once.
+    pub fn relocate(&mut self, me: SocketAddr, now: Instant) {
+        self.me = me;
+        self.next_sync = now;
+        for retry in self.seeds.values_mut() {
+            (retry.next, retry.wait) = (now, RETRY_MIN);
+        }
+    }
+
+    /// Returns whether an exchange succeeded.
+    pub fn has_joined(&self) -> bool {
+        self.joined
+    }
+
     /// Asks for an exchange with `with` at `at`.
     pub fn want(&mut self, with: SocketAddr, at: Instant) {
         if with != self.me && (self.wanted.len() < WANTED_MAX || self.wanted.contains_key(&with)) {

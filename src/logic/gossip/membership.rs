@@ -11,6 +11,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
+use std::net::SocketAddr;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,13 @@ pub struct Doubt {
     pub incarnation: u16,
 }
 
+/// An answer that came to a probe.
+#[derive(Debug, Clone, Copy)]
+struct RoundTrip {
+    micros: u32,
+    at: Instant,
+}
+
 /// The membership of one node: a machine with timers. After every `handle_*`, drain the `poll_*`.
 pub struct Membership {
     foca: Foca<Identity, PostcardCodec, StdRng, NoCustomBroadcast>,
@@ -84,7 +92,7 @@ pub struct Membership {
     /// How far this machine's clock is behind: the time in which it stood still.
     lost: Duration,
     probed: Option<(Identity, u8, Instant)>,
-    round_trips: BTreeMap<NodeName, u32>,
+    round_trips: BTreeMap<NodeName, RoundTrip>,
     /// Members that failed a probe since the last that answered one.
     silent: BTreeSet<NodeName>,
     doubts: BTreeMap<NodeName, Instant>,
@@ -290,7 +298,12 @@ impl Membership {
 
     /// Returns the last measured round trip to `node`, microseconds.
     pub fn round_trip_us(&self, node: &NodeName) -> Option<u32> {
-        self.round_trips.get(node).copied()
+        self.round_trips.get(node).map(|trip| trip.micros)
+    }
+
+    /// Returns when `node` last answered a probe.
+    pub fn answered_at(&self, node: &NodeName) -> Option<Instant> {
+        self.round_trips.get(node).map(|trip| trip.at)
     }
 
     /// Takes what another node believes. With `tell`, passes on what is new.
@@ -329,9 +342,9 @@ impl Membership {
         self.settle(outcome, now);
     }
 
-    /// Becomes a later process of this node: another one of a higher epoch was heard of.
-    pub fn adopt(&mut self, epoch: u64, now: Instant) {
-        let new = Identity { epoch, life: 0, ..self.foca.identity().clone() };
+    /// Becomes a later process of this node, at `epoch`: another one of a higher epoch was heard of, or the address is another.
+    pub fn adopt(&mut self, epoch: u64, addr: SocketAddr, now: Instant) {
+        let new = Identity { epoch, life: 0, addr, ..self.foca.identity().clone() };
         let outcome = self.foca.change_identity(new, &mut self.runtime);
         self.settle(outcome, now);
         self.reconnect(now);
@@ -436,7 +449,8 @@ impl Membership {
                 self.silent.clear();
                 if let Some((_, _, sent)) = self.probed.take_if(|(to, n, _)| to == from && n == number) {
                     let micros = now.saturating_duration_since(sent).as_micros();
-                    self.round_trips.insert(from.node.clone(), u32::try_from(micros).unwrap_or(u32::MAX));
+                    let micros = u32::try_from(micros).unwrap_or(u32::MAX);
+                    self.round_trips.insert(from.node.clone(), RoundTrip { micros, at: now });
                 }
             }
             Message::ForwardedAck { .. } => self.silent.clear(),

@@ -9,6 +9,8 @@
 //! - [`membership`]: who answers;
 //! - [`roster`]: what follows from both for each node;
 //! - [`contact`]: whom to exchange everything with, and when;
+//! - [`introduction`]: whom a new process meets first;
+//! - [`farewell`]: how a node says good-bye;
 //! - [`sync`]: the exchange of everything two nodes know;
 //! - [`cluster`]: the machine that joins them.
 //!
@@ -20,5 +22,7 @@ pub mod rumor;
 pub mod membership;
 pub mod roster;
 pub mod contact;
+pub mod introduction;
+pub mod farewell;
 pub mod sync;
 pub mod cluster;

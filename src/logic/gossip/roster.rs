@@ -57,6 +57,11 @@ impl Roster {
         self.seen.get(node)
     }
 
+    /// Returns what is seen of all others.
+    pub fn all(&self) -> impl Iterator<Item = &Seen> {
+        self.seen.values()
+    }
+
     /// Returns whether something changed since the last call.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

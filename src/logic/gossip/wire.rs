@@ -51,6 +51,15 @@ impl Identity {
     }
 }
 
+/// A packet to send, still to be sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// To whom.
+    pub to: SocketAddr,
+    /// What.
+    pub payload: Vec<u8>,
+}
+
 /// What a node says of itself, to be signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statement {
