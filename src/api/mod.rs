@@ -9,3 +9,4 @@ mod dial;
 pub mod client;
 pub mod program;
 pub mod local;
+pub mod host;

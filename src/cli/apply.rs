@@ -31,7 +31,7 @@ pub(crate) struct ApplyArgs {
     #[arg(long, conflicts_with = "wait")]
     plan: bool,
     /// Wait until every proxy has the change in force, at most this long [default: 30s]; exit status 7 when that is over
-    #[arg(long, num_args = 0..=1, default_missing_value = "30s", require_equals = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, num_args = 0..=1, default_missing_value = "30s", require_equals = true, value_name = "DURATION", value_parser = output::duration)]
     wait: Option<Duration>,
 }
 

@@ -8,7 +8,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 
 use crate::api::client::{self, Client};
-use crate::cli::exit::{Exit, refuse};
+use crate::cli::exit::{Exit, Refusal, refuse};
 use crate::cli::operator::Operator;
 use crate::cli::{data_dir, stat};
 use crate::control::bootstrap::SOCKET_FILE;
@@ -28,6 +28,18 @@ pub(crate) struct ControlAddress {
     pub(crate) control: Option<String>,
 }
 
+impl ControlAddress {
+    /// Returns the address that was given, if any was.
+    fn named(&self) -> Option<&str> {
+        self.control.as_deref().filter(|text| !text.is_empty())
+    }
+
+    /// Returns whether somebody has said which one is meant.
+    pub(crate) fn is_named(&self) -> bool {
+        self.named().is_some()
+    }
+}
+
 /// The port of a control plane whose address has none.
 const DEFAULT_PORT: u16 = 7443;
 
@@ -42,7 +54,7 @@ fn default_socket() -> PathBuf {
 /// # Errors
 /// When the name is not one, there is none on this host and nobody has logged in, or the certificate is of no use.
 pub(crate) async fn client(address: &ControlAddress) -> anyhow::Result<Client> {
-    let Some(text) = address.control.as_deref().filter(|text| !text.is_empty()) else {
+    let Some(text) = address.named() else {
         let socket = default_socket();
         if socket.exists() {
             return Ok(Client::unix(&socket));
@@ -114,8 +126,13 @@ pub(crate) async fn views(
     Ok(stream::iter([Ok(view)]).boxed())
 }
 
-/// Returns the exit status that a cause of a failure stands for; `None` when it stands for none.
-pub(crate) fn exit_of(cause: &(dyn StdError + 'static)) -> Option<Exit> {
+/// Returns the exit status that a failure stands for: that of whichever of its causes stands for one.
+pub(crate) fn exit_of(error: &anyhow::Error) -> Exit {
+    let refusal = error.chain().find_map(|cause| cause.downcast_ref::<Refusal>()).map(|refusal| refusal.exit);
+    refusal.or_else(|| error.chain().find_map(exit_of_cause)).unwrap_or(Exit::Refused)
+}
+
+fn exit_of_cause(cause: &(dyn StdError + 'static)) -> Option<Exit> {
     if cause.is::<stat::NoSuchService>() {
         return Some(Exit::NotFound);
     }

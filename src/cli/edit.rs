@@ -55,7 +55,7 @@ pub(crate) async fn run(args: EditArgs, client: &Client) -> anyhow::Result<Exit>
             Ok(Exit::Done)
         }
         Err(error) => {
-            let exit = error.chain().find_map(connect::exit_of).unwrap_or(Exit::Refused);
+            let exit = connect::exit_of(&error);
             let file = path.display();
             let way_out = match exit {
                 Exit::Conflict => format!(

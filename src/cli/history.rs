@@ -47,7 +47,7 @@ pub(crate) struct RollbackArgs {
     #[arg(long)]
     dry_run: bool,
     /// Wait until every proxy has the change in force, at most this long [default: 30s]; exit status 7 when that is over
-    #[arg(long, num_args = 0..=1, default_missing_value = "30s", require_equals = true, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, num_args = 0..=1, default_missing_value = "30s", require_equals = true, value_name = "DURATION", value_parser = output::duration)]
     wait: Option<Duration>,
 }
 

@@ -3,6 +3,7 @@
 pub mod output;
 pub(crate) mod exit;
 mod data_dir;
+mod local_proxy;
 mod config_file;
 pub mod manifest;
 mod selection;
@@ -44,7 +45,7 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::api::client::Client;
 use crate::cli::connect::ControlAddress;
-use crate::cli::exit::{Exit, Refusal, refuse};
+use crate::cli::exit::{Exit, refuse};
 use crate::cli::reload::{Flags, Told};
 
 /// A service mesh for plain Linux hosts: one binary, mutual TLS, live in the terminal
@@ -150,8 +151,7 @@ fn report(error: &anyhow::Error) -> Exit {
         return Exit::Done;
     }
     output::error(error);
-    let refusal = error.chain().find_map(|cause| cause.downcast_ref::<Refusal>()).map(|refusal| refusal.exit);
-    refusal.or_else(|| error.chain().find_map(connect::exit_of)).unwrap_or(Exit::Refused)
+    connect::exit_of(error)
 }
 
 /// Parses the words of a command line. A `--config` file in it, or in the environment, gives the defaults of its flags.

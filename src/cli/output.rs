@@ -333,6 +333,15 @@ pub fn width() -> Option<usize> {
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
+/// Parses a length of time as people write it.
+///
+/// # Errors
+/// What one looks like.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = humantime::parse_duration(text);
+    parsed.map_err(|_| "expected a number and a unit, such as 500ms, 30s, 5m or 1h30m".to_owned())
+}
+
 /// Returns a length of time as people write it: `8s`, `12m`, `5h`, `3d`.
 pub fn age(ms: u64) -> String {
     let seconds = ms / 1000;

@@ -21,7 +21,7 @@ use crate::model::name::{NodeName, ZoneName};
 use crate::model::service::{LocalService, UpstreamPort};
 use crate::model::token::Token;
 use crate::net::dns::resolvers::{self, Upstreams};
-use crate::net::interface;
+use crate::net::{clock, interface, task};
 use crate::proxy::bootstrap::{AccessLogTarget, InterceptOptions, NamesOptions, Options, Settings};
 use crate::proxy::successor::Successor;
 use crate::telemetry::log::{self, LogHandle};
@@ -35,6 +35,9 @@ pub(crate) struct LogArgs {
     /// Log lines for people (text) or machines (json)
     #[arg(long, env = "MESH_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
+    /// Take the time of day for so many seconds later than it is, to see what a wrong clock does
+    #[arg(long, hide = true, default_value_t = 0, allow_hyphen_values = true, value_name = "SECONDS")]
+    clock_offset: i64,
     /// End when the process that started this one, which has this number, ends
     #[arg(long, hide = true, value_name = "PID")]
     die_with_parent: Option<i32>,
@@ -125,7 +128,7 @@ pub(crate) struct ProxyArgs {
     #[arg(long, env = "MESH_NO_TLS_REUSE", value_parser = clap::builder::BoolishValueParser::new())]
     no_tls_reuse: bool,
     /// How long running requests may take to end after SIGTERM
-    #[arg(long, env = "MESH_DRAIN", default_value = "30s", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "MESH_DRAIN", default_value = "30s", value_name = "DURATION", value_parser = output::duration)]
     drain: Duration,
     /// Take over from the proxy that runs on the same data directory, without losing a connection; start as usual if none does
     #[arg(long, env = "MESH_TAKE_OVER", value_parser = clap::builder::BoolishValueParser::new())]
@@ -161,6 +164,7 @@ impl ProxyArgs {
         }
         let intercept =
             InterceptOptions { mode: self.intercept, capture: self.capture, exceptions: self.strict_except };
+        let insists = self.node.is_some();
         let node = match self.node {
             Some(node) => node,
             None => this_host()?,
@@ -178,6 +182,7 @@ impl ProxyArgs {
             data_dir: self.data_dir.unwrap_or_else(|| data_dir::of("proxy")),
             join: self.join,
             node,
+            insists,
             upstreams: self.upstreams,
             outbound: self.outbound,
             inbound: self.inbound,
@@ -317,7 +322,9 @@ impl ControlArgs {
 }
 
 /// The flags of a proxy that take effect at SIGHUP.
-const LIVE: [&str; 3] = ["service", "zone", "drain"];
+const LIVE: [&str; 4] = ["service", "zone", "drain", CLOCK];
+/// The hidden flag that every long-running process can change.
+const CLOCK: &str = "clock-offset";
 /// Threads of a control plane's runtime: signing and TLS can use a second core, more is not needed.
 const CONTROL_THREADS: usize = 2;
 
@@ -331,7 +338,8 @@ pub(crate) fn control(told: Told<ControlArgs>, reread: Reread<ControlArgs>) -> a
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(CONTROL_THREADS).enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(async {
-        Reload { log, flags: told.flags, reread, live: &[], take_effect: Box::new(|_| ()) }.start()?;
+        let take_effect = Box::new(|args: &ControlArgs| clock::shift(args.log.clock_offset));
+        Reload { log, flags: told.flags, reread, live: &[CLOCK], take_effect }.start()?;
         crate::control::run(options, greet, stop()?).await?;
         Ok(Exit::Done)
     })
@@ -353,6 +361,7 @@ pub(crate) fn proxy(told: Told<ProxyArgs>, reread: Reread<ProxyArgs>) -> anyhow:
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the runtime")?.block_on(async {
         let take_effect = Box::new(move |args: &ProxyArgs| {
+            clock::shift(args.log.clock_offset);
             settings.send_replace(args.settings());
         });
         Reload { log: log.clone(), flags: told.flags, reread, live: &LIVE, take_effect }.start()?;
@@ -366,6 +375,7 @@ pub(crate) fn proxy(told: Told<ProxyArgs>, reread: Reread<ProxyArgs>) -> anyhow:
 
 /// What every long-running process does first.
 fn begin(args: &LogArgs) -> anyhow::Result<LogHandle> {
+    clock::shift(args.clock_offset);
     if let Some(parent) = args.die_with_parent {
         rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
         // It may have ended before this was asked for, and then nothing would be sent.
@@ -384,6 +394,21 @@ fn begin(args: &LogArgs) -> anyhow::Result<LogHandle> {
 fn ready(status: &str) {
     // Without a service manager there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);
+    if let Some(patience) = watchdog() {
+        task::spawn("watchdog", async move {
+            loop {
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+                tokio::time::sleep(patience / 3).await;
+            }
+        });
+    }
+}
+
+/// Returns how long the service manager waits for a sign of life, if it does. That the variable is meant for another process
+/// is no matter: who takes over from that one is the service from then on.
+fn watchdog() -> Option<Duration> {
+    let patience = std::env::var("WATCHDOG_USEC").ok()?.parse().ok().map(Duration::from_micros)?;
+    (patience > Duration::ZERO).then_some(patience)
 }
 
 /// Tells the service manager, if there is one, which process is the service from now on.

@@ -63,7 +63,7 @@ struct CreateArgs {
 }
 
 fn life(text: &str) -> Result<Duration, String> {
-    let life = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let life = output::duration(text)?;
     if life < Duration::from_secs(1) { Err("a second at least".to_owned()) } else { Ok(life) }
 }
 

@@ -93,7 +93,12 @@ pub async fn begin(options: &Options) -> Result<Founded, Error> {
     let dir = options.data_dir.join(STORE_DIR);
     let store =
         tokio::task::spawn_blocking(move || Store::open(&dir)).await.map_err(|_| Error::Interrupted)??;
-    let node = options.name.clone().unwrap_or_else(default_name);
+    // A host that was renamed meanwhile is still the same control plane.
+    let known = || {
+        let nodes = store.state().nodes().clone();
+        nodes.into_iter().find(|(_, node)| node.role == Role::Control).map(|(name, _)| name)
+    };
+    let node = options.name.clone().or_else(known).unwrap_or_else(default_name);
     match prepare(options, &store, &node, brought).await {
         Ok((authority, trust_domain)) => Ok(Founded { store, authority, trust_domain, node }),
         Err(error) => {

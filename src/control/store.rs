@@ -307,7 +307,7 @@ impl Writer {
             for (_, answer) in applied {
                 drop(answer.send(Err(SubmitError::Unwritten(text.clone()))));
             }
-            return matches!(error, disk::Error::Full(_));
+            return matches!(error, disk::Error::Full(_) | disk::Error::Gone(_));
         }
         if !notes.is_empty() {
             let mut history = lock(&self.history);
@@ -354,7 +354,7 @@ impl Writer {
                 Ok(())
             }
             // The commands are on disk; the log only stays longer.
-            Err(disk::Error::Full(_)) => Ok(()),
+            Err(disk::Error::Full(_) | disk::Error::Gone(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }

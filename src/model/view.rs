@@ -206,6 +206,9 @@ pub struct NodeView {
     pub refused_revision: Option<Revision>,
     /// When its last report came, Unix milliseconds.
     pub reported_ms: Option<u64>,
+    /// By how much its clock was ahead of the observer's at its last report, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead_ms: Option<i64>,
     /// Resident memory, bytes.
     pub memory_bytes: Option<u64>,
     /// CPU use over the window, `1.0` = one core.

@@ -11,7 +11,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use rustix::fs::FlockOperation;
 
 /// Writes are refused when the file system has less left, bytes.
-const FREE_MIN: u64 = 32 << 20;
+pub const FREE_MIN: u64 = 32 << 20;
 const CACHE_BYTES: u64 = 16 << 20;
 /// How often sled starts writing back on its own; every write of ours is followed by a sync anyway.
 const FLUSH_EVERY_MS: u64 = 500;
@@ -30,6 +30,8 @@ const CHECKSUM_BYTES: usize = 4;
 const FORMAT_ROW: &[u8] = b"\0format";
 /// A file that is there once the map was made: an empty map beside it has lost everything, and is not a new one.
 const MARK_FILE: &str = "initialised";
+/// The file that says that the map is open; no other one takes its place while it is.
+const LOCK_FILE: &str = "lock";
 
 /// Why the map cannot be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,11 @@ pub enum Error {
     /// The file system is nearly full. Nothing was written; try again when there is room.
     #[error("less than 32 MiB are left on the file system of {0}: nothing was written; make room")]
     Full(PathBuf),
+    /// It is not there any more, though it is open. Nothing was written.
+    #[error(
+        "{0} was removed or replaced while this process ran: nothing was written; put it back from a copy and start this process again"
+    )]
+    Gone(PathBuf),
     /// The system refused. After a failed write it is unknown whether it lasts: the process should end.
     #[error("cannot use {dir}: {source}")]
     Io {
@@ -117,7 +124,7 @@ pub struct Db {
     log: File,
     dir: PathBuf,
     /// Held as long as the map is open; released after it.
-    _lock: File,
+    lock: File,
 }
 
 impl std::fmt::Debug for Db {
@@ -149,7 +156,7 @@ impl Db {
         }?;
         let log = OpenOptions::new().read(true).write(true).open(dir.join("db"));
         let log = log.map_err(|source| refused(dir, source))?;
-        let db = Self { map, log, dir: dir.to_owned(), _lock: lock };
+        let db = Self { map, log, dir: dir.to_owned(), lock };
         db.check_format(format)?;
         db.scan(&[])?;
         Ok(db)
@@ -212,9 +219,19 @@ impl Db {
         if space.f_bavail.saturating_mul(space.f_frsize) < FREE_MIN {
             return Err(Error::Full(self.dir.clone()));
         }
+        if self.is_gone() {
+            return Err(Error::Gone(self.dir.clone()));
+        }
         self.map.apply_batch(batch.0).map_err(|error| told(&self.dir, error))?;
         self.map.flush().map_err(|error| told(&self.dir, error))?;
         self.log.sync_data().map_err(|source| self.io(source))
+    }
+
+    /// Returns whether the directory is another one by now, or none: what is written would not be found again.
+    fn is_gone(&self) -> bool {
+        let place = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let there = fs::metadata(self.dir.join(LOCK_FILE)).map(place);
+        there.ok() != self.lock.metadata().map(place).ok()
     }
 
     fn unseal(&self, key: &[u8], row: &[u8]) -> Result<Vec<u8>, Error> {
@@ -237,6 +254,12 @@ fn seal(value: &[u8]) -> Vec<u8> {
     let mut row = crc32fast::hash(value).to_be_bytes().to_vec();
     row.extend_from_slice(value);
     row
+}
+
+/// Returns how much room is left on the file system of a path, bytes.
+pub fn room(path: &Path) -> io::Result<u64> {
+    let space = rustix::fs::statvfs(path)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
 }
 
 /// Makes a directory for its owner alone, with those above it.
@@ -263,7 +286,8 @@ pub fn write_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 }
 
 fn lock(dir: &Path) -> Result<File, Error> {
-    let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(dir.join("lock"));
+    let file =
+        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(dir.join(LOCK_FILE));
     let file = file.map_err(|source| refused(dir, source))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),

@@ -10,6 +10,14 @@ pub async fn apply(text: &str) -> Result<(), Error> {
     tool::run("nft", &["-f", "-"], text).await.map(drop)
 }
 
+/// Has `nft` check a text, which changes nothing.
+///
+/// # Errors
+/// When it is not there, or would refuse.
+pub async fn try_out(text: &str) -> Result<(), Error> {
+    tool::run("nft", &["--check", "-f", "-"], text).await.map(drop)
+}
+
 /// Returns a table as `nft` writes it; `None` when there is none.
 ///
 /// # Errors

@@ -15,11 +15,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use axum::{Extension, Json, Router};
-use serde::{Deserialize, Serialize};
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::api::host::HostStatus;
 use crate::api::problem::Problem;
 use crate::logic::metric::view::ViewInput;
 use crate::model::endpoint::Catalog;
@@ -39,19 +41,15 @@ use crate::telemetry::metric::{Process, Registry};
 use crate::telemetry::process;
 use crate::telemetry::prometheus::{CONTENT_TYPE, Exposition, render};
 
+pub use crate::api::host::Unready;
+
 /// How often a watched view is sent.
 const VIEW_EVERY: Duration = Duration::from_secs(1);
 /// For answers under way to end when the proxy does.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
-/// A reason why the proxy would not serve traffic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Unready {
-    /// What is missing, in one word: `identity`, `configuration`, `listener`, …
-    pub check: String,
-    /// What exactly, and what is being done.
-    pub message: String,
-}
+/// Finds out how the host stands.
+pub type Examine = Box<dyn Fn(Vec<Unready>) -> BoxFuture<'static, Arc<HostStatus>> + Send + Sync>;
 
 /// What the admin API tells of.
 pub struct AdminHandles {
@@ -77,6 +75,8 @@ pub struct AdminHandles {
     pub questions: Arc<Counts>,
     /// The services of this host; `None` where they cannot be changed.
     pub services: Option<Arc<Services>>,
+    /// Finds out how the host stands, besides why it would not serve; `None` where nobody does.
+    pub examine: Option<Examine>,
 }
 
 impl fmt::Debug for AdminHandles {
@@ -121,6 +121,7 @@ fn router(handles: Arc<AdminHandles>) -> Router {
         .route("/metrics", get(metrics))
         .route("/config", get(config))
         .route("/view", get(view))
+        .route("/host", get(host))
         .route("/log", get(log).put(set_log))
         .route("/services", get(services).put(add_service))
         .route("/services/{name}", delete(remove_service))
@@ -129,7 +130,7 @@ fn router(handles: Arc<AdminHandles>) -> Router {
 }
 
 async fn index() -> &'static str {
-    "mesh proxy: GET /healthz /readyz /metrics /config /view /view?watch=true /log /services, PUT /log /services, DELETE /services/NAME\n"
+    "mesh proxy: GET /healthz /readyz /metrics /config /view /view?watch=true /host /log /services, PUT /log /services, DELETE /services/NAME\n"
 }
 
 async fn readyz(State(handles): Handles) -> Response {
@@ -225,6 +226,11 @@ fn mesh_view(handles: &AdminHandles) -> Option<MeshView> {
         resources: &snapshot.resources,
         events: Vec::new(),
     }))
+}
+
+async fn host(State(handles): Handles) -> Result<Json<Arc<HostStatus>>, StatusCode> {
+    let examine = handles.examine.as_ref().ok_or(StatusCode::NOT_FOUND)?;
+    Ok(Json(examine((handles.unready)()).await))
 }
 
 async fn log(State(handles): Handles) -> Response {

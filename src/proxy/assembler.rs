@@ -1,6 +1,7 @@
 //! Joins what control says with what gossip knows, and puts it in force.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -8,8 +9,9 @@ use tokio::sync::watch;
 use crate::gossip::agent::Agent;
 use crate::identity::wallet::{self, Wallet};
 use crate::logic::compile::{Policy, Rulebook};
-use crate::model::endpoint::Catalog;
+use crate::model::endpoint::{Catalog, MemberState, Role};
 use crate::model::snapshot::Snapshot;
+use crate::net::resolve;
 use crate::proxy::membership;
 use crate::proxy::shared::Shared;
 
@@ -31,6 +33,7 @@ impl Assembler {
         let mut rulebook = Rulebook::new(&snapshot, &self.shared.node);
         loop {
             let policy = rulebook.policy(&self.catalog.borrow_and_update());
+            self.find_controls(&snapshot);
             self.shared.install(policy.clone());
             self.policies.send_replace(Arc::new(policy));
             tokio::select! {
@@ -63,9 +66,25 @@ impl Assembler {
         }
         self.agent.rekey(snapshot.gossip.clone());
         self.agent.ban(snapshot.banned.iter().cloned().collect());
+    }
+
+    /// Asks the control planes where the snapshot says that they are, and where gossip sees them, should they have moved.
+    fn find_controls(&self, snapshot: &Snapshot) {
+        let mut wanted = snapshot.controls.clone();
+        for member in self.catalog.borrow().members.values() {
+            let is_here = matches!(member.state, MemberState::Alive | MemberState::Suspect);
+            let record = member.record.as_ref().filter(|record| is_here && record.role == Role::Control);
+            let moved = record.map(|record| record.addr).filter(|addr| {
+                let known =
+                    |at: &String| resolve::split(at).is_some_and(|(host, _)| host.parse::<IpAddr>().is_err());
+                // Behind a name it is found by the name.
+                !wanted.contains(&addr.to_string()) && !wanted.iter().any(known)
+            });
+            wanted.extend(moved.map(|addr| addr.to_string()));
+        }
         self.controls.send_if_modified(|controls| {
-            let changed = *controls != snapshot.controls;
-            controls.clone_from(&snapshot.controls);
+            let changed = *controls != wanted;
+            *controls = wanted;
             changed
         });
     }

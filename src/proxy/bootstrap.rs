@@ -22,6 +22,8 @@ pub struct Options {
     pub join: Option<Token>,
     /// What this host is called in the mesh.
     pub node: NodeName,
+    /// Whether it must be called so; else it goes on under the name that the data directory knows.
+    pub insists: bool,
     /// Local ports that lead to services elsewhere.
     pub upstreams: Vec<UpstreamPort>,
     /// Where applications send requests for the mesh.

@@ -255,13 +255,14 @@ pub(crate) struct Taker {
 }
 
 impl Taker {
-    /// Connects to the proxy that runs on a data directory and gets its sockets; `None` when none runs.
+    /// Connects to the proxy that runs on a data directory, that of `node` if it must be, and gets its sockets; `None` when
+    /// none runs.
     ///
     /// # Errors
     /// When it is another node, or does not hand over.
     pub(crate) async fn connect(
         data_dir: &Path,
-        node: &NodeName,
+        node: Option<&NodeName>,
         build: &str,
     ) -> Result<Option<Self>, Error> {
         let Some(line) = Line::connect(&data_dir.join(SOCKET_FILE)).await? else { return Ok(None) };
@@ -269,7 +270,7 @@ impl Taker {
         let ask = Ask::Sockets { version: VERSION, build: build.to_owned() };
         let (given, sockets) = taker.ask(&ask).await?;
         let Give::Sockets { build, node: theirs, names } = given else { return Err(disorder()) };
-        if theirs != *node {
+        if node.is_some_and(|node| theirs != *node) {
             taker.give_up("it is another node").await;
             return Err(Error::OtherNode(theirs));
         }
@@ -455,7 +456,7 @@ mod tests {
     }
 
     async fn take(folder: &Path) -> Result<Option<Taker>, Error> {
-        Taker::connect(folder, &host(), "1").await
+        Taker::connect(folder, Some(&host()), "1").await
     }
 
     #[tokio::test]
@@ -548,7 +549,7 @@ mod tests {
     async fn another_node_and_another_version_get_nothing() {
         let proxy = Fake::new();
         let other: NodeName = "host-2".parse().unwrap();
-        let (failed, taken) = tokio::join!(proxy.serve(), Taker::connect(proxy.folder(), &other, "1"));
+        let (failed, taken) = tokio::join!(proxy.serve(), Taker::connect(proxy.folder(), Some(&other), "1"));
         assert_eq!(failed.unwrap(), "it is another node");
         assert!(matches!(taken, Err(Error::OtherNode(node)) if node == host()));
 

@@ -113,6 +113,14 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// Returns which node it was at an earlier start; `None` when this host never joined.
+    ///
+    /// # Errors
+    /// When the disk is damaged.
+    pub fn kept_node(vault: &Vault) -> Result<Option<NodeName>, Error> {
+        Ok(vault.get::<Kept>(MEMBERSHIP_ROW)?.map(|kept| kept.node))
+    }
+
     /// Reads the membership of an earlier start; `None` when this host never joined.
     ///
     /// # Errors

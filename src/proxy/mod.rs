@@ -40,6 +40,7 @@ mod resolved;
 mod names;
 pub mod guard;
 pub mod intercept;
+mod examiner;
 mod assembler;
 mod node;
 mod running;

@@ -25,10 +25,11 @@ use crate::model::service::LocalService;
 use crate::model::snapshot::{GossipPass, Snapshot};
 use crate::model::view::IdentityStatus;
 use crate::net::{clock, interface, resolve, task};
-use crate::proxy::admin::{AdminHandles, Unready};
+use crate::proxy::admin::{AdminHandles, Examine, Unready};
 use crate::proxy::announcer::Announcer;
 use crate::proxy::assembler::Assembler;
 use crate::proxy::bootstrap::Options;
+use crate::proxy::examiner::{Examiner, Intercepting};
 use crate::proxy::membership::{self, ControlIssuer, Membership};
 use crate::proxy::names::Names;
 use crate::proxy::reporter::{self, Delivery, Local, Sources};
@@ -44,6 +45,9 @@ use crate::telemetry::metric::Registry;
 pub(crate) const BUILD: &str = env!("CARGO_PKG_VERSION");
 /// How soon a new member is on disk, so that a start without control plane finds it.
 const PEERS_KEPT_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether this host still has the address that others know.
+const ADDRESS_LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Why a host is no node.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +81,7 @@ pub(crate) struct Node {
     pub(crate) gossip_key: String,
     pub(crate) subjects: watch::Sender<BTreeSet<Subject>>,
     /// Where other hosts reach this one.
-    pub(crate) advertise: IpAddr,
+    pub(crate) advertise: watch::Sender<IpAddr>,
     pub(crate) started_ms: u64,
     /// What a process before this one last said of the services here.
     pub(crate) said_before: Vec<Announcement>,
@@ -136,7 +140,7 @@ impl Node {
             ready: watch::Sender::new(false),
             gossip_key,
             subjects: watch::Sender::new(subjects),
-            advertise,
+            advertise: watch::Sender::new(advertise),
             started_ms,
             said_before: said_before.map_or_else(Vec::new, |said| said.services),
             writers: Mutex::default(),
@@ -162,7 +166,7 @@ impl Node {
         local: &Arc<Local>,
         sources: &Arc<Sources>,
         (log, access): (LogHandle, Option<Arc<AccessLog>>),
-        (names, services): (&Names, Arc<Services>),
+        (names, services, examine): (&Names, Arc<Services>, Examine),
     ) -> AdminHandles {
         let zone = names.zone.clone();
         let (snapshots, ready, policies) =
@@ -179,7 +183,25 @@ impl Node {
             access,
             questions: names.counts.clone(),
             services: Some(services),
+            examine: Some(examine),
         }
+    }
+
+    /// Returns what finds out how this host stands.
+    pub(crate) fn examiner(
+        &self,
+        sources: &Arc<Sources>,
+        names: &Names,
+        interception: watch::Receiver<Intercepting>,
+        options: &Options,
+    ) -> Examine {
+        let told = (self.controls.subscribe(), self.policies.subscribe());
+        let ways = (self.agent.clone(), self.client.clone(), sources.clone());
+        let examiner = Arc::new(Examiner::new(ways, told, names, interception, options.data_dir.clone()));
+        Box::new(move |unready| {
+            let examiner = examiner.clone();
+            async move { examiner.examine(unready).await }.boxed()
+        })
     }
 
     pub(crate) fn reports(
@@ -248,6 +270,11 @@ impl Node {
             }
         });
         task::spawn("announcer", self.announcer(shared, options, inbound).run());
+        // What was said by hand, or is a listener's own, may be right though it is no address of this host.
+        if options.advertise.is_none() && options.inbound.ip().is_unspecified() {
+            let (snapshots, current) = (self.snapshots.subscribe(), self.advertise.clone());
+            task::spawn("address", follow_address(snapshots, current, self.agent.clone()));
+        }
     }
 
     /// Returns what tells gossip, and those here who need to know, which services run here.
@@ -258,8 +285,9 @@ impl Node {
             subjects.send_replace(self::subjects(&shared.node, services));
         };
         let agent = self.agent.clone();
-        let addr = SocketAddr::new(self.advertise, inbound.port());
+        let advertise = self.advertise.subscribe();
         let announce = move |zone: Option<ZoneName>, draining: bool, services: Vec<Announcement>| {
+            let addr = SocketAddr::new(*advertise.borrow(), inbound.port());
             agent.announce(Said { addr, zone, build: BUILD.to_owned(), draining, services });
         };
         Announcer {
@@ -273,18 +301,45 @@ impl Node {
     }
 }
 
+/// Follows the address under which others reach this host: once it is not the host's own any more, the one that faces the
+/// control plane by then.
+async fn follow_address(
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    current: watch::Sender<IpAddr>,
+    agent: Arc<Agent>,
+) {
+    loop {
+        sleep(ADDRESS_LOOK_EVERY).await;
+        let old = *current.borrow();
+        if interface::is_own(old) && !old.is_loopback() {
+            continue;
+        }
+        let snapshot = snapshots.borrow().clone();
+        // Without a way there, there is none that others could come back by.
+        let Some(new) = facing(&snapshot.controls).await.filter(|new| *new != old) else { continue };
+        tracing::warn!(%old, %new, "the address of this host has changed");
+        current.send_replace(new);
+        agent.relocate(new);
+    }
+}
+
 /// Returns the address under which others reach this host: the one that faces the control plane.
 async fn advertise(options: &Options, snapshot: &Snapshot) -> IpAddr {
     if !options.inbound.ip().is_unspecified() {
         return options.inbound.ip();
     }
-    for control in &snapshot.controls {
+    facing(&snapshot.controls).await.unwrap_or_else(|| interface::outward(options.inbound.ip()))
+}
+
+/// Returns the address of this host that faces the control planes; `None` without a way there.
+async fn facing(controls: &[String]) -> Option<IpAddr> {
+    for control in controls {
         let found = resolve::addresses(control).await.unwrap_or_default();
         if let Some(ip) = found.into_iter().find_map(interface::towards) {
-            return ip;
+            return Some(ip);
         }
     }
-    interface::outward(options.inbound.ip())
+    None
 }
 
 fn unready(ready: bool) -> Vec<Unready> {

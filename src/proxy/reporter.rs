@@ -67,6 +67,7 @@ impl Sources {
         ProxyStatus {
             build: self.build.clone(),
             started_ms: self.started_ms,
+            now_ms: clock::wall_ms(),
             revision: (self.revision)(),
             memory_bytes: usage.memory_bytes,
             cpu_ms: usage.cpu_ms,

@@ -29,6 +29,7 @@ use crate::net::{clock, disk, listen, task};
 use crate::proxy::admin;
 use crate::proxy::announcer::FAREWELL;
 use crate::proxy::bootstrap::{AccessLogTarget, Options};
+use crate::proxy::examiner::Intercepting;
 use crate::proxy::handover::{self, Giver, Sockets, Taker, Who};
 use crate::proxy::intercept;
 use crate::proxy::membership::{self, Membership};
@@ -56,6 +57,9 @@ const JOIN_MAX: Duration = Duration::from_mins(1);
 const JOIN_RETRY: Duration = Duration::from_secs(1);
 /// How long the start waits for the catalogue. A node whose neighbours are all away serves what it knows.
 const GOSSIP_MAX: Duration = Duration::from_secs(10);
+
+/// How long after that: what members and this node were told a moment ago is in force by then.
+const SETTLE: Duration = Duration::from_millis(150);
 
 /// Why a proxy did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -226,8 +230,9 @@ pub async fn run(
 
 /// Starts a proxy, in place of one that runs if that is wanted; returns once it serves.
 async fn begin(options: Options, log: LogHandle) -> Result<(Running, Options), Error> {
+    let wanted = options.insists.then_some(&options.node);
     let taker =
-        if options.take_over { Taker::connect(&options.data_dir, &options.node, BUILD).await? } else { None };
+        if options.take_over { Taker::connect(&options.data_dir, wanted, BUILD).await? } else { None };
     if options.intercept.mode != Mode::Off {
         intercept::prepare(taker.is_none()).await?;
     }
@@ -264,7 +269,14 @@ async fn prepare(
     let vault = Arc::new(Vault::open(&options.data_dir.join(STATE_DIR))?);
     let services = Services::load(vault.clone(), options.settings.clone())?;
     task::spawn("services", services.clone().follow());
-    let options = Options { settings: services.settings(), ..options };
+    let mut options = Options { settings: services.settings(), ..options };
+    if !options.insists
+        && let Some(node) = Membership::kept_node(&vault)?
+        && node != options.node
+    {
+        tracing::info!(host = %options.node, %node, "this host has another name by now; its node goes on under the old one");
+        options.node = node;
+    }
     let subjects = subjects(&options.node, &options.settings.borrow().services);
     let membership = enter(&options, &vault, &subjects, taker.is_some()).await?;
     let estate = match &mut taker {
@@ -376,6 +388,7 @@ struct Running {
     admin: std::net::TcpListener,
     names: Names,
     addresses: Addresses,
+    interception: watch::Sender<Intercepting>,
     shared: Arc<Shared>,
     stage: watch::Sender<Stage>,
     successor: Successor,
@@ -433,7 +446,10 @@ impl Running {
         shared.set_zone(names.zone.clone());
         let local = Arc::new(Local::default());
         let sources = Arc::new(node.sources(&shared));
-        let handles = node.admin_handles(&shared, &local, &sources, (log, access), (&names, services));
+        let interception = watch::Sender::new(None);
+        let examine = node.examiner(&sources, &names, interception.subscribe(), options);
+        let handles =
+            node.admin_handles(&shared, &local, &sources, (log, access), (&names, services, examine));
         let serving = TcpListener::from_std(admin.try_clone().map_err(refused)?).map_err(refused)?;
         let (opened, over) = (until(&stage, Stage::Open), until(&stage, Stage::Leaving));
         let answering = async move {
@@ -448,7 +464,7 @@ impl Running {
         };
         let last = vec![task::spawn("admin", answering), task::spawn("reporter", reporting)];
         let successor = options.successor.clone();
-        Ok(Self { node, workers, admin, names, addresses, shared, stage, successor, last })
+        Ok(Self { node, workers, admin, names, addresses, interception, shared, stage, successor, last })
     }
 
     /// Begins to accept, to announce and to report.
@@ -462,6 +478,8 @@ impl Running {
     async fn intercept(&mut self, options: &Options) -> Result<(), Error> {
         if options.intercept.mode != Mode::Off {
             let interception = intercept::begin(options, self.workers.addresses(), &self.names).await?;
+            self.interception
+                .send_replace(Some((options.intercept.mode, interception.instance().to_owned())));
             let over = until(&self.stage, Stage::Gone);
             self.last.push(task::spawn("interception", interception.run(over)));
         }
@@ -473,6 +491,7 @@ impl Running {
         if timeout(GOSSIP_MAX, self.node.agent.ready()).await.is_err() {
             tracing::warn!("no other member answers; serving with what is known");
         }
+        sleep(SETTLE).await;
     }
 
     /// Leaves the mesh, lets what is under way finish within `grace`, and sends the last report.

@@ -17,6 +17,20 @@ use crate::proxy::membership;
 const RETRY: Duration = Duration::from_millis(250);
 const RETRY_CAP: Duration = Duration::from_secs(10);
 
+/// When a snapshot that could not be kept is tried again.
+const KEEP_AGAIN: Duration = Duration::from_secs(5);
+
+/// Why a snapshot was not taken.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    /// It is not right.
+    #[error("{0}")]
+    Wrong(String),
+    /// The disk did not take it.
+    #[error("it cannot be kept: {0}")]
+    Unkept(String),
+}
+
 /// Follows control for as long as the proxy runs. Whatever is taken is in `taken`, after it is on disk.
 pub(crate) async fn run(client: Client, vault: Arc<Vault>, taken: watch::Sender<Arc<Snapshot>>) {
     let mut wait = RETRY;
@@ -53,6 +67,8 @@ async fn follow(
         }
         let revision = snapshot.revision;
         let refused = take(snapshot, vault, taken).await.err();
+        let is_unkept = matches!(refused, Some(Refusal::Unkept(_)));
+        let refused = refused.map(|refusal| refusal.to_string());
         match &refused {
             None => tracing::info!(revision, "snapshot taken"),
             Some(reason) => {
@@ -60,6 +76,11 @@ async fn follow(
             }
         }
         client.acknowledge(&Ack { revision, refused }).await?;
+        if is_unkept {
+            // Control sends it again to whoever comes again.
+            tokio::time::sleep(KEEP_AGAIN).await;
+            return Ok(());
+        }
     }
     Ok(())
 }
@@ -72,19 +93,21 @@ async fn take(
     snapshot: Snapshot,
     vault: &Arc<Vault>,
     taken: &watch::Sender<Arc<Snapshot>>,
-) -> Result<(), String> {
+) -> Result<(), Refusal> {
     let current = taken.borrow().clone();
     if *current == snapshot {
         return Ok(());
     }
     if snapshot.trust_domain != current.trust_domain {
-        return Err(format!("it is of the mesh {}, not of {}", snapshot.trust_domain, current.trust_domain));
+        let text = format!("it is of the mesh {}, not of {}", snapshot.trust_domain, current.trust_domain);
+        return Err(Refusal::Wrong(text));
     }
-    validate::snapshot(&snapshot, &current)?;
+    validate::snapshot(&snapshot, &current).map_err(Refusal::Wrong)?;
     let snapshot = Arc::new(snapshot);
     let (vault, kept) = (vault.clone(), snapshot.clone());
     let written = tokio::task::spawn_blocking(move || membership::keep_snapshot(&vault, &kept)).await;
-    written.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let unkept = |error: &dyn std::error::Error| Refusal::Unkept(error.to_string());
+    written.map_err(|error| unkept(&error))?.map_err(|error| unkept(&error))?;
     taken.send_replace(snapshot);
     Ok(())
 }

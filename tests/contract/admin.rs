@@ -60,6 +60,7 @@ async fn start(ready: Arc<AtomicBool>) -> SocketAddr {
         access: None,
         questions: Arc::default(),
         services: None,
+        examine: None,
     };
     task::spawn("admin", serve(listener, handles, std::future::pending()));
     address

@@ -47,6 +47,7 @@ fn sample() -> String {
     let status = ProxyStatus {
         build: "1.2.3".to_owned(),
         started_ms: 1,
+        now_ms: 0,
         revision: 42,
         memory_bytes: 1,
         cpu_ms: 1,

@@ -1,13 +1,13 @@
 //! Applications that know nothing of the mesh: they use plain names, and the kernel leads their connections to the proxy.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::io::Read as _;
+use std::net::{Ipv4Addr, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::stage::mesh::{Mesh, ProxyPlan};
-use crate::stage::peer;
+use crate::stage::peer::{self, answerer, has_rules};
 use crate::stage::place::{Network, Place};
 use crate::stage::process::{Done, Process, curl, run, run_with};
 use crate::stage::program::{self, python, script};
@@ -48,24 +48,6 @@ impl Hosts {
     }
 }
 
-/// A service that answers each request with `text`, on every address of its host. Ends with the test.
-fn answerer(place: &Place, text: &'static str) -> u16 {
-    let listener = place.inside(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                let mut request = [0; 4096];
-                while !matches!(stream.read(&mut request), Ok(0) | Err(_)) {
-                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
-                    let _ = stream.write_all(answer.as_bytes());
-                }
-            });
-        }
-    });
-    port
-}
-
 /// Everything of a host's network that interception could change, as its own tools write it.
 fn network_state(place: &Place) -> String {
     let commands: [&[&str]; 6] = [
@@ -80,10 +62,6 @@ fn network_state(place: &Place) -> String {
     // The kernel takes its time to settle on these, whatever we do.
     let settled = |line: &&str| !line.contains("fe80::");
     text.lines().filter(settled).collect::<Vec<_>>().join("\n")
-}
-
-fn has_rules(place: &Place) -> bool {
-    run(place, seconds(5), "nft", &["list", "tables"]).ok().contains("table inet mesh")
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::stage::mesh::Mesh;
-use crate::stage::peer;
+use crate::stage::peer::{self, answerer};
 use crate::stage::place::{Network, Place};
 use crate::stage::process::{curl, run, run_with};
 use crate::stage::program;
@@ -92,6 +92,30 @@ fn a_token_is_needed_once() {
     mesh.restart_control();
 
     proxy.reaches("web");
+}
+
+#[test]
+fn who_says_that_it_is_ready_calls_and_is_called_at_once() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let token = mesh.token(&["--uses", "9"]);
+    let port = answerer(&here, "first");
+    let serve = |node: &str, service: &str| {
+        mesh.proxy(&here, node).join(&token).service(&format!("{service}={port}/http")).start()
+    };
+    let _first = serve("server-1", "first");
+
+    // Three that have never been there: what each is asked for first, the moment that it says that it is ready.
+    let mut callers = Vec::new();
+    for node in ["caller-1", "caller-2", "caller-3"] {
+        let caller = mesh.proxy(&here, node).join(&token).start();
+        assert_eq!(caller.quick_status("first"), Some(200), "{node} does not reach what was there before it");
+        callers.push(caller);
+    }
+    let _late = serve("server-2", "late");
+    for caller in &callers {
+        assert_eq!(caller.quick_status("late"), Some(200), "what is ready is not known everywhere");
+    }
 }
 
 #[test]

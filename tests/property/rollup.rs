@@ -21,6 +21,7 @@ fn status() -> ProxyStatus {
     ProxyStatus {
         build: "1.0".to_owned(),
         started_ms: START_MS,
+        now_ms: 0,
         revision: 1,
         memory_bytes: 1 << 20,
         cpu_ms: 0,

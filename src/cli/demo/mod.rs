@@ -36,7 +36,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, env = "MESH_HEADLESS")]
     headless: bool,
     /// How long to run; without it, until the console is closed (10s with --headless)
-    #[arg(long, env = "MESH_DURATION", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "MESH_DURATION", value_name = "DURATION", value_parser = output::duration)]
     duration: Option<Duration>,
 }
 

@@ -156,6 +156,9 @@ pub struct ProxyStatus {
     pub build: String,
     /// Start of its process, Unix milliseconds.
     pub started_ms: u64,
+    /// Its clock, Unix milliseconds; 0 from versions that do not say.
+    #[serde(default)]
+    pub now_ms: u64,
     /// The revision in force.
     pub revision: Revision,
     /// Resident memory, bytes.

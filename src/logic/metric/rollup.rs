@@ -242,6 +242,13 @@ impl Reporter {
         }
     }
 
+    /// Returns by how much its clock was ahead of the observer's at its last report, milliseconds; `None` when it does not say.
+    pub(crate) fn ahead_ms(&self) -> Option<i64> {
+        let (here_ms, _) = self.cpu.back()?;
+        let there_ms = Some(self.status.now_ms).filter(|ms| *ms > 0)?;
+        i64::try_from(i128::from(there_ms) - i128::from(*here_ms)).ok()
+    }
+
     /// Returns its use of CPU over the window, in cores; `None` before the second report.
     pub(crate) fn cpu(&self) -> Option<f64> {
         let ((from_ms, from_cpu), (to_ms, to_cpu)) = (self.cpu.front()?, self.cpu.back()?);

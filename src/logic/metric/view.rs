@@ -204,6 +204,7 @@ impl Rollup {
                 refused: fleet.and_then(|entry| entry.refused.clone()),
                 refused_revision: fleet.and_then(|entry| entry.refused_revision),
                 reported_ms: reporter.map(|reporter| reporter.at_ms),
+                ahead_ms: reporter.and_then(Reporter::ahead_ms),
                 memory_bytes: reporter.map(|reporter| reporter.status.memory_bytes),
                 cpu: reporter.and_then(Reporter::cpu),
                 descriptors: reporter.map(|reporter| reporter.status.descriptors),

@@ -72,7 +72,7 @@ pub enum Flaw {
     #[error("the certificate is not valid yet; do the clocks agree?")]
     Early,
     /// It has ended.
-    #[error("the certificate has expired")]
+    #[error("the certificate has expired; do the clocks agree?")]
     Expired,
     /// Its node is banned.
     #[error("the node {0} is banned")]

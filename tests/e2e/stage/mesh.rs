@@ -31,7 +31,11 @@ impl Mesh {
 
     /// As [`Mesh::start`], with more flags.
     pub(crate) fn start_with(place: &Place, flags: &[&str]) -> Self {
-        let folder = tempfile::Builder::new().prefix("mesh-e2e-").tempdir().unwrap();
+        Self::start_in(place, tempfile::Builder::new().prefix("mesh-e2e-").tempdir().unwrap(), flags)
+    }
+
+    /// As [`Mesh::start_with`], in a folder of one's own making.
+    pub(crate) fn start_in(place: &Place, folder: TempDir, flags: &[&str]) -> Self {
         let control = start_control(place, folder.path(), None, None, flags);
         let mut mesh = Self { control, place: place.clone(), folder, listen: None, gossip: None };
         mesh.wait_for_control();
@@ -111,6 +115,7 @@ impl Mesh {
             names: false,
             environment: Vec::new(),
             is_open: false,
+            is_anywhere: false,
             program: program::mesh().to_owned(),
         }
     }
@@ -161,6 +166,7 @@ pub(crate) struct ProxyPlan {
     names: bool,
     environment: Vec<(String, String)>,
     is_open: bool,
+    is_anywhere: bool,
     program: PathBuf,
 }
 
@@ -175,6 +181,12 @@ impl ProxyPlan {
     pub(crate) fn open(mut self, port: u16) -> Self {
         self.ports.insert("outbound", port);
         self.is_open = true;
+        self
+    }
+
+    /// Listens on whatever addresses its host has, and finds out itself where others reach it.
+    pub(crate) fn anywhere(mut self) -> Self {
+        self.is_anywhere = true;
         self
     }
 
@@ -226,7 +238,8 @@ impl ProxyPlan {
         (status.code(), process.log())
     }
 
-    fn spawn(&self) -> Process {
+    /// Starts it.
+    pub(crate) fn spawn(&self) -> Process {
         self.spawn_with(&[])
     }
 
@@ -236,10 +249,17 @@ impl ProxyPlan {
         command.arg("proxy").arg("--data-dir").arg(&self.data);
         for (name, port) in &self.ports {
             let outside = matches!(*name, "inbound" | "gossip") || *name == "outbound" && self.is_open;
-            let ip = if outside { ip.to_string() } else { "127.0.0.1".into() };
+            let ip = match (outside, self.is_anywhere) {
+                (true, true) => "0.0.0.0".to_owned(),
+                (true, false) => ip.to_string(),
+                (false, _) => "127.0.0.1".to_owned(),
+            };
             command.args([format!("--{name}"), format!("{ip}:{port}")]);
         }
-        command.args(["--node", &self.node, "--advertise", &ip.to_string()]).args(&self.flags).args(more);
+        command.args(["--node", &self.node]).args(&self.flags).args(more);
+        if !self.is_anywhere {
+            command.args(["--advertise", &ip.to_string()]);
+        }
         if !self.names {
             command.args(["--dns", "off"]);
         }
@@ -265,6 +285,14 @@ impl Proxy {
             *port = address(&self.plan.data, name).port();
         }
         self.process.kill();
+        let _ = fs::remove_file(self.plan.data.join("addresses.json"));
+        self.process = self.plan.spawn();
+        self.wait_until_ready();
+    }
+
+    /// Starts it on its host as that is after a boot, with what is on its disk; it must have been killed.
+    pub(crate) fn boot(&mut self, place: &Place) {
+        self.plan.place = place.clone();
         let _ = fs::remove_file(self.plan.data.join("addresses.json"));
         self.process = self.plan.spawn();
         self.wait_until_ready();

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -174,4 +174,32 @@ fn greet(mut stream: std::net::TcpStream, name: &str) -> std::io::Result<()> {
     }
     stream.write_all(format!("\r\n221 {count} bytes\r\n").as_bytes())?;
     stream.shutdown(Shutdown::Write)
+}
+
+/// A service that answers each request with `text`, on every address of its host. Ends with the test.
+pub(crate) fn answerer(place: &Place, text: &'static str) -> u16 {
+    answerer_at(place, 0, text)
+}
+
+/// As [`answerer`], at a port of one's choice.
+pub(crate) fn answerer_at(place: &Place, port: u16, text: &'static str) -> u16 {
+    let listener = place.inside(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap());
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut request = [0; 4096];
+                while !matches!(stream.read(&mut request), Ok(0) | Err(_)) {
+                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+                    let _ = stream.write_all(answer.as_bytes());
+                }
+            });
+        }
+    });
+    port
+}
+
+/// Whether rules for interception are in force on a host.
+pub(crate) fn has_rules(place: &Place) -> bool {
+    run(place, seconds(5), "nft", &["list", "tables"]).ok().contains("table inet mesh")
 }

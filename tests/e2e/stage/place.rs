@@ -73,19 +73,41 @@ impl Network {
         ip(&format!("-n {switch} addr add 10.88.0.254/24 dev br0"));
         ip(&format!("-n {switch} link set br0 up"));
         for number in 1..=count {
-            let host = network.host_name(number);
-            ip(&format!("netns add {host}"));
-            ip(&format!("-n {switch} link add v{number} type veth peer name eth0 netns {host}"));
-            ip(&format!("-n {switch} link set v{number} master br0 up"));
-            ip(&format!("-n {host} addr add 10.88.0.{number}/24 dev eth0"));
-            ip(&format!("-n {host} link set lo up"));
-            ip(&format!("-n {host} link set eth0 up"));
-            ip(&format!("-n {host} route add default via 10.88.0.254"));
-            let netns = File::open(Path::new(FOLDER).join(&host)).unwrap();
-            let address = Ipv4Addr::new(10, 88, 0, number);
-            network.hosts.push(Place { netns: Some(Arc::new(netns)), ip: address.into() });
+            let host = network.make(number);
+            network.hosts.push(host);
         }
         network
+    }
+
+    /// Makes a host, and plugs its cable in.
+    fn make(&self, number: u8) -> Place {
+        let (host, switch) = (self.host_name(number), format!("{}-s", self.name));
+        ip(&format!("netns add {host}"));
+        ip(&format!("-n {switch} link add v{number} type veth peer name eth0 netns {host}"));
+        ip(&format!("-n {switch} link set v{number} master br0 up"));
+        ip(&format!("-n {host} addr add 10.88.0.{number}/24 dev eth0"));
+        ip(&format!("-n {host} link set lo up"));
+        ip(&format!("-n {host} link set eth0 up"));
+        ip(&format!("-n {host} route add default via 10.88.0.254"));
+        let netns = File::open(Path::new(FOLDER).join(&host)).unwrap();
+        Place { netns: Some(Arc::new(netns)), ip: Ipv4Addr::new(10, 88, 0, number).into() }
+    }
+
+    /// Cuts a host's power and puts it on again: of its network nothing is left. Its processes must have been ended.
+    pub(crate) fn reboot(&mut self, number: u8) -> Place {
+        ip(&format!("-n {}-s link del v{number}", self.name));
+        ip(&format!("netns del {}", self.host_name(number)));
+        let host = self.make(number);
+        self.hosts[usize::from(number) - 1] = host.clone();
+        host
+    }
+
+    /// Gives a host another address in place of the one it has; [`Place::ip`] is still the old one.
+    pub(crate) fn move_to(&self, number: u8, last: u8) {
+        let host = self.host_name(number);
+        ip(&format!("-n {host} addr flush dev eth0"));
+        ip(&format!("-n {host} addr add 10.88.0.{last}/24 dev eth0"));
+        ip(&format!("-n {host} route add default via 10.88.0.254"));
     }
 
     /// Returns a host, the first is 1.

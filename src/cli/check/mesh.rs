@@ -1,114 +1,48 @@
-//! `mesh check`: is the mesh well, and if not, what to do. Categories, marks and hints as in `linkerd check`.
+//! What the control plane knows of the mesh, or, without one, what this host's proxy knows: identities, nodes, services.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
-
-use clap::Args;
-use serde::Serialize;
 
 use crate::api::wire::Status;
-use crate::cli::connect::{self, ControlAddress};
-use crate::cli::exit::Exit;
-use crate::cli::output::{self, Format};
+use crate::cli::check::certificate;
+use crate::cli::check::finding::{Category, Check, Mark, check};
+use crate::cli::output;
 use crate::model::endpoint::{MemberState, Role, Standing};
-use crate::model::view::{InstanceView, MeshView, ServiceView};
-use crate::net::clock;
+use crate::model::view::{InstanceView, MeshView, NodeView, ServiceView};
 use crate::top::health::{self, Status as Health};
-
-/// Flags of `mesh check`.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct CheckArgs {
-    /// Keep checking until all is well, for at most this long
-    #[arg(long, env = "MESH_WAIT", value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub(crate) wait: Option<Duration>,
-    /// How to print: table or json
-    #[arg(short, long, default_value = "table")]
-    pub(crate) output: Format,
-}
-
-/// What one check found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Mark {
-    /// All is well.
-    Success,
-    /// It works, but look at it.
-    Warning,
-    /// It does not work.
-    Error,
-}
-
-/// One check.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Check {
-    description: String,
-    result: Mark,
-    /// What is wrong, and what to do about it; empty when all is well.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    findings: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
-}
-
-/// Checks on one subject.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Category {
-    category_name: &'static str,
-    checks: Vec<Check>,
-}
-
-/// The whole answer, as `-o json` prints it.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Findings {
-    success: bool,
-    categories: Vec<Category>,
-}
 
 const DAY_MS: u64 = 86_400_000;
 /// Warn when the root certificate has less left than this.
 const ROOT_LEFT_MS: u64 = 60 * DAY_MS;
 /// Warn about clocks that differ by more than this: certificates are backdated by ten minutes.
-const SKEW_MS: u64 = 30_000;
+pub(crate) const SKEW_MS: u64 = 30_000;
+/// What to do about them.
+pub(crate) const SYNCHRONISE: &str = "synchronise the clocks: 'timedatectl set-ntp true', or chrony";
 /// A proxy that reported within this time is connected; reports come every second.
 const REPORT_AGE_MS: u64 = 15_000;
 
-/// Returns a check that is well without findings, and has `mark` with some.
-fn check(description: &str, mark: Mark, findings: Vec<String>, hint: &str) -> Check {
-    let well = findings.is_empty();
-    Check {
-        description: description.to_owned(),
-        result: if well { Mark::Success } else { mark },
-        hint: (!well).then(|| hint.to_owned()),
-        findings,
-    }
-}
-
 /// Judges what a control plane says of itself and of its mesh at `now_ms`.
-pub(crate) fn examine(status: &Status, view: &MeshView, now_ms: u64) -> Findings {
-    let categories = vec![
+pub(crate) fn examine(status: &Status, view: &MeshView, now_ms: u64) -> Vec<Category> {
+    vec![
         Category { category_name: "mesh-control", checks: control(status, now_ms) },
         Category { category_name: "mesh-identity", checks: identity(status, view, now_ms) },
-        Category { category_name: "mesh-nodes", checks: nodes(view, now_ms) },
+        Category { category_name: "mesh-nodes", checks: nodes(view, Some(status), now_ms) },
         Category { category_name: "mesh-services", checks: services(view) },
-    ];
-    let success =
-        categories.iter().flat_map(|category| &category.checks).all(|check| check.result != Mark::Error);
-    Findings { success, categories }
+    ]
+}
+
+/// Judges what one proxy knows of its mesh at `now_ms`: who is there, by gossip, and which services they have.
+pub(crate) fn examine_from_proxy(view: &MeshView, now_ms: u64) -> Vec<Category> {
+    vec![
+        Category { category_name: "mesh-nodes", checks: nodes(view, None, now_ms) },
+        Category { category_name: "mesh-services", checks: services(view) },
+    ]
 }
 
 /// The answer when no control plane could be asked.
-pub(crate) fn unreachable(error: &str) -> Findings {
-    let found = check(
-        "control plane answers",
-        Mark::Error,
-        vec![error.to_owned()],
-        "is 'mesh control' running there, and may this user use its socket?",
-    );
-    Findings {
-        success: false,
-        categories: vec![Category { category_name: "mesh-control", checks: vec![found] }],
-    }
+pub(crate) fn unreachable(error: &str) -> Category {
+    let hint = "is 'mesh control' running there, and may this user use its socket?";
+    let found = check("control plane answers", Mark::Error, [error.to_owned()], hint);
+    Category { category_name: "mesh-control", checks: vec![found] }
 }
 
 fn control(status: &Status, now_ms: u64) -> Vec<Check> {
@@ -120,13 +54,8 @@ fn control(status: &Status, now_ms: u64) -> Vec<Check> {
         (status.build != own).then(|| format!("{} runs {}, this is {own}", status.node, status.build));
     vec![
         check("control plane answers", Mark::Error, Vec::new(), ""),
-        check("clocks agree", Mark::Warning, skewed.into_iter().collect(), "synchronise the clocks (NTP)"),
-        check(
-            "versions agree",
-            Mark::Warning,
-            other.into_iter().collect(),
-            "install the same version everywhere",
-        ),
+        check("clocks agree", Mark::Warning, skewed, SYNCHRONISE),
+        check("versions agree", Mark::Warning, other, "run 'mesh upgrade' where the older one is"),
     ]
 }
 
@@ -135,101 +64,125 @@ fn identity(status: &Status, view: &MeshView, now_ms: u64) -> Vec<Check> {
     let root = (left < ROOT_LEFT_MS).then(|| format!("it ends in {}", output::age(left)));
     let signer = (status.intermediate_not_after_ms <= now_ms)
         .then(|| "the signing certificate has expired".to_owned());
-    let mut expired = Vec::new();
-    let mut late = Vec::new();
-    for identity in &view.identities {
-        let status = &identity.status;
-        let life = status.not_after_ms.saturating_sub(status.not_before_ms);
-        let left = status.not_after_ms.saturating_sub(now_ms);
-        let reason = status.last_error.as_deref().unwrap_or("no renewal was tried");
-        let line = format!("{} on {}: {} left, {reason}", status.subject, identity.node, output::age(left));
-        if left <= life / 20 {
-            expired.push(line);
-        } else if left <= life / 5 {
-            late.push(line);
-        }
-    }
-    vec![
+    let mut checks = vec![
         check(
             "trust anchors are valid for at least 60 days",
             Mark::Warning,
-            root.into_iter().collect(),
+            root,
             "plan for a new root: nodes must join again to trust it",
         ),
-        check(
-            "certificates can be signed",
-            Mark::Error,
-            signer.into_iter().collect(),
-            "restart the control plane",
-        ),
-        check(
-            "no certificate is about to end (95 % of its life)",
-            Mark::Error,
-            expired,
-            "look at the proxy's log for 'certificate renewal failed'",
-        ),
-        check(
-            "certificates are renewed in time (80 % of their life)",
-            Mark::Warning,
-            late,
-            "look at the proxy's log for 'certificate renewal failed'",
-        ),
-    ]
+        check("certificates can be signed", Mark::Error, signer, "restart the control plane"),
+    ];
+    checks.extend(certificate::judge(view.identities.iter().map(|held| (&held.node, &held.status)), now_ms));
+    checks
 }
 
-fn nodes(view: &MeshView, now_ms: u64) -> Vec<Check> {
-    let (mut dead, mut suspect, mut silent, mut behind, mut refused) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut removed = false;
-    for node in &view.nodes {
+/// What is wrong with nodes, by kind.
+#[derive(Debug, Default)]
+struct Nodes {
+    dead: Vec<String>,
+    suspect: Vec<String>,
+    silent: Vec<String>,
+    behind: Vec<String>,
+    refused: Vec<String>,
+    skewed: Vec<String>,
+    removed: bool,
+}
+
+impl Nodes {
+    fn look_at(&mut self, node: &NodeView, (view, now_ms): (&MeshView, u64)) {
         let since = output::age(now_ms.saturating_sub(node.since_ms));
         match node.state {
-            MemberState::Dead => dead.push(format!("{} for {since}", node.name)),
-            MemberState::Suspect => suspect.push(format!("{} for {since}", node.name)),
+            MemberState::Dead => self.dead.push(format!("{} for {since}", node.name)),
+            MemberState::Suspect => self.suspect.push(format!("{} for {since}", node.name)),
             MemberState::Alive if node.removed => {
-                silent.push(format!("{} was removed from the mesh, and still runs", node.name));
-                removed = true;
+                self.silent.push(format!("{} was removed from the mesh, and still runs", node.name));
+                self.removed = true;
             }
-            MemberState::Alive if node.role == Role::Proxy => {
-                match node.reported_ms {
-                    Some(at) if now_ms.saturating_sub(at) <= REPORT_AGE_MS => {}
-                    Some(at) => {
-                        silent.push(format!("{} for {}", node.name, output::age(now_ms.saturating_sub(at))));
-                    }
-                    None => silent.push(format!("{} has not reported yet", node.name)),
-                }
-                if let Some(reason) = &node.refused {
-                    refused.push(format!("{}: {reason}", node.name));
-                } else if node.revision.is_some_and(|revision| revision < view.revision) {
-                    let has = node.revision.unwrap_or_default();
-                    behind.push(format!("{} is at revision {has} of {}", node.name, view.revision));
-                }
-            }
+            MemberState::Alive if node.role == Role::Proxy => self.look_at_proxy(node, (view, now_ms)),
             MemberState::Alive | MemberState::Left => {}
         }
     }
-    vec![
+
+    fn look_at_proxy(&mut self, node: &NodeView, (view, now_ms): (&MeshView, u64)) {
+        match node.reported_ms.map(|at_ms| now_ms.saturating_sub(at_ms)) {
+            Some(age_ms) if age_ms <= REPORT_AGE_MS => {}
+            Some(age_ms) => self.silent.push(format!("{} for {}", node.name, output::age(age_ms))),
+            None => self.silent.push(format!("{} has not reported yet", node.name)),
+        }
+        if let Some(ahead_ms) = node.ahead_ms.filter(|ahead_ms| ahead_ms.unsigned_abs() > SKEW_MS) {
+            self.skewed.push(skew(node.name.as_str(), ahead_ms, view.observer.to_string().as_str()));
+        }
+        if let Some(reason) = &node.refused {
+            self.refused.push(format!("{}: {reason}", node.name));
+        } else if let Some(has) = node.revision.filter(|revision| *revision < view.revision) {
+            self.behind.push(format!("{} is at revision {has} of {}", node.name, view.revision));
+        }
+    }
+}
+
+/// Says by how much a clock is ahead of another one, or behind it.
+pub(crate) fn skew(whose: &str, ahead_ms: i64, other: &str) -> String {
+    let side = if ahead_ms < 0 { "behind" } else { "ahead of" };
+    format!("the clock of {whose} is {} {side} that of {other}", output::age(ahead_ms.unsigned_abs() + 500))
+}
+
+/// Judges the nodes; with `status`, that of control, also what only control knows.
+fn nodes(view: &MeshView, status: Option<&Status>, now_ms: u64) -> Vec<Check> {
+    let mut found = Nodes::default();
+    view.nodes.iter().for_each(|node| found.look_at(node, (view, now_ms)));
+    let mut checks = vec![
         check(
             "no node is dead",
             Mark::Error,
-            dead,
+            found.dead,
             "start mesh there again, or let it be forgotten in an hour",
         ),
-        check("no node is suspect", Mark::Warning, suspect, "check UDP and TCP port 7946 between the hosts"),
+        check(
+            "no node is suspect",
+            Mark::Warning,
+            found.suspect,
+            "check UDP and TCP port 7946 between the hosts; 'mesh check' there tries both",
+        ),
+    ];
+    let Some(status) = status else { return checks };
+    let others =
+        view.nodes.iter().filter(|node| node.state == MemberState::Alive && node.build != status.build);
+    let others = others
+        .map(|node| format!("{} runs {}, {} runs {}", node.name, node.build, status.node, status.build));
+    checks.extend([
         check(
             "every proxy reports",
             Mark::Error,
-            silent,
-            if removed {
+            found.silent,
+            if found.removed {
                 "stop the one that was removed, or start it with --join TOKEN of a new token; the others: check that \
                  they reach the control plane's port 7443"
             } else {
                 "check that it reaches the control plane's port 7443"
             },
         ),
-        check("every proxy is at the newest revision", Mark::Warning, behind, "wait, or look at its log"),
-        check("no proxy refused a revision", Mark::Error, refused, "mend the object and apply it again"),
-    ]
+        check(
+            "every node runs the control plane's version",
+            Mark::Warning,
+            others,
+            "run 'mesh upgrade' there",
+        ),
+        check(
+            "every node's clock agrees with the control plane's",
+            Mark::Warning,
+            found.skewed,
+            SYNCHRONISE,
+        ),
+        check("every proxy is at the newest revision", Mark::Warning, found.behind, "wait, or look at its log"),
+        check(
+            "no proxy refused a revision",
+            Mark::Error,
+            found.refused,
+            "mend the object and apply it again; where it could not be kept, make room on the disk",
+        ),
+    ]);
+    checks
 }
 
 /// What to do about an instance that is not ready, by why it is not.
@@ -314,12 +267,7 @@ fn services(view: &MeshView) -> Vec<Check> {
             failures,
             "look at the service and its log there; 'mesh stat' and 'mesh tap' show what fails",
         ),
-        check(
-            "calls succeed",
-            Mark::Warning,
-            calls.collect(),
-            "'mesh tap' and 'mesh why' show what becomes of them",
-        ),
+        check("calls succeed", Mark::Warning, calls, "'mesh tap' and 'mesh why' show what becomes of them"),
         check(
             "somebody runs every service that is called",
             missed,
@@ -329,72 +277,12 @@ fn services(view: &MeshView) -> Vec<Check> {
     ]
 }
 
-/// Returns the findings as text for people, line by line.
-pub(crate) fn lines(findings: &Findings) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut worst = Mark::Success;
-    for category in &findings.categories {
-        lines.extend([category.category_name.to_owned(), "-".repeat(category.category_name.len())]);
-        for check in &category.checks {
-            worst = worst.max(check.result);
-            lines.push(format!("{} {}", glyph(check.result), check.description));
-            lines.extend(check.findings.iter().map(|finding| format!("    {finding}")));
-            lines.extend(check.hint.iter().map(|hint| format!("    hint: {hint}")));
-        }
-        lines.push(String::new());
-    }
-    lines.push(format!("Status check results are {}", glyph(worst)));
-    lines
-}
-
-fn glyph(mark: Mark) -> &'static str {
-    match mark {
-        Mark::Success => "√",
-        Mark::Warning => "‼",
-        Mark::Error => "×",
-    }
-}
-
-/// How often to look again while waiting.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
-/// Checks the mesh and prints the findings; with `--wait`, until all is well or the time is over.
-///
-/// # Errors
-/// Those of standard output. A control plane that cannot be asked is a finding.
-pub(crate) async fn run(args: CheckArgs, address: ControlAddress) -> anyhow::Result<Exit> {
-    let deadline = clock::now() + args.wait.unwrap_or_default();
-    let spinner = output::Spinner::start("checking");
-    let findings = loop {
-        let findings = look(&address).await.unwrap_or_else(|error| unreachable(&output::words(&error)));
-        if findings.success || clock::now() >= deadline {
-            break findings;
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    };
-    drop(spinner);
-    match args.output {
-        Format::Json => output::json(&findings)?,
-        Format::Yaml => output::yaml(&findings)?,
-        Format::Table | Format::Wide | Format::Name => {
-            lines(&findings).iter().try_for_each(|line| output::line(line))?;
-        }
-    }
-    Ok(if findings.success { Exit::Done } else { Exit::Refused })
-}
-
-async fn look(address: &ControlAddress) -> anyhow::Result<Findings> {
-    let client = connect::client(address).await?;
-    let status = client.status().await?;
-    let view = client.view().await?;
-    Ok(examine(&status, &view, clock::wall_ms()))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::cli::check::{Check, Mark, services};
+    use crate::cli::check::finding::{Check, Mark};
+    use crate::cli::check::mesh::services;
     use crate::model::view::MeshView;
 
     fn traffic(rate: f64, success: f64) -> Value {

@@ -1,0 +1,244 @@
+//! How this host stands: what its proxy found out, and what only another process can try.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::api::client::{Client, Error};
+use crate::api::host::{HostStatus, InterceptionStatus, RulesStatus};
+use crate::cli::check::finding::{Category, Check, Mark, check};
+use crate::cli::check::mesh::{SKEW_MS, SYNCHRONISE, skew};
+use crate::cli::check::{certificate, disk};
+use crate::cli::local_proxy::LocalProxy;
+use crate::logic::intercept::TABLE;
+use crate::model::endpoint::{MemberState, Reach};
+use crate::model::name::MESH_DOMAIN;
+use crate::net::{clock, nft, tool};
+
+/// Beyond this, certificates that were just issued are refused: they are backdated by ten minutes.
+const SKEW_MS_MAX: u64 = 540_000;
+/// Members answer packets at least so often, milliseconds, and in a large mesh within so many for each member.
+const ANSWER_AGE_MS: u64 = 10_000;
+const ANSWER_AGE_EACH_MS: u64 = 1_500;
+/// Within this time somebody exchanges everything with each node, milliseconds; the odds against it are 1 in 100,000.
+const CALL_AGE_MS: u64 = 120_000;
+
+/// What is known of this host.
+pub(crate) struct Host {
+    /// What its proxy said; `None` when it did not answer.
+    pub(crate) status: Option<HostStatus>,
+    pub(crate) categories: Vec<Category>,
+}
+
+/// Examines this host with the help of its proxy; `None` when there is no sign of one.
+///
+/// # Errors
+/// When a proxy was named that is not there.
+pub(crate) async fn examine(proxy: &LocalProxy) -> anyhow::Result<Option<Host>> {
+    let folder = proxy.folder();
+    let address = proxy.admin()?;
+    match Client::admin(&address).host().await {
+        Ok(status) => {
+            let categories = judge(&status).await;
+            Ok(Some(Host { status: Some(status), categories }))
+        }
+        Err(Error::Unreachable(_)) if !proxy.is_named() && !folder.join("state").exists() => Ok(None),
+        Err(error) => {
+            let hint = format!(
+                "it has its state in {}: 'systemctl start mesh-proxy' or 'mesh proxy' starts it, and \
+                 'journalctl -u mesh-proxy' has its last words",
+                folder.display()
+            );
+            let runs = check("the proxy of this host answers", Mark::Error, [error.to_string()], &hint);
+            let checks = vec![runs, leftover_rules(true).await];
+            Ok(Some(Host {
+                status: None,
+                categories: vec![Category { category_name: "host-proxy", checks }],
+            }))
+        }
+    }
+}
+
+async fn judge(host: &HostStatus) -> Vec<Category> {
+    let now_ms = clock::wall_ms();
+    let held = host.identities.iter().map(|status| (&host.node, status));
+    let mut interception = Vec::new();
+    match &host.interception {
+        Some(found) => interception.extend([rules(found), resolver(host).await]),
+        None => interception.push(leftover_rules(false).await),
+    }
+    vec![
+        Category { category_name: "host-proxy", checks: proxy(host) },
+        Category { category_name: "host-identity", checks: certificate::judge(held, now_ms) },
+        Category { category_name: "host-gossip", checks: gossip(host.reach.as_ref()) },
+        Category { category_name: "host-interception", checks: interception },
+    ]
+}
+
+/// Judges the proxy itself: whether it serves, reaches control, and has room.
+fn proxy(host: &HostStatus) -> Vec<Check> {
+    let unready = host.unready.iter().map(|lack| format!("{}: {}", lack.check, lack.message));
+    let answer = host.control.answer.as_ref();
+    // A clock that is far off lets no connection come about by which it could be measured.
+    let is_dated = host.control.error.as_ref().is_some_and(|error| error.contains("do the clocks agree?"));
+    let error =
+        host.control.error.iter().map(|error| format!("{}: {error}", host.control.addresses.join(", ")));
+    let ahead_ms = answer.map(|answer| answer.ahead_ms).filter(|ms| ms.unsigned_abs() > SKEW_MS);
+    let far =
+        if ahead_ms.is_some_and(|ms| ms.unsigned_abs() > SKEW_MS_MAX) { Mark::Error } else { Mark::Warning };
+    let skewed = answer.zip(ahead_ms).map(|(answer, ms)| skew(answer.node.as_str(), ms, "this host"));
+    let other = answer.filter(|answer| answer.build != host.build);
+    let other = other.map(|answer| format!("{} here, {} on {}", host.build, answer.build, answer.node));
+    let few = u64::from(host.descriptors).saturating_mul(10) > host.descriptors_max.saturating_mul(8);
+    let few = few.then(|| format!("{} of {} are open", host.descriptors, host.descriptors_max));
+    vec![
+        check("the proxy of this host answers", Mark::Error, [], ""),
+        check(
+            "it would serve traffic",
+            Mark::Error,
+            unready,
+            "wait a moment ('mesh check --wait 30s'); its log says more",
+        ),
+        check(
+            "it reaches the control plane",
+            Mark::Warning,
+            error,
+            if is_dated {
+                SYNCHRONISE
+            } else {
+                "is 'mesh control' running there, and TCP port 7443 open from here? Calls go on meanwhile"
+            },
+        ),
+        check("its clock agrees with the control plane's", far, skewed, SYNCHRONISE),
+        check("it runs the control plane's version", Mark::Warning, other, "run 'mesh upgrade' here"),
+        disk::judge(&host.disk),
+        check(
+            "it has file descriptors left",
+            Mark::Warning,
+            few,
+            "raise LimitNOFILE in its unit, or 'ulimit -n' where it is started",
+        ),
+    ]
+}
+
+/// Judges how gossip reaches others from here, and others this host.
+fn gossip(reach: Option<&Reach>) -> Vec<Check> {
+    const PORTS: &str = "open UDP and TCP port 7946 (or what --gossip says) between the hosts, both ways";
+    let Some(reach) = reach else {
+        let found = ["the proxy could not find out in time".to_owned()];
+        return vec![check("gossip reaches the other members", Mark::Error, found, "look at its log")];
+    };
+    let alive = || reach.contacts.iter().filter(|contact| contact.state == MemberState::Alive);
+    let count = reach.contacts.len() as u64;
+    let patience_ms = ANSWER_AGE_MS.max(ANSWER_AGE_EACH_MS.saturating_mul(count));
+    let unreached = reach.contacts.iter().filter_map(|contact| {
+        let error = contact.exchange_error.as_ref()?;
+        Some(format!("{} at {}: {error}", contact.node, contact.gossip))
+    });
+    let unreached: Vec<_> = unreached.collect();
+    let all = !unreached.is_empty() && unreached.len() == reach.contacts.len();
+    let mute = alive().filter(|contact| {
+        reach.speaking_ms > patience_ms && contact.answered_ms_ago.is_none_or(|age| age > patience_ms)
+    });
+    let mute = mute.map(|contact| match contact.answered_ms_ago {
+        Some(age) => format!("{} at {} last answered {} s ago", contact.node, contact.gossip, age / 1000),
+        None => format!("{} at {} has never answered", contact.node, contact.gossip),
+    });
+    let called = reach.contacts.iter().filter_map(|contact| contact.called_ms_ago).min();
+    let uncalled = count > 0 && reach.speaking_ms > CALL_AGE_MS && called.is_none_or(|age| age > CALL_AGE_MS);
+    let uncalled =
+        uncalled.then(|| "no member has opened a connection to this host for two minutes".to_owned());
+    let alone = (count == 0).then(|| "this node knows of no other member that is there".to_owned());
+    vec![
+        check("other members are there", Mark::Warning, alone, PORTS),
+        check(
+            "it reaches every member by TCP",
+            if all { Mark::Error } else { Mark::Warning },
+            unreached,
+            PORTS,
+        ),
+        check("every member answers its packets (UDP, there and back)", Mark::Warning, mute, PORTS),
+        check("members reach this host by TCP", Mark::Warning, uncalled, PORTS),
+    ]
+}
+
+/// Judges the rules for interception.
+fn rules(found: &InterceptionStatus) -> Check {
+    let (mark, finding) = match found.rules {
+        RulesStatus::Own => (Mark::Success, None),
+        RulesStatus::Foreign => (Mark::Error, Some("they are another proxy's".to_owned())),
+        RulesStatus::Missing => (Mark::Error, Some("somebody has removed them".to_owned())),
+        RulesStatus::Unknown => (Mark::Warning, found.error.clone()),
+    };
+    let description = format!("the rules for interception are in force ({})", found.mode);
+    check(
+        &description,
+        mark,
+        finding,
+        "'mesh intercept show' prints them; the proxy installs them again within ten seconds when they are gone, and \
+         'systemctl restart mesh-proxy' at once: two proxies cannot intercept on one host",
+    )
+}
+
+/// Looks for rules that lead to no proxy; with `all` to none at all, else to none of this one.
+async fn leftover_rules(all: bool) -> Check {
+    let description = "no rules for interception are left over";
+    let hint = "'mesh intercept clear' removes them";
+    let left = match nft::table(TABLE).await {
+        Ok(Some(_)) if all => Some("connections of this host to the mesh lead nowhere".to_owned()),
+        Ok(Some(_)) => Some("this proxy does not intercept, and rules are in force".to_owned()),
+        // Without the tool there are none, and who may not look cannot know.
+        Ok(None) | Err(_) => None,
+    };
+    check(description, Mark::Error, left, hint)
+}
+
+/// Asks the host's own resolver, as applications do.
+async fn resolver(host: &HostStatus) -> Check {
+    let description = "names below .mesh resolve on this host";
+    let hint = "'getent hosts NAME.mesh' must ask by DNS: 'hosts:' in /etc/nsswitch.conf needs 'dns' or 'resolve', and \
+                /etc/resolv.conf a name server; with systemd-resolved, 'resolvectl domain' shows ~mesh at the link mesh0";
+    let Some((service, expected)) = &host.names.example else {
+        return check(description, Mark::Success, [], "");
+    };
+    if host.names.listen.is_empty() {
+        return check(
+            description,
+            Mark::Error,
+            ["its name server is off".to_owned()],
+            "leave out '--dns off'",
+        );
+    }
+    let name = format!("{service}.{MESH_DOMAIN}");
+    let found = match tool::run("getent", &["ahosts", &name], "").await {
+        Ok(text) => text,
+        Err(tool::Error::Refused { .. }) => {
+            return check(
+                description,
+                Mark::Error,
+                [format!("{name} is unknown to the host's resolver")],
+                hint,
+            );
+        }
+        Err(error @ tool::Error::Missing(_)) => {
+            return check(description, Mark::Warning, [error.to_string()], hint);
+        }
+        Err(tool::Error::Broken { .. }) => {
+            let found = format!("the host's resolver does not answer when it is asked for {name}");
+            return check(description, Mark::Error, [found], hint);
+        }
+    };
+    let found: BTreeSet<IpAddr> =
+        found.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect();
+    let is_right = !found.is_empty() && found.iter().all(|address| expected.contains(address));
+    let list = |each: &mut dyn Iterator<Item = &IpAddr>| {
+        each.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let wrong = (!is_right).then(|| {
+        format!(
+            "{name} is {} to the host's resolver, and should be {}",
+            list(&mut found.iter()),
+            list(&mut expected.iter())
+        )
+    });
+    check(description, Mark::Error, wrong, hint)
+}

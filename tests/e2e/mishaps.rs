@@ -1,0 +1,253 @@
+//! What happens to hosts: they stand still, move, are renamed, run full, lose their data, have a wrong clock. Each ends in
+//! recovery, or in words that say what to do.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rustix::process::{Signal, kill_process};
+
+use crate::stage::mesh::{Mesh, Proxy};
+use crate::stage::peer::answerer;
+use crate::stage::place::{Network, Place};
+use crate::stage::process::{Process, curl, run};
+use crate::stage::program;
+use crate::stage::wait::{seconds, until};
+
+/// Control on the first of three hosts, a service behind the second's proxy, a caller on the third.
+struct Hosts {
+    caller: Proxy,
+    server: Proxy,
+    mesh: Mesh,
+    network: Network,
+}
+
+impl Hosts {
+    fn new() -> Self {
+        let network = Network::new(3);
+        let mesh = Mesh::start(&network.host(1));
+        let token = mesh.token(&["--uses", "2"]);
+        let web = answerer(&network.host(2), "web");
+        let server = mesh.proxy(&network.host(2), "server").join(&token).service(&format!("web={web}"));
+        let server = server.anywhere().start();
+        let caller = mesh.proxy(&network.host(3), "caller").join(&token).anywhere().start();
+        caller.reaches("web");
+        Self { caller, server, mesh, network }
+    }
+
+    fn state_of(&self, node: &str) -> String {
+        let view = self.caller.view();
+        let found = view["nodes"].as_array().unwrap().iter().find(|other| other["name"] == node).cloned();
+        found.unwrap_or_default()["state"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+#[test]
+fn a_host_that_stood_still_until_it_was_taken_for_dead_is_back_within_seconds() {
+    let hosts = Hosts::new();
+    let server = hosts.server.process.pid();
+    kill_process(server, Signal::STOP).unwrap();
+    until("it is taken for dead", seconds(30), || (hosts.state_of("server") == "dead").then_some(()));
+
+    kill_process(server, Signal::CONT).unwrap();
+
+    until("it is back", seconds(10), || (hosts.state_of("server") == "alive").then_some(()));
+    hosts.caller.reaches("web");
+}
+
+#[test]
+fn a_host_that_gets_another_address_is_found_there() {
+    let hosts = Hosts::new();
+
+    hosts.network.move_to(2, 22);
+
+    until("others know the new address", seconds(20), || {
+        let view = hosts.caller.view();
+        let node = view["nodes"].as_array()?.iter().find(|node| node["name"] == "server")?.clone();
+        let is_there = node["addr"].as_str()?.starts_with("10.88.0.22:") && node["state"] == "alive";
+        is_there.then_some(())
+    });
+    hosts.caller.reaches("web");
+    hosts.mesh.cli(&["check", "--wait", "30s"]).ok();
+}
+
+#[test]
+fn a_renamed_host_is_the_same_node_unless_somebody_insists() {
+    let mesh = Mesh::start(&Place::here());
+    let folder = mesh.folder().to_owned();
+    let token = mesh.token(&[]);
+    let start = |host: &str, log: &str, flags: &str| {
+        let data = folder.join("renamed");
+        let _ = fs::remove_file(data.join("addresses.json"));
+        let text = format!(
+            "hostname {host}; exec {} proxy --data-dir {} --join {token} --dns off --outbound 127.0.0.1:0 --inbound \
+             127.0.0.1:0 --gossip 127.0.0.1:0 --admin 127.0.0.1:0 {flags}",
+            program::mesh().display(),
+            data.display()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--uts", "sh", "-c", &text]);
+        Process::start(&Place::here(), &folder, log, command)
+    };
+    let serves = |process: &mut Process| {
+        until("it serves", seconds(20), || {
+            process.assert_alive();
+            process.log().contains(" serving ").then_some(())
+        });
+    };
+    let mut first = start("vm-old", "first", "");
+    serves(&mut first);
+    assert!(first.terminate().success());
+
+    let mut renamed = start("vm-new", "renamed", "");
+    serves(&mut renamed);
+    assert!(renamed.log().contains("another name by now"), "{}", renamed.log());
+    let nodes = mesh.view()["nodes"].to_string();
+    assert!(nodes.contains("vm-old") && !nodes.contains("vm-new"), "{nodes}");
+    assert!(renamed.terminate().success());
+
+    let mut insists = start("vm-new", "insists", "--node vm-new");
+    let status = until("it gives up", seconds(20), || insists.ended());
+    assert_eq!(status.code(), Some(1));
+    assert!(insists.log().contains("start with --node vm-old"), "{}", insists.log());
+}
+
+/// A small file system of its own; unmounted when dropped.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    fn mount(path: &Path) -> Self {
+        fs::create_dir_all(path).unwrap();
+        let words = ["-t", "tmpfs", "-o", "size=80m", "none", path.to_str().unwrap()];
+        run(&Place::here(), seconds(5), "mount", &words).ok();
+        Self(path.to_owned())
+    }
+
+    /// Fills it, but for less than mesh wants to have left.
+    fn fill(&self) {
+        let words = ["-l", "60M", self.0.join("ballast").to_str().unwrap()].map(str::to_owned);
+        run(&Place::here(), seconds(10), "fallocate", &words.each_ref().map(String::as_str)).ok();
+    }
+
+    fn clear(&self) {
+        fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").args(["-l", self.0.to_str().unwrap()]).status();
+    }
+}
+
+const ROUTE: &str = "apiVersion: mesh/v1\nkind: Intention\nmetadata: { name: web }\nspec:\n  destination: web\n  \
+                     sources: [{ service: shop }]\n  action: allow\n";
+
+#[test]
+fn a_full_disk_refuses_writes_in_words_and_takes_them_when_there_is_room_again() {
+    let folder = tempfile::Builder::new().prefix("mesh-e2e-disk-").tempdir().unwrap();
+    let (control_disk, proxy_disk) =
+        (Disk::mount(&folder.path().join("control")), Disk::mount(&folder.path().join("server")));
+    let here = Place::here();
+    let mesh = Mesh::start_in(&here, folder, &[]);
+    let web = answerer(&here, "web");
+    let server = mesh.proxy(&here, "server").join(&mesh.token(&[])).service(&format!("web={web}")).start();
+    server.reaches("web");
+
+    // The control plane's.
+    control_disk.fill();
+    let refused = mesh.apply(ROUTE);
+    assert!(refused.err.contains("make room"), "{:?} {}", refused.code, refused.err);
+    refused.failed(1);
+    assert_eq!(server.quick_status("web"), Some(200), "calls go on");
+    control_disk.clear();
+    mesh.apply(ROUTE).ok();
+
+    // A proxy's: it keeps what it has, says so, and takes what it missed by itself.
+    until("the intention is in force", seconds(15), || {
+        (server.quick_status("web") == Some(403)).then_some(())
+    });
+    proxy_disk.fill();
+    mesh.cli(&["delete", "intention/web"]).ok();
+    let checked = until("the check says so", seconds(20), || {
+        Some(mesh.cli(&["check"])).filter(|checked| checked.out.contains("cannot be kept"))
+    });
+    assert!(checked.out.contains("make room"), "{}", checked.out);
+    let data = server.data().to_str().unwrap().to_owned();
+    let host = mesh.cli(&["check", "--data-dir", &data]);
+    assert!(host.out.contains("MiB are left on the file system of"), "{}", host.out);
+    proxy_disk.clear();
+    until("the change is in force", seconds(30), || (server.quick_status("web") == Some(200)).then_some(()));
+}
+
+#[test]
+fn a_data_directory_that_is_removed_under_a_running_process_is_said_and_nothing_is_acknowledged() {
+    let mesh = Mesh::start(&Place::here());
+    let server = mesh.proxy(&Place::here(), "server").join(&mesh.token(&[])).start();
+    let admin = server.address("admin").to_string();
+    fs::remove_dir_all(server.data()).unwrap();
+
+    let checked = mesh.cli(&["check", "--proxy", &admin]);
+    assert!(checked.out.contains("was removed while the proxy ran"), "{}", checked.out);
+    assert_eq!(checked.code, Some(1));
+
+    fs::remove_dir_all(mesh.data().join("store")).unwrap();
+    let refused = mesh.apply(ROUTE);
+    assert!(refused.err.contains("was removed or replaced"), "{:?} {}", refused.code, refused.err);
+    refused.failed(1);
+    assert_eq!(mesh.json(&["get", "intentions", "-o", "json"]), serde_json::json!([]), "it was not written");
+}
+
+#[test]
+fn a_wrong_clock_is_measured_and_what_it_breaks_is_said_and_mends_itself_when_it_is_right_again() {
+    let mesh = Mesh::start(&Place::here());
+    let token = mesh.token(&["--uses", "9"]);
+    let web = answerer(&Place::here(), "web");
+    let server = mesh.proxy(&Place::here(), "server").join(&token).service(&format!("web={web}")).start();
+    server.reaches("web");
+    let config = mesh.folder().join("caller.yaml");
+    let clock = |seconds: i64| fs::write(&config, format!("clock-offset: {seconds}\n")).unwrap();
+    let checked = |proxy: &Proxy| mesh.cli(&["check", "--proxy", &proxy.address("admin").to_string()]).out;
+    clock(3600);
+    let caller = mesh.proxy(&Place::here(), "caller").join(&token).flag("--config", config.to_str().unwrap());
+    let caller = caller.start();
+
+    // An hour ahead: it works, and both sides say so.
+    caller.reaches("web");
+    let found = until("both say so", seconds(15), || {
+        Some(checked(&caller)).filter(|text| text.matches("the clock of").count() == 2)
+    });
+    assert!(found.contains("the clock of caller is 60m ahead of that of control/control-1"), "{found}");
+    assert!(found.contains("is 60m behind that of this host"), "{found}");
+
+    // Three days ahead: to this node every certificate is over.
+    let step = |seconds: i64| {
+        clock(seconds);
+        kill_process(caller.process.pid(), Signal::HUP).unwrap();
+    };
+    step(3 * 86_400);
+    until("calls fail", seconds(15), || (caller.quick_status("web") != Some(200)).then_some(()));
+    let found = until("the check says so", seconds(15), || {
+        let is_said = |text: &String| {
+            // By the connection that is still there, or as none comes about.
+            text.contains("3d behind that of this host") || text.contains("do the clocks agree?")
+        };
+        Some(checked(&caller)).filter(is_said)
+    });
+    assert!(found.contains("timedatectl set-ntp true"), "{found}");
+
+    // And right again, backwards.
+    step(0);
+    caller.reaches("web");
+    until("all is well", seconds(30), || {
+        (mesh.cli(&["check", "--proxy", &caller.address("admin").to_string()]).code == Some(0)).then_some(())
+    });
+    assert!(
+        curl(&Place::here(), &[&format!("http://{}/readyz", caller.address("admin"))]).ok().contains("true")
+    );
+
+    // A host that is behind cannot join, and is told why.
+    let late = mesh.proxy(&Place::here(), "late").join(&token).flag("--clock-offset", "-86400");
+    let late = late.spawn();
+    until("it says why", seconds(15), || late.log().contains("do the clocks agree?").then_some(()));
+}
