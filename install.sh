@@ -236,11 +236,23 @@ unit() {
         proxy) title='data plane' ;;
         control) title='control plane' ;;
     esac
-    # To install rules takes one capability; without them, none.
+    # To install rules takes one capability; without them, none. systemd-resolved hears of names from root alone.
+    capabilities='CapabilityBoundingSet=' names=''
     case " $arguments" in
-        *' --intercept'*) capabilities='CapabilityBoundingSet=CAP_NET_ADMIN
-AmbientCapabilities=CAP_NET_ADMIN' ;;
-        *) capabilities='CapabilityBoundingSet=' ;;
+        *' --intercept'*)
+            capabilities='CapabilityBoundingSet=CAP_NET_ADMIN
+AmbientCapabilities=CAP_NET_ADMIN'
+            names='
+ExecStartPost=-+/usr/local/bin/mesh intercept resolved'
+            ;;
+    esac
+    # A proxy looks at the processes that call, and runs tools; a control plane does neither.
+    case $1 in
+        proxy) confinement='' ;;
+        control) confinement='
+ProtectProc=invisible
+ProcSubset=pid
+PrivateUsers=yes' ;;
     esac
     cat <<UNIT
 [Unit]
@@ -254,12 +266,13 @@ Type=notify
 NotifyAccess=main
 EnvironmentFile=/etc/mesh/$1.env
 Environment=MESH_DATA_DIR=/var/lib/mesh/$1
-ExecStart=/usr/local/bin/mesh $1 \$MESH_ARGS
+ExecStart=/usr/local/bin/mesh $1 \$MESH_ARGS$names
 ExecReload=/bin/kill -HUP \$MAINPID
 Restart=always
 RestartSec=1
 TimeoutStartSec=120
 TimeoutStopSec=60
+WatchdogSec=60
 LimitNOFILE=1048576
 StateDirectory=mesh/$1
 StateDirectoryMode=0700
@@ -286,6 +299,8 @@ LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM$confinement
 
 [Install]
 WantedBy=multi-user.target

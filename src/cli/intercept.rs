@@ -3,7 +3,9 @@
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use crate::api::client::Client;
 use crate::cli::exit::Exit;
+use crate::cli::local_proxy::LocalProxy;
 use crate::cli::output;
 use crate::logic::intercept::TABLE;
 use crate::net::nft;
@@ -28,6 +30,15 @@ enum Command {
         /// The proxy.
         #[arg(value_parser = instance)]
         instance: String,
+        /// Whether its rules are strict
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Tell systemd-resolved that the proxy of this host answers names below .mesh, on behalf of a proxy that may not
+    #[command(hide = true)]
+    Resolved {
+        #[command(flatten)]
+        proxy: LocalProxy,
     },
 }
 
@@ -54,11 +65,24 @@ pub(crate) async fn run(args: InterceptArgs) -> anyhow::Result<Exit> {
             guard::clear().await.context("the rules were not removed")?;
             output::note("nothing is intercepted on this host");
         }
-        Command::Guard { instance } => {
-            if guard::watch(&instance).await? {
+        Command::Resolved { proxy } => resolved(&proxy).await?,
+        Command::Guard { instance, strict } => {
+            if guard::watch(&instance, strict).await? {
                 output::note("mesh: removed the rules for interception that a proxy left when it was killed");
             }
         }
     }
     Ok(Exit::Done)
+}
+
+/// Tells systemd-resolved, if it runs, where names below `.mesh` are answered.
+async fn resolved(proxy: &LocalProxy) -> anyhow::Result<()> {
+    let host = Client::admin(&proxy.admin()?).host().await.context("the proxy of this host")?;
+    let Some(server) = host.names.listen.first().filter(|_| host.interception.is_some()) else {
+        return Ok(());
+    };
+    if guard::tell_resolved(*server).await {
+        output::note("systemd-resolved asks the proxy for names below .mesh");
+    }
+    Ok(())
 }

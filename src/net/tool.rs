@@ -48,7 +48,8 @@ pub async fn run(program: &'static str, words: &[&str], input: &str) -> Result<S
     for place in PLACES {
         let mut command = Command::new(format!("{place}{program}"));
         command.args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.kill_on_drop(true).env("LC_ALL", "C");
+        // What a service manager is told is not for tools to say.
+        command.kill_on_drop(true).env("LC_ALL", "C").env_remove("NOTIFY_SOCKET");
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,

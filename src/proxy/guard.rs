@@ -4,8 +4,13 @@
 //! ends. It then gives a new proxy some time to make the rules its own, and removes them if none has: whoever's
 //! connections lead to nobody had rather have none of it. (The kernel could do it at once by the flag `owner` of a table;
 //! but then a proxy that a service manager starts again would leave strict hosts open meanwhile.)
+//!
+//! A service manager ends whatever a killed service has left before it starts it again. A guard that is told to end takes
+//! everything away at once, but for strict rules: those stay, so that the host is not open meanwhile, and questions about
+//! names go their own way again.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,7 +21,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
 
-use crate::logic::intercept;
+use crate::logic::intercept::{self, Mode};
 use crate::net::{nft, tool};
 use crate::proxy::{resolved, ways};
 
@@ -26,6 +31,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const DISMISSED: u8 = b'q';
 /// How long a guard may take to go.
 const DISMISSAL_TIME: Duration = Duration::from_secs(2);
+/// How a guard is told that the rules are strict.
+pub const STRICT_FLAG: &str = "--strict";
 /// This program, also after a newer one has taken its place on disk.
 const PROGRAM: &str = "/proc/self/exe";
 
@@ -41,10 +48,14 @@ impl Guard {
     ///
     /// # Errors
     /// When there is no room for another process.
-    pub(crate) fn post(instance: &str) -> io::Result<Self> {
+    pub(crate) fn post(instance: &str, mode: Mode) -> io::Result<Self> {
         let mut command = Command::new(PROGRAM);
         // A group of its own: what a terminal sends to the proxy is not for the guard.
         command.args(["intercept", "guard", instance]).stdin(Stdio::piped()).process_group(0);
+        if mode == Mode::Strict {
+            command.arg(STRICT_FLAG);
+        }
+        command.env_remove("NOTIFY_SOCKET");
         let mut child = command.stdout(Stdio::null()).spawn()?;
         let pipe = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
         Ok(Self { child, pipe })
@@ -63,11 +74,11 @@ impl Guard {
 }
 
 /// Waits for the end of the proxy that has started this process, and takes away what it left; returns whether there was
-/// anything. A signal to end is obeyed only afterwards, and then at once.
+/// anything. A signal to end is obeyed only afterwards, and then at once: `is_strict` says that rules stay then.
 ///
 /// # Errors
 /// When signals cannot be waited for.
-pub async fn watch(instance: &str) -> io::Result<bool> {
+pub async fn watch(instance: &str, is_strict: bool) -> io::Result<bool> {
     let mut terminate = signal(SignalKind::terminate())?;
     let _hangup = signal(SignalKind::hangup())?;
     let _interrupt = signal(SignalKind::interrupt())?;
@@ -85,7 +96,11 @@ pub async fn watch(instance: &str) -> io::Result<bool> {
     }
     tokio::select! {
         () = sleep(GRACE) => {}
-        _ = terminate.recv() => {}
+        _ = terminate.recv() => if is_strict {
+            // Another proxy's are made anew with the names in them.
+            _ = nft::apply(&intercept::release_names()).await;
+            return Ok(false);
+        }
     }
     Ok(withdraw(instance).await)
 }
@@ -99,6 +114,12 @@ pub(crate) async fn withdraw(instance: &str) -> bool {
         ways::close().await;
     }
     is_removed
+}
+
+/// Tells systemd-resolved where names below `.mesh` are answered, until what a proxy has installed is removed; returns
+/// whether it knows now.
+pub async fn tell_resolved(server: SocketAddr) -> bool {
+    resolved::tell(server).await
 }
 
 /// Removes the rules of whatever proxy has installed them, if there are any.

@@ -172,7 +172,7 @@ impl Interception {
     /// When the kernel or the tool refuses.
     async fn start(mut sources: Sources) -> Result<Self, Error> {
         let instance = format!("{:016x}", rand::random::<u64>());
-        let guard = Guard::post(&instance).map_err(Error::Guard)?;
+        let guard = Guard::post(&instance, sources.options.mode).map_err(Error::Guard)?;
         if let Some(server) = sources.names.first() {
             sources.is_resolved_told = resolved::tell(*server).await;
         }
@@ -184,6 +184,11 @@ impl Interception {
         }
         tracing::info!(mode = ?sources.options.mode, "connections of this host to services of the mesh come here");
         Ok(Self { instance, sources, guard, rules })
+    }
+
+    /// Returns what its rules are called after.
+    pub(crate) fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// Keeps the rules as they should be until `end`, and takes them away.
@@ -244,7 +249,7 @@ impl Interception {
 
     async fn replace_guard(&mut self) {
         tokio::time::sleep(GUARD_PAUSE).await;
-        match Guard::post(&self.instance) {
+        match Guard::post(&self.instance, self.sources.options.mode) {
             Ok(guard) => self.guard = guard,
             Err(error) => tracing::error!(%error, "nobody stands by to remove the rules for interception"),
         }
