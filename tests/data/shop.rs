@@ -309,7 +309,7 @@ fn nodes(second: u64, services: &[ServiceView]) -> Vec<NodeView> {
                 refused: None,
                 refused_revision: None,
                 reported_ms: (!control).then_some(at_ms - 900),
-                ahead_ms: (!control).then_some(0),
+                ahead_ms: None,
                 memory_bytes: Some((41 + index as u64 * 3) << 20),
                 cpu: Some(if sick { 0.91 } else { 0.06 + 0.01 * index as f64 }),
                 descriptors: Some(if sick { 1021 } else { 96 + index as u32 * 3 }),
