@@ -36,7 +36,9 @@ fn ordinary_traffic_drives_no_failure_out_and_failures_only_each_other() {
         CallRecord { retries: 1, ..call(Some("retried"), 200) },
         CallRecord { latency_us: 1_000_000, ..call(Some("slow"), 200) },
     ];
-    bad.iter().for_each(|call| recorder.record(call.clone()));
+    for call in &bad {
+        recorder.record(call.clone());
+    }
 
     for number in 0..REMEMBERED_MAX * 2 {
         recorder.record(CallRecord { at_ms: 10 + number as u64, ..call(Some(&format!("n{number}")), 200) });

@@ -38,7 +38,7 @@ proptest! {
         adds in prop::collection::vec((0u64..60, 1u64..100, 0usize..3), 1..60),
     ) {
         let mut adds = adds;
-        adds.sort();
+        adds.sort_unstable();
         let mut hours = Hours::default();
         for (hour, requests, source) in &adds {
             hours.add(&edge(["a", "b", "c"][*source]), &counts(*requests, &[]), BEGAN_MS + hour * HOUR_MS);
