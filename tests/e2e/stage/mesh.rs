@@ -238,8 +238,7 @@ impl ProxyPlan {
         (status.code(), process.log())
     }
 
-    /// Starts it.
-    pub(crate) fn spawn(&self) -> Process {
+    fn spawn(&self) -> Process {
         self.spawn_with(&[])
     }
 
