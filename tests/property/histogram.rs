@@ -26,6 +26,18 @@ proptest! {
     }
 
     #[test]
+    fn equal_parts_add_up_to_the_whole(values in vec(latency(), 0..100), of in 1_u64..70) {
+        let whole: Histogram = values.into_iter().collect();
+
+        let mut sum = Histogram::default();
+        for index in 0..of {
+            sum.merge(&whole.part(index, of));
+        }
+
+        prop_assert_eq!(sum, whole);
+    }
+
+    #[test]
     fn the_sparse_form_loses_nothing(values in vec(any::<u64>(), 0..100)) {
         let histogram: Histogram = values.into_iter().collect();
 

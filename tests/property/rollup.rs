@@ -162,18 +162,43 @@ proptest! {
 }
 
 #[test]
-fn a_report_that_covers_more_than_the_window_counts_in_the_totals_only() {
+fn a_report_that_comes_late_makes_neither_a_peak_nor_a_hole() {
+    for seconds in [1_u64, 4, 10, 60] {
+        let mut rollup = Rollup::new();
+        let calls = vec![5_000; 12 * seconds as usize];
+        let delta = EdgeDelta { key: key(Side::Outbound, "web", "api", None), counts: counts(&calls, 0) };
+        let late = Report { covers_ms: seconds * 1_000, ..report(1, vec![delta]) };
+
+        rollup.add(&node("host-1"), &late, START_MS);
+
+        let edge = view(&rollup, START_MS + 1_000).edges.remove(0);
+        assert_eq!(edge.traffic.requests_total, 12 * seconds);
+        assert_eq!(edge.traffic.requests_per_second, 12.0, "after {seconds} s");
+        assert_eq!(edge.traffic.latency_ms.samples, 12 * seconds.min(10));
+    }
+}
+
+#[test]
+fn what_was_refused_goes_on_in_another_process() {
     let mut rollup = Rollup::new();
-    let delta = EdgeDelta { key: key(Side::Outbound, "web", "api", None), counts: counts(&[5; 600], 0) };
-    let late = Report { covers_ms: 60_000, ..report(1, vec![delta]) };
+    let edge = key(Side::Inbound, "web", "api", Some("host-1"));
+    let denied = || EdgeCounts {
+        denied: 3,
+        denials: BTreeMap::from([("intention default/x".to_owned(), 3)]),
+        ..counts(&[5; 3], 0)
+    };
+    let delta = || vec![EdgeDelta { key: edge.clone(), counts: denied() }];
+    rollup.add(&node("host-1"), &report(1, delta()), START_MS);
+    let mut next = Rollup::new();
 
-    rollup.add(&node("host-1"), &late, START_MS);
+    next.recall(rollup.refused());
+    let before = view(&next, START_MS + 1_000).edges.remove(0);
+    next.add(&node("host-1"), &report(2, delta()), START_MS + 2_000);
 
-    let edge = view(&rollup, START_MS + 1_000).edges.remove(0);
-    assert_eq!(edge.traffic.requests_total, 600);
-    assert_eq!(edge.traffic.requests_per_second, 0.0);
-    assert_eq!(edge.traffic.success_rate, 1.0);
-    assert_eq!(edge.traffic.latency_ms.p50, None);
+    assert_eq!((before.traffic.denied_total, before.traffic.requests_per_second), (3, 0.0));
+    let after = view(&next, START_MS + 3_000).edges.remove(0);
+    assert_eq!(after.traffic.denied_total, 6);
+    assert_eq!(after.traffic.denials["intention default/x"], 6);
 }
 
 #[test]

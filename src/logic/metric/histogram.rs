@@ -64,6 +64,20 @@ impl Histogram {
         }
     }
 
+    /// Returns part `index` of `of` equal ones, which together count what this does.
+    #[must_use]
+    pub fn part(&self, index: u64, of: u64) -> Self {
+        let mut part = Self::default();
+        for (bucket, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let count = share(u64::from(*count), index, of);
+            if count > 0 {
+                part.add(bucket, count as u32);
+            }
+        }
+        part.sum_us = share(self.sum_us, index, of);
+        part
+    }
+
     /// Returns how many values were counted.
     pub fn count(&self) -> u64 {
         self.total
@@ -120,6 +134,12 @@ impl From<&Histogram> for Sparse {
             sum_us: histogram.sum_us,
         }
     }
+}
+
+/// Returns part `index` of `of` equal ones of a count; all of them add up to it.
+pub fn share(count: u64, index: u64, of: u64) -> u64 {
+    let until = |parts: u64| (u128::from(count) * u128::from(parts) / u128::from(of.max(1))) as u64;
+    until(index + 1) - until(index)
 }
 
 /// Values below two octaves have a bucket each; above, each octave has `OCTAVE` buckets of equal width.

@@ -4,7 +4,10 @@
 //! the last sequences as in the anti-replay window of ESP (RFC 4303 §3.4.3). Memory is bounded by [`SERIES_MAX`] and by the
 //! number of nodes; what is silent for [`IDLE_MS_MAX`] is forgotten.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
+
+use serde::{Deserialize, Serialize};
 
 use crate::logic::metric::hours::Hours;
 use crate::logic::metric::report::{EdgeCounts, EdgeDelta, EdgeKey, EjectedEndpoint, ProxyStatus, Report};
@@ -22,15 +25,28 @@ const VOUCH_MS_MAX: u64 = 15_000;
 /// An edge whose calls are refused makes an event no more often than this, milliseconds; what was refused since the last is
 /// told with the next.
 const DENY_EVENT_EVERY_MS: u64 = 10_000;
+/// Most edges whose refusals are kept for another process.
+pub const REFUSED_MAX: usize = 1_000;
 /// Length of a tick, milliseconds.
 pub const TICK_MS: u64 = 1_000;
+
+/// What intentions refused on one edge, or would have: what outlives the process that counted it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refused {
+    key: EdgeKey,
+    touched_ms: u64,
+    denied: u64,
+    denials: BTreeMap<String, u64>,
+    audited: BTreeMap<String, u64>,
+}
 
 /// Everything the proxies told, merged.
 #[derive(Debug, Default)]
 pub struct Rollup {
     pub(crate) series: BTreeMap<EdgeKey, Series>,
     pub(crate) reporters: BTreeMap<NodeName, Reporter>,
-    /// The tick of the first report.
+    /// The first tick that reports speak of, as far as the window then reached back.
     pub(crate) began: Option<u64>,
     /// The tick in which the idle were last looked for.
     swept: u64,
@@ -117,8 +133,8 @@ impl Rollup {
     /// Takes a report of `node` that arrived at `now_ms`, and returns what in it is worth telling, oldest first.
     ///
     /// A report that came before changes nothing, nor does one of a process before the last two of the node; of the last
-    /// but one, which serves out what it had begun, only the traffic counts. One that covers more than the window counts in
-    /// the totals only: most of it happened before the window.
+    /// but one, which serves out what it had begun, only the traffic counts. What it counted is taken to have happened evenly
+    /// over the time that it covers: one that comes late makes no peak.
     pub fn add(&mut self, node: &NodeName, report: &Report, now_ms: u64) -> Vec<EventView> {
         let mut events = self.sweep(now_ms);
         let newest = self.reporters.get(node).map(|reporter| (reporter.epoch, reporter.seen));
@@ -144,10 +160,11 @@ impl Rollup {
                 return events;
             }
         }
-        self.began.get_or_insert(now_ms / TICK_MS);
-        let recent = report.covers_ms <= WINDOW_TICKS * TICK_MS;
+        let ticks = (report.covers_ms + TICK_MS / 2) / TICK_MS;
+        let first = (now_ms / TICK_MS).saturating_sub(ticks.clamp(1, WINDOW_TICKS + 1) - 1);
+        self.began = Some(self.began.map_or(first, |began| began.min(first)));
         for delta in &report.edges {
-            events.extend(self.add_edge(node, delta, (recent, is_current), now_ms));
+            events.extend(self.add_edge(node, delta, (ticks, is_current), now_ms));
         }
         events
     }
@@ -156,7 +173,7 @@ impl Rollup {
         &mut self,
         node: &NodeName,
         delta: &EdgeDelta,
-        (recent, is_current): (bool, bool),
+        (ticks, is_current): (u64, bool),
         now_ms: u64,
     ) -> Option<EventView> {
         let mut key = delta.key.clone();
@@ -176,9 +193,7 @@ impl Rollup {
         if let Some(hours) = &mut self.hours {
             hours.add(&key, &delta.counts, now_ms);
         }
-        if recent {
-            series.window.add(now_ms / TICK_MS, &delta.counts);
-        }
+        series.window.spread(now_ms / TICK_MS, ticks, &delta.counts);
         // The calling side learns no more than that it was refused.
         if key.side == Side::Outbound {
             return None;
@@ -195,6 +210,33 @@ impl Rollup {
     /// Returns whose proxies reported since a moment, Unix milliseconds.
     pub fn present(&self, since_ms: u64) -> impl Iterator<Item = &NodeName> {
         self.reporters.iter().filter(move |(_, one)| one.at_ms >= since_ms).map(|(node, _)| node)
+    }
+
+    /// Returns what intentions refused, or would have, by edge: of at most [`REFUSED_MAX`] edges, those with the newest calls.
+    pub fn refused(&self) -> Vec<Refused> {
+        let is_refused = |series: &Series| series.total.denied > 0 || !series.total.audited.is_empty();
+        let found = self.series.iter().filter(|(_, series)| is_refused(series));
+        let mut refused: Vec<_> = found
+            .map(|(key, series)| Refused {
+                key: key.clone(),
+                touched_ms: series.touched_ms,
+                denied: series.total.denied,
+                denials: series.total.denials.clone(),
+                audited: series.total.audited.clone(),
+            })
+            .collect();
+        refused.sort_by_key(|one| Reverse(one.touched_ms));
+        refused.truncate(REFUSED_MAX);
+        refused
+    }
+
+    /// Goes on from what another rollup had refused; for one that has heard nothing yet.
+    pub fn recall(&mut self, refused: Vec<Refused>) {
+        for Refused { key, touched_ms, denied, denials, audited } in refused.into_iter().take(REFUSED_MAX) {
+            let series = self.series.entry(key).or_default();
+            series.touched_ms = touched_ms;
+            series.total.add(&EdgeCounts { denied, denials, audited, ..EdgeCounts::default() });
+        }
     }
 
     /// Returns the last status of every proxy that reports, by node.

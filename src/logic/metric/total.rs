@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::logic::metric::asked::KIND_BYTES_MAX;
+use crate::logic::metric::histogram::share;
 use crate::logic::metric::report::EdgeCounts;
 
 /// Upper limits of the latency buckets that are kept for ever, in microseconds: Linkerd's, from 1 ms to 50 s.
@@ -107,6 +108,29 @@ impl EdgeCounts {
         self.latency.merge(&other.latency);
     }
 
+    /// Returns part `index` of `of` equal ones, which together count what this does.
+    #[must_use]
+    pub fn part(&self, index: u64, of: u64) -> Self {
+        let cut = |count: u64| share(count, index, of);
+        Self {
+            requests: cut(self.requests),
+            failures: cut(self.failures),
+            statuses: cut_all(&self.statuses, cut),
+            grpc_statuses: cut_all(&self.grpc_statuses, cut),
+            reasons: cut_all(&self.reasons, cut),
+            retries: cut(self.retries),
+            denied: cut(self.denied),
+            denials: cut_all(&self.denials, cut),
+            audited: cut_all(&self.audited, cut),
+            asked: cut_all(&self.asked, cut),
+            bytes_sent: cut(self.bytes_sent),
+            bytes_received: cut(self.bytes_received),
+            opened: cut(self.opened),
+            closed: cut(self.closed),
+            latency: self.latency.part(index, of),
+        }
+    }
+
     /// Returns whether nothing was counted.
     pub fn is_empty(&self) -> bool {
         let counts = [
@@ -120,6 +144,11 @@ impl EdgeCounts {
         ];
         counts.iter().all(|count| *count == 0)
     }
+}
+
+fn cut_all<K: Clone + Ord>(counts: &BTreeMap<K, u64>, cut: impl Fn(u64) -> u64) -> BTreeMap<K, u64> {
+    let parts = counts.iter().map(|(name, count)| (name.clone(), cut(*count)));
+    parts.filter(|(_, count)| *count > 0).collect()
 }
 
 fn grow(sum: &mut u64, by: u64) {

@@ -60,6 +60,17 @@ pub struct Sum {
 }
 
 impl Window {
+    /// Counts what happened evenly over the last `ticks` ticks up to `number`; what was before the window is let go.
+    pub fn spread(&mut self, number: u64, ticks: u64, counts: &EdgeCounts) {
+        if ticks <= 1 {
+            self.add(number, counts);
+            return;
+        }
+        for age in 0..ticks.min(TICKS_MAX as u64).min(number + 1) {
+            self.add(number - age, &counts.part(age, ticks));
+        }
+    }
+
     /// Counts into tick `number`. Ticks that left the window of the newest one are let go, or not taken.
     pub fn add(&mut self, number: u64, counts: &EdgeCounts) {
         let newest = self.ticks.back().map_or(number, |tick| tick.number.max(number));
