@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,6 +21,9 @@ use crate::telemetry::recent::Recorder;
 
 /// Cells remembered at most; then all are looked up anew.
 const CELLS_MAX: usize = 4_096;
+/// Services that are counted by name though no endpoint of them was called; names may come from requests, and further ones
+/// share the series of [`EdgeKey::overflow`].
+const NOWHERE_MAX: usize = 256;
 
 /// Papers kept at most, and how large one that is kept may be, bytes.
 const PAPERS_MAX: usize = 64;
@@ -36,6 +39,8 @@ pub(crate) struct Ledger {
     /// Texts that calls write on and give back: most of them are thrown away unread.
     papers: RefCell<Vec<String>>,
     cells: RefCell<HashMap<CellId, Known, foldhash::fast::RandomState>>,
+    /// At most [`NOWHERE_MAX`].
+    nowhere: RefCell<BTreeSet<ServiceName>>,
 }
 
 /// Where a call goes, by the addresses of what stands for it: comparing names would cost more than all the counting.
@@ -78,7 +83,8 @@ impl Ledger {
         shard: Arc<Shard>,
         (access, recent): (Option<AccessWriter>, Recorder),
     ) -> Self {
-        Self { node, shard, access, recent, papers: RefCell::default(), cells: RefCell::default() }
+        let (papers, cells, nowhere) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { node, shard, access, recent, papers, cells, nowhere }
     }
 
     /// Returns where a call to an endpoint is counted.
@@ -120,7 +126,7 @@ impl Ledger {
         self.shard.unrouted();
     }
 
-    /// Returns where calls are counted that went to no endpoint.
+    /// Returns where calls are counted that went to no endpoint, as the service has none or is not known.
     pub(crate) fn nowhere(
         &self,
         source: &Subject,
@@ -128,14 +134,22 @@ impl Ledger {
         rule: Option<&Arc<str>>,
         protocol: EdgeProtocol,
     ) -> Arc<EdgeCell> {
-        self.shard.edge(&EdgeKey {
+        let key = EdgeKey {
             side: Side::Outbound,
             source: source.clone(),
             destination: service.clone(),
             protocol,
             route: rule.map(ToString::to_string).unwrap_or_default(),
             node: None,
-        })
+        };
+        let mut named = self.nowhere.borrow_mut();
+        if !named.contains(service) {
+            if named.len() >= NOWHERE_MAX {
+                return self.shard.edge(&key.overflow());
+            }
+            named.insert(service.clone());
+        }
+        self.shard.edge(&key)
     }
 
     /// Returns where calls from a peer to a local service are counted.

@@ -126,6 +126,7 @@ async fn to_service(
         }
         Turn::Opaque(opened) => opaque(http, wish, opened, (first, stream)).await,
         Turn::Lost(failed) => {
+            wish.lost(&http.context, None, 0, failed.failure);
             tracing::debug!(%service, %failed, "connection refused");
             listen::reset_on_close(&stream);
         }

@@ -77,6 +77,7 @@ pub(crate) struct Wish {
 pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Opened, Failed> {
     let tables = context.shared.tables();
     let Some(asked) = tables.upstream_at(&wish.service, wish.port) else {
+        wish.lost(context, None, 0, Failure::UnknownService);
         return Err(Failed::new(Failure::UnknownService, &wish.service));
     };
     let rule = wish.rule(asked);
@@ -87,9 +88,7 @@ pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Opened, Fa
             let chosen = split::choose(rule, context.draw());
             let found = chosen.and_then(|backend| tables.upstream_at(&backend.service, backend.port));
             let Some(upstream) = found else {
-                if wish.certain {
-                    wish.account(context, None, 0).fail(Failure::NoBackend);
-                }
+                wish.lost(context, None, 0, Failure::NoBackend);
                 return Err(Failed::new(Failure::NoBackend, &rule.label));
             };
             (Wish { service: upstream.name.clone(), ..wish }, upstream)
@@ -99,9 +98,7 @@ pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Opened, Fa
     let place = match upstream.load.enter(&rules.limits, Limit::Connections, &wish.service) {
         Ok(place) => place,
         Err(failed) => {
-            if wish.certain {
-                wish.account(context, None, 0).fail(failed.failure);
-            }
+            wish.lost(context, None, 0, failed.failure);
             return Err(failed);
         }
     };
@@ -131,9 +128,7 @@ pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Opened, Fa
             break;
         }
     }
-    if wish.certain {
-        wish.account(context, called, tried.len().saturating_sub(1)).fail(last.failure);
-    }
+    wish.lost(context, called, tried.len().saturating_sub(1), last.failure);
     Err(last)
 }
 
@@ -164,6 +159,19 @@ impl Wish {
             session: None,
             tried,
         })
+    }
+
+    /// Counts a connection that did not come about, unless the caller may yet turn out to speak HTTP.
+    pub(crate) fn lost(
+        &self,
+        context: &Rc<Context>,
+        called: Option<&Target>,
+        retries: usize,
+        failure: Failure,
+    ) {
+        if self.certain {
+            self.account(context, called, retries).fail(failure);
+        }
     }
 
     fn account(&self, context: &Rc<Context>, target: Option<&Target>, retries: usize) -> Account {

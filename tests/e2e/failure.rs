@@ -261,3 +261,37 @@ fn a_proxy_that_is_asked_to_stop_finishes_what_it_began_and_leaves() {
         hosts.node_state(&format!("copy-{favourite}")).is_none_or(|state| state == "left").then_some(())
     });
 }
+
+#[test]
+fn calls_to_what_nobody_announces_are_shown_by_name_whichever_way_they_come() {
+    let network = Network::new(1);
+    let here = network.host(1);
+    let mesh = Mesh::start(&here);
+    let caller =
+        mesh.proxy(&here, "caller").join(&mesh.token(&[])).upstream("wraith").upstream("spectre").start();
+
+    assert_eq!(caller.status("ghost", "/", &[]), 404);
+    let port = caller.upstream("wraith.default");
+    assert!(
+        here.inside(|| std::net::TcpStream::connect(port).and_then(|mut stream| {
+            std::io::Write::write_all(&mut stream, b"\x00\x01\x02 no HTTP\r\n")?;
+            std::io::Read::read(&mut stream, &mut [0; 8])
+        }))
+        .is_err()
+    );
+    let silent = caller.upstream("spectre.default");
+    assert!(
+        here.inside(|| std::net::TcpStream::connect(silent)
+            .and_then(|mut stream| { std::io::Read::read(&mut stream, &mut [0; 8]) }))
+            .is_err()
+    );
+
+    let edge = mesh.edge("node/caller", "ghost.default");
+    assert_eq!((&edge["protocol"], &edge["requestsTotal"]), (&"http".into(), &1.into()), "{edge}");
+    for service in ["wraith.default", "spectre.default"] {
+        let edge = mesh.edge("node/caller", service);
+        assert_eq!((&edge["protocol"], &edge["requestsTotal"]), (&"tcp".into(), &1.into()), "{edge}");
+    }
+    let check = mesh.cli(&["check"]);
+    assert!(check.code == Some(1) && check.out.contains("ghost.default"), "{}", check.out);
+}

@@ -141,10 +141,7 @@ impl Duplicate {
             };
             forward::to_service(&http, &call, &mut sides, &mut responder).await
         };
-        if !observation.is_counted() {
-            let cell = http.context.ledger.nowhere(&source, &upstream.name, Some(&label), protocol);
-            observation.counted(cell, None);
-        }
+        observation.went_nowhere(&upstream.name);
         finish(&http, (At::Outbound, &head), answered, (payload, responder), &watch).await;
     }
 }

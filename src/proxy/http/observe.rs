@@ -242,6 +242,15 @@ impl Observation {
         self.received.set(self.received.get() + bytes as u64);
     }
 
+    /// Sees to it that a call to a service which no endpoint was chosen for is counted all the same.
+    pub(crate) fn went_nowhere(&self, service: &ServiceName) {
+        if !self.is_counted() {
+            let rule = self.known_rule();
+            let cell = self.ledger.nowhere(&self.source, service, rule.as_ref(), self.protocol);
+            self.counted(cell, None);
+        }
+    }
+
     fn close(&self) {
         let mut known = self.known.borrow_mut();
         if !known.complete {

@@ -92,12 +92,7 @@ pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -
                 &mut responder,
             )
             .await;
-            let unknown = matches!(&called, Err(failed) if failed.failure == Failure::UnknownService);
-            if !observation.is_counted() && !unknown {
-                let rule = observation.known_rule();
-                let cell = http.context.ledger.nowhere(&source, service, rule.as_ref(), protocol);
-                observation.counted(cell, None);
-            }
+            observation.went_nowhere(service);
             called
         }
     };
@@ -115,8 +110,7 @@ pub(crate) async fn refused(http: &Rc<Http>, entry: &Entry, refusal: &Refusal, w
     let observation = watch.observation();
     if let Some(service) = &entry.service {
         observation.service(service);
-        let cell = http.context.ledger.nowhere(&source, service, None, EdgeProtocol::Http);
-        observation.counted(cell, None);
+        observation.went_nowhere(service);
     }
     reply::refusal(refusal, writer, observation).await;
 }
