@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::name::{NodeName, ServiceName, is_label};
 
+/// The validity of certificates begins so much before they are issued, milliseconds: for hosts whose clock is behind.
+pub const BACKDATE_MS: u64 = 10 * 60 * 1000;
+
 const TRUST_DOMAIN_BYTES_MAX: usize = 255;
 const SPIFFE_ID_BYTES_MAX: usize = 2048;
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::endpoint::{MemberState, Role, Standing};
-use crate::model::identity::Subject;
+use crate::model::identity::{BACKDATE_MS, Subject};
 use crate::model::name::{NodeName, ServiceName, ZoneName};
 use crate::model::resource::Revision;
 use crate::model::service::Protocol;
@@ -66,12 +66,12 @@ pub struct TrafficView {
     pub requests_total: u64,
     /// Since the observer started.
     pub failures_total: u64,
-    /// Since the observer started.
+    /// As long as the observer remembers: a control plane also after a restart.
     pub denied_total: u64,
     /// Those by the rule that refused them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub denials: BTreeMap<String, u64>,
-    /// Calls that went through and would have been refused, were it enforced, by the rule; since the observer started.
+    /// Calls that went through and would have been refused, were it enforced, by the rule; as `denied_total`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub audited: BTreeMap<String, u64>,
     /// Responses in the window by class: `2xx`, `3xx`, `4xx`, `5xx`, `none`.
@@ -296,4 +296,11 @@ pub struct IdentityStatus {
     pub renewals: u32,
     /// Why the last attempt to renew failed; `None` when it did not.
     pub last_error: Option<String>,
+}
+
+impl IdentityStatus {
+    /// Returns when it was issued, Unix milliseconds.
+    pub fn issued_ms(&self) -> u64 {
+        self.not_before_ms.saturating_add(BACKDATE_MS)
+    }
 }

@@ -23,6 +23,11 @@ pub fn rate(value: f64) -> String {
     }
 }
 
+/// Returns a count: `6`, `1204`, `12.3k`; at most 6 characters below a million millions.
+pub fn tally(count: u64) -> String {
+    if count < 10_000 { count.to_string() } else { rate(count as f64) }
+}
+
 /// Returns bytes: `412B`, `1.2k`, `48M`; at most 5 characters.
 pub fn bytes(value: f64) -> String {
     scaled(value.max(0.0), 1024.0, &["B", "k", "M", "G", "T"])
@@ -121,6 +126,31 @@ pub fn fit(text: &str, width: usize) -> String {
         kept.push('…');
     }
     kept
+}
+
+/// Returns `text` in lines of `width` characters at most, broken between words where that can be.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let (mut lines, mut line) = (Vec::new(), String::new());
+    for word in text.split_whitespace() {
+        let used = line.chars().count();
+        if used > 0 && used + 1 + word.chars().count() > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        for letter in word.chars() {
+            if line.chars().count() >= width {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push(letter);
+        }
+    }
+    if !line.is_empty() {
+        lines.push(line);
+    }
+    lines
 }
 
 /// Returns `1 node`, `3 nodes`.

@@ -361,7 +361,7 @@ fn events(second: u64) -> Vec<EventView> {
             INCIDENT as i64 + 20,
             Severity::Warning,
             "deny",
-            "recs→ledger",
+            "recs.default -> ledger.default",
             "no intention allows it (ledger-allow)",
         ),
         (INCIDENT as i64 + 25, Severity::Warning, "member", "vm-17", "alive → suspect"),

@@ -6,6 +6,7 @@ use mesh::model::view::MeshView;
 use mesh::top::canvas::Scene;
 use mesh::top::event::{Event, Key};
 use mesh::top::filter::{Facts, Filter};
+use mesh::top::format::wrap;
 use mesh::top::keys::KEYS;
 use mesh::top::layout::layered;
 use mesh::top::state::State;
@@ -55,6 +56,15 @@ fn event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn wrapping_keeps_every_letter_and_the_width(text in "[a-z→é]{1,12}( {1,2}[a-z]{1,30}){0,8}", width in 1_usize..40) {
+        let lines = wrap(&text, width);
+
+        prop_assert!(lines.iter().all(|line| (1..=width).contains(&line.chars().count())), "{lines:?}");
+        let letters = |text: &str| text.split_whitespace().collect::<String>();
+        prop_assert_eq!(letters(&lines.concat()), letters(&text));
+    }
 
     #[test]
     fn no_event_breaks_the_console_and_every_cell_is_one_wide(

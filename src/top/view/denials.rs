@@ -61,7 +61,7 @@ static COLUMNS: &[Column<EdgeView>] = &[
         width: Width::Fixed(9),
         right: true,
         drop: 1,
-        cell: |_, edge, _| Cell::new(format::rate(edge.traffic.denied_total as f64), Role::Text),
+        cell: |_, edge, _| Cell::new(format::tally(edge.traffic.denied_total), Role::Text),
         rank: Some(|_, edge| Rank::Number(edge.traffic.denied_total as f64)),
     },
     Column {
@@ -77,7 +77,10 @@ static COLUMNS: &[Column<EdgeView>] = &[
         width: Width::Fixed(8),
         right: true,
         drop: 3,
-        cell: |_, edge, _| unwanted(audited(edge) as f64, Role::Warn),
+        cell: |_, edge, _| match audited(edge) {
+            0 => Cell::new("0", Role::Dim),
+            count => Cell::new(format::tally(count), Role::Warn),
+        },
         rank: Some(|_, edge| Rank::Number(audited(edge) as f64)),
     },
     Column {
@@ -151,7 +154,7 @@ impl View for Denials {
         pen.write(&format!("{} allowed/s", format::rate((all - denied).max(0.0))), Role::Text).skip(2);
         pen.write_whole(&format!("revision {}", scene.mesh.revision), Role::Dim);
         if rows.is_empty() {
-            let why = "Nothing was denied since the observer started.";
+            let why = "Nothing was denied lately.";
             canvas.pen(area.x + 2, area.y + 2, area.right()).write(why, Role::Strong);
             if area.height > 3 {
                 let next = "Who may call whom: mesh get intentions";

@@ -358,7 +358,7 @@ fn reasons(edge: &EdgeView, canvas: &mut Canvas<'_>, area: Rect) {
         let share = *count as f64 / total.max(1) as f64;
         let mut pen = canvas.pen(inner.x + 1, y, inner.right().saturating_sub(1));
         pen.write(&format!("{:<18}", format::fit(label, 18)), Role::Text);
-        pen.write(&format!("{:>7} ", format::rate(*count as f64)), Role::Text);
+        pen.write(&format!("{:>7} ", format::tally(*count)), Role::Text);
         let room = inner.right().saturating_sub(1).saturating_sub(pen.x());
         pen.write(&spark::bar(share, room.min(24)), *role);
     }

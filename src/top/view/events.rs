@@ -98,7 +98,7 @@ pub fn subject(scene: &Scene<'_>, at_ms: u64, number: u32) -> Option<Target> {
     let rows = numbered(scene);
     let row = rows.iter().find(|row| row.event.at_ms == at_ms && row.number == number)?;
     let text = row.event.subject.as_str();
-    if let Some((source, called)) = text.split_once('→') {
+    if let Some((source, called)) = text.split_once(" -> ") {
         let edge = scene.mesh.edges.iter().find(|edge| {
             format::subject(&edge.source) == source.trim()
                 && format::service(&edge.destination) == called.trim()
@@ -122,7 +122,7 @@ pub fn subject(scene: &Scene<'_>, at_ms: u64, number: u32) -> Option<Target> {
 pub fn related(scene: &Scene<'_>, names: &[String], canvas: &mut Canvas<'_>, area: Rect) {
     let inner = canvas.frame(area, "what happened to it", "");
     let about = |event: &&EventView| {
-        let mut words = event.subject.split(['→', '@', '/', ' ']);
+        let mut words = event.subject.split(['@', '/', ' ']);
         words.any(|word| names.iter().any(|name| name == word))
     };
     let mut line = 0;

@@ -88,9 +88,9 @@ static COLUMNS: &[Column<IdentityView>] = &[
         right: true,
         drop: 4,
         cell: |scene, identity, _| {
-            Cell::new(format::age(scene.mesh.at_ms.saturating_sub(identity.status.not_before_ms)), Role::Dim)
+            Cell::new(format::age(scene.mesh.at_ms.saturating_sub(identity.status.issued_ms())), Role::Dim)
         },
-        rank: Some(|_, identity| Rank::Number(-(identity.status.not_before_ms as f64))),
+        rank: Some(|_, identity| Rank::Number(-(identity.status.issued_ms() as f64))),
     },
     Column {
         title: "RENEW IN",
@@ -236,9 +236,9 @@ fn why(scene: &Scene<'_>, identity: &IdentityView, canvas: &mut Canvas<'_>, area
     let end = inner.right();
     let at = |ms| format::clock(ms, scene.state.utc_offset_s);
     let text = format!(
-        "valid since {} ({} ago), until {} (in {}), renewed {}",
-        at(held.not_before_ms),
-        format::age(scene.mesh.at_ms.saturating_sub(held.not_before_ms)),
+        "issued at {} ({} ago), valid until {} (in {}), renewed {}",
+        at(held.issued_ms()),
+        format::age(scene.mesh.at_ms.saturating_sub(held.issued_ms())),
         at(held.not_after_ms),
         format::age(left_ms(scene, identity)),
         format::count(held.renewals as usize, "time"),

@@ -175,30 +175,35 @@ fn draw_narrow(scene: &Scene<'_>, rows: &[&ServiceView], canvas: &mut Canvas<'_>
 fn draw_wide(scene: &Scene<'_>, rows: &[&ServiceView], canvas: &mut Canvas<'_>, area: Rect) {
     let side = if area.width >= 160 { CHARTS + 20 } else { CHARTS };
     let left = area.width - side;
-    let heat_height = if area.height >= 24 { (area.height / 3).clamp(8, 16) } else { 0 };
-    let table = Rect::new(area.x, area.y, left - 1, area.height - heat_height);
+    let foot = if area.height >= 24 { (area.height / 3).clamp(8, 16) } else { 0 };
+    let table = Rect::new(area.x, area.y, left - 1, area.height - foot);
     draw_services(scene, rows, canvas, table);
-    if heat_height > 0 {
-        let area = Rect::new(area.x, area.bottom() - heat_height, left, heat_height);
-        let worst = scene.mesh.edges.iter().max_by(|a, b| {
-            let weight = |edge| (edges::LISTING.impact)(scene, edge);
-            weight(a).total_cmp(&weight(b))
-        });
-        match worst.filter(|edge| scene.edge_status(edge).is_fault()) {
-            Some(edge) => {
-                let title = format!("latency, {}", edges::name(edge));
-                heat::draw(scene, &Series::Edge(edge.into()), &title, canvas, area);
-            }
-            None => heat::draw(scene, &Series::Mesh, "latency, mesh", canvas, area),
-        }
-    }
+    let below = Rect::new(area.x, area.bottom() - foot, left, foot);
+    let worst = scene.mesh.edges.iter().max_by(|a, b| {
+        let weight = |edge| (edges::LISTING.impact)(scene, edge);
+        weight(a).total_cmp(&weight(b))
+    });
+    let worst = worst.filter(|edge| scene.edge_status(edge).is_fault());
+    // The events stand where there is the most room for their words.
+    let told_below = foot > 0 && worst.is_none();
     let x = area.x + left;
     let answers = 8.min(area.height / 3);
-    let charts = (area.height / 3).clamp(5, 12);
-    heat::draw(scene, &Series::Mesh, "latency, mesh", canvas, Rect::new(x, area.y, side, charts));
-    draw_answers(scene, canvas, Rect::new(x, area.y + charts, side, answers));
-    let events = Rect::new(x, area.y + charts + answers, side, area.height - charts - answers);
-    draw_events(scene, canvas, events);
+    let told =
+        if told_below { 0 } else { area.height.saturating_sub(answers + (area.height / 3).clamp(5, 12)) };
+    let chart = area.height - answers - told;
+    heat::draw(scene, &Series::Mesh, "latency, mesh", canvas, Rect::new(x, area.y, side, chart));
+    draw_answers(scene, canvas, Rect::new(x, area.y + chart, side, answers));
+    if told > 0 {
+        draw_events(scene, canvas, Rect::new(x, area.bottom() - told, side, told));
+    }
+    match worst {
+        _ if foot == 0 => {}
+        Some(edge) => {
+            let title = format!("latency, {}", edges::name(edge));
+            heat::draw(scene, &Series::Edge(edge.into()), &title, canvas, below);
+        }
+        None => draw_events(scene, canvas, below),
+    }
 }
 
 fn draw_answers(scene: &Scene<'_>, canvas: &mut Canvas<'_>, area: Rect) {
@@ -240,20 +245,35 @@ fn draw_answers(scene: &Scene<'_>, canvas: &mut Canvas<'_>, area: Rect) {
     }
 }
 
+/// Draws the last events, the newest first, each with all its words.
 fn draw_events(scene: &Scene<'_>, canvas: &mut Canvas<'_>, area: Rect) {
     let inner = canvas.frame(area, "events", "8 all");
-    let mut line = 0;
-    for event in scene.state.events().take(usize::from(inner.height)) {
+    let begin = inner.x + 12;
+    let room = usize::from(inner.right().saturating_sub(begin));
+    let mut y = inner.y;
+    for event in scene.state.events() {
+        if y >= inner.bottom() {
+            break;
+        }
         let status = of_severity(event.severity);
         let glyph = if status == Status::Ok { ' ' } else { status.glyph() };
-        let mut pen = canvas.pen(inner.x + 1, inner.y + line, inner.right());
+        let mut pen = canvas.pen(inner.x + 1, y, inner.right());
         pen.write(&format::clock(event.at_ms, scene.state.utc_offset_s), Role::Dim).skip(1);
-        pen.write(&glyph.to_string(), Role::from(status)).skip(1);
-        pen.write(&event.subject, Role::Text).skip(1);
-        pen.write(&event.message, Role::Dim);
-        line += 1;
+        pen.write(&glyph.to_string(), Role::from(status));
+        let subject = format::fit(&event.subject, room);
+        for (index, line) in format::wrap(&format!("{subject} {}", event.message), room).iter().enumerate() {
+            if y >= inner.bottom() {
+                break;
+            }
+            let mut pen = canvas.pen(begin, y, inner.right());
+            match line.strip_prefix(&subject).filter(|_| index == 0) {
+                Some(rest) => _ = pen.write(&subject, Role::Text).write(rest, Role::Dim),
+                None => _ = pen.write(line, Role::Dim),
+            }
+            y += 1;
+        }
     }
-    if line == 0 {
+    if y == inner.y {
         canvas.pen(inner.x + 1, inner.y, inner.right()).write("nothing has happened yet", Role::Dim);
     }
 }
