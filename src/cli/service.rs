@@ -1,5 +1,7 @@
 //! `mesh service`: the services of this host, while its proxy runs.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 
 use crate::api::client::{self, Client};
@@ -9,6 +11,15 @@ use crate::cli::local_proxy::LocalProxy;
 use crate::cli::output::{self, Cell, Format, Table, Tone};
 use crate::model::name::ServiceName;
 use crate::model::service::LocalService;
+use crate::net::clock;
+
+/// A control plane that is there has signed a certificate by then.
+const ISSUE_TIME: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+const AWAITED: &str = "its certificate is still awaited: it gets calls once the control plane has answered; 'mesh service \
+                       list' shows when it is held, the log of the proxy why not, and 'mesh check' on the control plane's host \
+                       what is wrong there";
 
 /// Flags of `mesh service`.
 #[derive(Debug, Args)]
@@ -62,6 +73,9 @@ async fn carry_out(command: Command, client: &Client) -> anyhow::Result<Exit> {
         Command::Add { service } => {
             client.add_service(&service).await?;
             output::note(&format!("{} runs here: {service}", service.name));
+            if !is_certified(client, &service.name).await? {
+                output::warn(AWAITED);
+            }
         }
         Command::Remove { name, port } => {
             client.remove_service(&name, port).await?;
@@ -73,6 +87,19 @@ async fn carry_out(command: Command, client: &Client) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// Returns whether the proxy holds a service's certificate, or gets it at once.
+async fn is_certified(client: &Client, name: &ServiceName) -> Result<bool, client::Error> {
+    let deadline = clock::now() + ISSUE_TIME;
+    loop {
+        let rows = client.local_services().await?;
+        let is_held = rows.iter().any(|row| row.name == *name && row.certificate);
+        if is_held || clock::now() >= deadline {
+            return Ok(is_held);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 fn table(rows: &[ServiceRow]) -> Table {
