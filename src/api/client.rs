@@ -27,8 +27,8 @@ use crate::api::problem::Problem;
 use crate::api::stream;
 use crate::api::why::{Why, WhyRequest};
 use crate::api::wire::{
-    Ack, ApplyRequest, ApplyResult, Defaults, History, Issued, JoinRequest, RenewRequest, ResourceEvent,
-    ResourceList, Status, TokenCreated, TokenInfo, TokenRequest, WriteResult,
+    Ack, ApplyRequest, ApplyResult, AuthorityInfo, Defaults, History, Issued, JoinRequest, RenewRequest,
+    ResourceEvent, ResourceList, Status, TokenCreated, TokenInfo, TokenRequest, WriteResult,
 };
 use crate::identity::tls::{self, ApiConnector};
 use crate::identity::wallet::Wallet;
@@ -44,6 +44,8 @@ use crate::net::task;
 
 /// An answer that takes longer is given up; signing many certificates is the slowest.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// The same for one that begins with writing down the whole state.
+const BACKUP_TIMEOUT: Duration = Duration::from_mins(1);
 /// Largest answer that is read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
@@ -85,6 +87,15 @@ impl From<stream::Error> for Error {
     fn from(error: stream::Error) -> Self {
         Self::Broken(error.to_string())
     }
+}
+
+/// What can be said about a node, and taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Its certificates are refused everywhere.
+    Ban,
+    /// Its services get no new calls while other nodes serve them.
+    Drain,
 }
 
 /// A client of one mesh's control planes. Cheap to clone; clones share the connection.
@@ -214,6 +225,11 @@ impl Client {
         self.ask("/v1/status").await
     }
 
+    /// Returns who signs.
+    pub async fn authority(&self) -> Result<AuthorityInfo, Error> {
+        self.ask("/v1/authority").await
+    }
+
     /// Returns the mesh as consoles show it.
     pub async fn view(&self) -> Result<MeshView, Error> {
         self.ask("/v1/view").await
@@ -251,29 +267,35 @@ impl Client {
         self.ask("/v1/catalog").await
     }
 
-    /// Refuses a node's certificates everywhere.
-    pub async fn ban(&self, node: &NodeName) -> Result<(), Error> {
-        self.tell(Method::POST, &format!("/v1/nodes/{node}/ban"), None::<&()>).await
-    }
-
-    /// Lets a node's services have no new calls while others serve them.
-    pub async fn drain(&self, node: &NodeName) -> Result<(), Error> {
-        self.tell(Method::POST, &format!("/v1/nodes/{node}/drain"), None::<&()>).await
-    }
-
-    /// Lets them have calls again.
-    pub async fn undrain(&self, node: &NodeName) -> Result<(), Error> {
-        self.tell(Method::DELETE, &format!("/v1/nodes/{node}/drain"), None::<&()>).await
-    }
-
-    /// Takes a ban back.
-    pub async fn unban(&self, node: &NodeName) -> Result<(), Error> {
-        self.tell(Method::DELETE, &format!("/v1/nodes/{node}/ban"), None::<&()>).await
+    /// Says something about a node (`on`), or takes it back.
+    pub async fn mark(&self, node: &NodeName, mark: Mark, on: bool) -> Result<(), Error> {
+        let method = if on { Method::POST } else { Method::DELETE };
+        let word = match mark {
+            Mark::Ban => "ban",
+            Mark::Drain => "drain",
+        };
+        self.tell(method, &format!("/v1/nodes/{node}/{word}"), None::<&()>).await
     }
 
     /// Removes a node from the mesh: it can no longer renew, and its name is free.
     pub async fn forget_node(&self, node: &NodeName) -> Result<(), Error> {
         self.tell(Method::DELETE, &format!("/v1/nodes/{node}"), None::<&()>).await
+    }
+
+    // --- keeping ---
+
+    /// Returns all that the control plane is, in pieces as they come.
+    pub async fn backup(
+        &self,
+    ) -> Result<impl Stream<Item = Result<Bytes, Error>> + Send + Unpin + use<>, Error> {
+        let sent = timeout(BACKUP_TIMEOUT, self.send(Method::GET, "/v1/backup", None::<&()>)).await;
+        let response = accepted(sent.map_err(|_| Error::TimedOut)??).await?;
+        Ok(response.into_body().into_data_stream().map_err(|error| Error::Broken(error.to_string())))
+    }
+
+    /// Has the control plane begin again with the backup that was placed in its data directory.
+    pub async fn restore(&self) -> Result<(), Error> {
+        self.tell(Method::POST, "/v1/restore", None::<&()>).await
     }
 
     // --- tokens ---
@@ -412,12 +434,7 @@ impl Client {
         path: &str,
     ) -> Result<impl Stream<Item = Result<T, Error>> + Send + Unpin + use<T>, Error> {
         let sent = timeout(ANSWER_TIMEOUT, self.send(Method::GET, path, None::<&()>)).await;
-        let response = sent.map_err(|_| Error::TimedOut)??;
-        let status = response.status();
-        if !status.is_success() {
-            let body = timeout(ANSWER_TIMEOUT, read(response.into_body())).await;
-            return Err(problem(status.as_u16(), &body.map_err(|_| Error::TimedOut)??));
-        }
+        let response = accepted(sent.map_err(|_| Error::TimedOut)??).await?;
         Ok(stream::lines(response.into_body()).map_err(Error::from).boxed())
     }
 
@@ -547,6 +564,16 @@ fn path_of(kind: Kind, namespace: &str, name: &str) -> String {
 
 fn unreachable(error: &tls::Error) -> Error {
     Error::Unreachable(error.to_string())
+}
+
+/// Returns an answer that is no refusal.
+async fn accepted(response: Response<Incoming>) -> Result<Response<Incoming>, Error> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = timeout(ANSWER_TIMEOUT, read(response.into_body())).await;
+    Err(problem(status.as_u16(), &body.map_err(|_| Error::TimedOut)??))
 }
 
 /// Reads what a control plane says of a failure.

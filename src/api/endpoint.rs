@@ -39,6 +39,8 @@ pub enum Right {
     Reader,
     /// An administrator: on the unix socket of the control plane's host, or with an operator's certificate.
     Administrator,
+    /// An administrator on the control plane's host, by its unix socket: for what operators could keep when they leave.
+    Owner,
 }
 
 /// What an endpoint does.
@@ -68,6 +70,7 @@ pub enum Operation {
     TraceRequest,
     FollowCalls,
     Status,
+    Authority,
     Catalog,
     Ban,
     Unban,
@@ -78,6 +81,8 @@ pub enum Operation {
     FollowOrders,
     RefuseOrder,
     Programs,
+    Backup,
+    Restore,
     OpenApi,
     Installer,
     Executable,
@@ -250,6 +255,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint(Operation::Status, Method::Get, "/v1/status", Right::Reader)
         .gives("Status")
         .says("Tells who answers, its newest revision, and how long its authority lasts"),
+    endpoint(Operation::Authority, Method::Get, "/v1/authority", Right::Reader)
+        .gives("AuthorityInfo")
+        .says("Returns the certificates that sign, and how many are signed"),
     endpoint(Operation::Catalog, Method::Get, "/v1/catalog", Right::Reader)
         .gives("Catalog")
         .says("Returns every member and its services, as gossip knows them"),
@@ -280,6 +288,11 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint(Operation::Programs, Method::Get, "/v1/programs", Right::Reader)
         .gives("Programs")
         .says("Returns which program answers, and which every proxy runs"),
+    endpoint(Operation::Backup, Method::Get, "/v1/backup", Right::Owner)
+        .gives("application/octet-stream")
+        .says("Returns all that this control plane is, its private keys too, in one file with a checksum"),
+    endpoint(Operation::Restore, Method::Post, "/v1/restore", Right::Owner)
+        .says("Begins again with the backup that was placed in the data directory; 204 comes before it does"),
     endpoint(Operation::OpenApi, Method::Get, "/openapi.json", Right::Anyone)
         .gives("application/json")
         .says("Returns this description"),

@@ -259,6 +259,38 @@ pub struct Ack {
     pub refused: Option<String>,
 }
 
+/// `GET /v1/authority`: who signs, and what has been signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorityInfo {
+    /// The trust domain.
+    pub mesh: String,
+    /// What every host trusts.
+    pub root: AuthorityCertificate,
+    /// Whether the root's key is on the control plane's host; not when the root was brought along.
+    pub has_root_key: bool,
+    /// What signs.
+    pub intermediate: AuthorityCertificate,
+    /// Certificates that are valid now, by the kind of who holds them: `control`, `node`, `operator`, `service`.
+    pub valid: BTreeMap<String, usize>,
+    /// The nodes whose certificates are refused everywhere.
+    pub banned: Vec<NodeName>,
+}
+
+/// A certificate that signs others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorityCertificate {
+    /// SHA-256 of the certificate, hexadecimal.
+    pub fingerprint: String,
+    /// Beginning of validity, Unix milliseconds.
+    pub not_before_ms: u64,
+    /// End of validity, Unix milliseconds.
+    pub not_after_ms: u64,
+    /// It, DER in base64.
+    pub certificate: String,
+}
+
 /// `GET /v1/status`: who answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -13,6 +13,7 @@ use crate::logic::state::Written;
 use crate::logic::state::history::Version;
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::resource::Revision;
+use crate::net::clock;
 
 /// Flags of `mesh history`.
 #[derive(Debug, Clone, Args)]
@@ -104,11 +105,7 @@ fn table(versions: &[Version]) -> Table {
 
 /// Returns when a version was written: RFC 3339, UTC, to the second.
 fn when(version: &Version) -> String {
-    let seconds = i64::try_from(version.at_ms / 1_000).unwrap_or_default();
-    if seconds == 0 {
-        return "?".to_owned();
-    }
-    jiff::Timestamp::from_second(seconds).map(|at| at.to_string()).unwrap_or_default()
+    if version.at_ms == 0 { "?".to_owned() } else { clock::rfc3339(version.at_ms) }
 }
 
 fn who(version: &Version) -> String {

@@ -37,6 +37,8 @@ mod service;
 mod roll;
 mod upgrade;
 mod release;
+mod snapshot;
+mod ca;
 mod demo;
 
 use std::ffi::OsString;
@@ -122,6 +124,10 @@ enum Command {
     Upgrade(WithControl<upgrade::UpgradeArgs>),
     /// Write a release of this very program into a directory: the program, its installer, their checksums
     Release(release::ReleaseArgs),
+    /// Keep the control plane in a file, check such a file, and put the control plane back from it
+    Snapshot(WithControl<snapshot::SnapshotArgs>),
+    /// Show who signs the mesh's certificates, and export the root
+    Ca(WithControl<ca::CaArgs>),
     /// Print a completion script for a shell
     Completion {
         /// The shell
@@ -259,6 +265,10 @@ fn dispatch(command: Command, flags: Flags) -> anyhow::Result<Exit> {
         Command::Intercept(args) => wait_for(intercept::run(args)),
         Command::Upgrade(with) => wait_for(upgrade::run(with.args, with.address)),
         Command::Release(args) => release::run(&args),
+        Command::Ca(with) => {
+            ask(with, |args, client| async move { ca::run(args, &client).await.map(|()| Exit::Done) })
+        }
+        Command::Snapshot(with) => wait_for(snapshot::run(with.args, with.address)),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "mesh", &mut script);

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::api::client::Client;
+use crate::api::client::{Client, Mark};
 use crate::cli::output;
 use crate::model::name::NodeName;
 
@@ -41,17 +41,16 @@ pub(crate) struct DrainArgs {
 /// # Errors
 /// Those of the control plane.
 pub(crate) async fn drain(args: DrainArgs, client: &Client) -> anyhow::Result<()> {
-    let node = args.node;
-    if args.undo {
-        client.undrain(&node).await?;
-        output::note(&format!("the services of node {node} get calls again"));
+    let DrainArgs { node, undo } = args;
+    client.mark(&node, Mark::Drain, !undo).await?;
+    output::note(&if undo {
+        format!("the services of node {node} get calls again")
     } else {
-        client.drain(&node).await?;
-        output::note(&format!(
+        format!(
             "node {node} drains: other nodes get the calls of its services, and it keeps what is under way; \
              'mesh drain --undo {node}' takes it back"
-        ));
-    }
+        )
+    });
     Ok(())
 }
 
@@ -60,14 +59,13 @@ pub(crate) async fn drain(args: DrainArgs, client: &Client) -> anyhow::Result<()
 /// # Errors
 /// Those of the control plane.
 pub(crate) async fn ban(args: BanArgs, client: &Client) -> anyhow::Result<()> {
-    let node = args.node;
-    if args.undo {
-        client.unban(&node).await?;
-        output::note(&format!("node {node} is no longer banned"));
+    let BanArgs { node, undo } = args;
+    client.mark(&node, Mark::Ban, !undo).await?;
+    output::note(&if undo {
+        format!("node {node} is no longer banned")
     } else {
-        client.ban(&node).await?;
-        output::note(&format!("node {node} is banned; 'mesh ban --undo {node}' takes it back"));
-    }
+        format!("node {node} is banned; 'mesh ban --undo {node}' takes it back")
+    });
     Ok(())
 }
 

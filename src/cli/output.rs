@@ -273,6 +273,13 @@ pub fn line(text: &str) -> io::Result<()> {
     write(&format!("{text}\n"))
 }
 
+/// Returns what is known of one thing, a line for each name and its value.
+pub fn facts(facts: &[(&str, String)]) -> String {
+    let width = facts.iter().map(|(name, _)| chars(name)).max().unwrap_or(0) + GAP;
+    let lines: Vec<_> = facts.iter().map(|(name, value)| format!("{name:<width$}{value}")).collect();
+    lines.join("\n") + "\n"
+}
+
 /// Prints data as it is and flushes it, so that a reader of a pipe sees it at once.
 ///
 /// # Errors
@@ -335,8 +342,7 @@ pub fn width() -> Option<usize> {
 
 /// Returns a moment for people: RFC 3339, UTC, to the second.
 pub fn timestamp(unix_ms: u64) -> String {
-    let seconds = i64::try_from(unix_ms / 1_000).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).map(|at| at.to_string()).unwrap_or_default()
+    clock::rfc3339(unix_ms)
 }
 
 /// Returns a moment for people: RFC 3339, UTC, to the millisecond.

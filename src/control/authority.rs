@@ -28,8 +28,8 @@ use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyD
 use serde::{Deserialize, Serialize};
 
 use crate::gossip::pass::pass_message;
-use crate::identity::certificate::{Certificate, fingerprint, sha256};
-use crate::model::identity::{SpiffeId, Subject, TrustDomain};
+use crate::identity::certificate::{Certificate, fingerprint, pem, sha256};
+use crate::model::identity::{BACKDATE_MS, SpiffeId, Subject, TrustDomain};
 use crate::model::name::NodeName;
 use crate::model::snapshot::GossipPass;
 use crate::net::disk::{self, Db};
@@ -42,8 +42,6 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const ROOT_MS: u64 = 3653 * DAY_MS;
 const INTERMEDIATE_MS: u64 = 365 * DAY_MS;
 const LEAF_MS: u64 = DAY_MS;
-/// Validity begins so much before now, for hosts whose clock is behind.
-const BACKDATE_MS: u64 = 10 * 60 * 1000;
 const INTERMEDIATE_ROW: &[u8] = b"authority/intermediate";
 const SERVING_KEY_ROW: &[u8] = b"authority/serving-key";
 const SERIAL_BYTES: usize = 16;
@@ -166,6 +164,66 @@ impl std::fmt::Debug for Authority {
     }
 }
 
+/// Returns when a certificate of ours was issued whose validity begins at `not_before_ms`, Unix milliseconds.
+pub fn issued_ms(not_before_ms: u64) -> u64 {
+    not_before_ms.saturating_add(BACKDATE_MS)
+}
+
+/// The files of the root, as a backup carries them.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootFiles {
+    /// The certificate, PEM.
+    pub certificate: String,
+    /// Its key, PEM; `None` when the root was brought along.
+    pub key: Option<String>,
+}
+
+impl std::fmt::Debug for RootFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RootFiles").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+impl RootFiles {
+    /// Reads them below a data directory. Blocks.
+    pub fn read(data_dir: &Path) -> Result<Self, Error> {
+        let read = |name| {
+            let path = data_dir.join(ROOT_DIR).join(name);
+            fs::read_to_string(&path).map_err(|source| Error::File { path, source })
+        };
+        let key = match read(ROOT_KEY_FILE) {
+            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            key => Some(key?),
+        };
+        Ok(Self { certificate: read(ROOT_CERT_FILE)?, key })
+    }
+
+    /// Writes them below a data directory. Blocks.
+    pub fn write(&self, data_dir: &Path) -> Result<(), Error> {
+        let dir = data_dir.join(ROOT_DIR);
+        if let Some(key) = &self.key {
+            write_file(&dir, ROOT_KEY_FILE, key.as_bytes(), 0o600)?;
+        }
+        write_file(&dir, ROOT_CERT_FILE, self.certificate.as_bytes(), 0o644)
+    }
+
+    /// Decides whether they are a root and its key.
+    pub fn check(&self) -> Result<(), Error> {
+        let certificate = read_certificate(self.certificate.as_bytes(), "the root certificate")?;
+        match &self.key {
+            Some(key) => read_key(key.as_bytes(), "the root's key", &certificate).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the SHA-256 of the certificate, hexadecimal; empty when it is none.
+    pub fn fingerprint(&self) -> String {
+        let der = CertificateDer::from_pem_slice(self.certificate.as_bytes());
+        der.map(|der| HEXLOWER.encode(&sha256(&der))).unwrap_or_default()
+    }
+}
+
 /// Checks a signing request: its own signature, and that its key is of a kind we sign.
 pub fn prove(subject: &Subject, csr: &[u8]) -> Result<Proven, Error> {
     let refused = |reason: String| Error::Request { subject: subject.clone(), reason };
@@ -207,7 +265,7 @@ impl Authority {
             (None, Some(brought)) => {
                 let root = read_certificate_file(&brought.certificate)?;
                 read_key_file(&brought.key, &root)?;
-                write_file(&dir, ROOT_CERT_FILE, pem("CERTIFICATE", &root).as_bytes(), 0o644)?;
+                write_file(&dir, ROOT_CERT_FILE, pem(&root).as_bytes(), 0o644)?;
                 root
             }
         };
@@ -269,6 +327,21 @@ impl Authority {
     /// Returns the root certificates to trust: DER.
     pub fn bundle(&self) -> Vec<Vec<u8>> {
         vec![self.root.clone()]
+    }
+
+    /// Returns the root certificate: DER.
+    pub fn root(&self) -> Vec<u8> {
+        self.root.clone()
+    }
+
+    /// Returns the certificate that signs: DER.
+    pub fn intermediate(&self) -> Vec<u8> {
+        self.intermediate.load().certificate.clone()
+    }
+
+    /// Returns whether the root's key is at hand.
+    pub fn has_root_key(&self) -> bool {
+        self.root_key.exists()
     }
 
     /// Returns the SHA-256 of the root's public key: what join tokens carry.
@@ -483,10 +556,13 @@ fn read_root(dir: &Path) -> Result<Option<Vec<u8>>, Error> {
 }
 
 fn read_certificate_file(path: &Path) -> Result<Vec<u8>, Error> {
-    let wrong =
-        |reason: &str| Error::Material { what: path.display().to_string(), reason: reason.to_owned() };
     let text = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    let der = CertificateDer::from_pem_slice(&text).map_err(|error| wrong(&error.to_string()))?;
+    read_certificate(&text, &path.display().to_string())
+}
+
+fn read_certificate(pem: &[u8], what: &str) -> Result<Vec<u8>, Error> {
+    let wrong = |reason: &str| Error::Material { what: what.to_owned(), reason: reason.to_owned() };
+    let der = CertificateDer::from_pem_slice(pem).map_err(|error| wrong(&error.to_string()))?;
     let certificate = Certificate::parse(&der).map_err(|error| wrong(&error.to_string()))?;
     if !certificate.leaf.is_ca {
         return Err(wrong("is not the certificate of an authority (cA is not set)"));
@@ -496,10 +572,13 @@ fn read_certificate_file(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// Reads a key and checks that it belongs to `certificate`.
 fn read_key_file(path: &Path, certificate: &[u8]) -> Result<KeyPair, Error> {
-    let wrong =
-        |reason: &str| Error::Material { what: path.display().to_string(), reason: reason.to_owned() };
     let text = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    let der = PrivateKeyDer::from_pem_slice(&text).map_err(|error| wrong(&error.to_string()))?;
+    read_key(&text, &path.display().to_string(), certificate)
+}
+
+fn read_key(pem: &[u8], what: &str, certificate: &[u8]) -> Result<KeyPair, Error> {
+    let wrong = |reason: &str| Error::Material { what: what.to_owned(), reason: reason.to_owned() };
+    let der = PrivateKeyDer::from_pem_slice(pem).map_err(|error| wrong(&error.to_string()))?;
     let key = KeyPair::try_from(&der).map_err(|error| wrong(&error.to_string()))?;
     if Certificate::parse(certificate).is_ok_and(|root| root.public == key.subject_public_key_info()) {
         Ok(key)
@@ -514,10 +593,4 @@ fn write_file(dir: &Path, name: &str, content: &[u8], mode: u32) -> Result<(), E
     disk::make_dir(dir)
         .and_then(|()| disk::write_file(&path, content, mode))
         .map_err(|source| Error::File { path, source })
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = BASE64.encode(der);
-    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }

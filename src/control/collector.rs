@@ -1,11 +1,13 @@
-//! Reports in, the merged view out.
+//! Reports in, the merged view out. What happened and what was refused outlives the process: see [`Memory`].
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::logic::metric::hours::Hours;
 use crate::logic::metric::report::{EdgeKey, ProxyStatus, Report};
-use crate::logic::metric::rollup::Rollup;
+use crate::logic::metric::rollup::{Refused, Rollup};
 use crate::logic::metric::total::EdgeTotal;
 use crate::logic::metric::view::ViewInput;
 use crate::model::name::NodeName;
@@ -15,6 +17,20 @@ use crate::net::clock;
 /// The last things that happened, oldest first; older ones are let go.
 #[derive(Debug, Default)]
 pub struct Events(Mutex<VecDeque<EventView>>);
+
+/// What outlives the process: a row of the store, written now and then, so that the last seconds before a crash are lost.
+/// Bounded as the timeline and the refusals are: some tens of KiB as a rule, half a MiB at most.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// What happened, the newest last.
+    pub events: Vec<EventView>,
+    /// What intentions refused.
+    pub refused: Vec<Refused>,
+}
+
+/// The row of a [`Memory`].
+pub const MEMORY_ROW: &[u8] = b"collected";
 
 /// What all proxies told. Shared: every method takes `&self`.
 #[derive(Debug, Default)]
@@ -58,6 +74,17 @@ impl Collector {
     /// Returns the traffic of the last hours.
     pub fn hours(&self) -> Hours {
         lock(&self.rollup).hours().cloned().unwrap_or_default()
+    }
+
+    /// Goes on from what an earlier process knew; for one that has heard nothing yet.
+    pub fn recall(&self, memory: Memory) {
+        memory.events.into_iter().for_each(|event| self.events.push(event));
+        lock(&self.rollup).recall(memory.refused);
+    }
+
+    /// Returns what a later process may go on from.
+    pub fn memory(&self) -> Memory {
+        Memory { events: self.events.all(), refused: lock(&self.rollup).refused() }
     }
 
     /// Takes a report of `node`, as its certificate names it. Repeats are harmless.

@@ -77,6 +77,8 @@ pub struct Holder {
     pub node: NodeName,
     /// The fingerprint of its key.
     pub key: String,
+    /// When it was issued, Unix milliseconds.
+    pub issued_ms: u64,
 }
 
 /// A signing request whose signature was checked.
@@ -238,7 +240,8 @@ async fn prolong(plane: &Plane, holder: &Holder, request: RenewRequest) -> Resul
             holder.subject
         )));
     }
-    if !record.keys.contains(&holder.key) {
+    let is_known = record.keys.contains(&holder.key);
+    if !is_known && !state.may_have_forgotten(node, holder.issued_ms) {
         let reason =
             format!("this certificate's key does not speak for {node} any more: {}", remedy(&holder.subject));
         return Err(Error::Unproven(reason));
@@ -247,6 +250,9 @@ async fn prolong(plane: &Plane, holder: &Holder, request: RenewRequest) -> Resul
     let checked = check(&request.requests)?;
     for wish in &checked {
         state.may_hold(node, &wish.subject)?;
+    }
+    if !is_known {
+        plane.submit(Change::Rekey { node: node.clone(), key: holder.key.clone() }).await?;
     }
     if let Some(next) = checked.iter().find(|wish| wish.subject == own).map(|own| own.proven.fingerprint())
         && next != holder.key

@@ -6,6 +6,7 @@ use data_encoding::BASE64;
 
 use crate::control::authority::{self, Authority, Brought};
 use crate::control::bootstrap::Options;
+use crate::control::restore::{self, STORE_DIR};
 use crate::control::store::{self, Store, SubmitError};
 use crate::logic::state::Change;
 use crate::logic::state::command::Admission;
@@ -16,8 +17,6 @@ use crate::model::name::NodeName;
 use crate::model::token::base32;
 use crate::net::{clock, interface};
 
-/// The folder of the store, in the data directory.
-const STORE_DIR: &str = "store";
 /// Length of the random part of a trust domain, bytes: 80 bits.
 const TRUST_DOMAIN_BYTES: usize = 10;
 const GOSSIP_KEY_BYTES: usize = 32;
@@ -36,6 +35,12 @@ pub enum Error {
     /// Its authority.
     #[error(transparent)]
     Authority(#[from] authority::Error),
+    /// A snapshot that waits to be restored.
+    #[error(
+        "{0}; 'mesh snapshot restore' has placed it: restore another one, or remove restore.pending from the data \
+             directory to go on with what was there"
+    )]
+    Restore(#[from] restore::Error),
     /// Asked to become a second one.
     #[error(
         "'mesh control --join' is not supported: a mesh has one control plane for now, and a second one cannot join it. To \
@@ -90,9 +95,12 @@ pub async fn begin(options: &Options) -> Result<Founded, Error> {
         (None, None) => None,
         (Some(_), None) | (None, Some(_)) => return Err(Error::HalfRoot),
     };
-    let dir = options.data_dir.join(STORE_DIR);
-    let store =
-        tokio::task::spawn_blocking(move || Store::open(&dir)).await.map_err(|_| Error::Interrupted)??;
+    let data_dir = options.data_dir.clone();
+    let open = move || {
+        restore::carry_out(&data_dir, clock::wall_ms())?;
+        Ok::<_, Error>(Store::open(&data_dir.join(STORE_DIR))?)
+    };
+    let store = tokio::task::spawn_blocking(open).await.map_err(|_| Error::Interrupted)??;
     // A host that was renamed meanwhile is still the same control plane.
     let known = || {
         let nodes = store.state().nodes().clone();

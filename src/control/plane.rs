@@ -1,10 +1,11 @@
 //! All parts of a running control plane, as its tasks and handlers share them.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::control::authority::Authority;
 use crate::control::collector::Collector;
@@ -36,6 +37,8 @@ const IN_FORCE_LOOK: Duration = Duration::from_millis(10);
 pub struct Plane {
     /// This node.
     pub node: NodeName,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
     /// The mesh.
     pub trust_domain: TrustDomain,
     /// `host:port` under which other hosts reach the API.
@@ -62,6 +65,8 @@ pub struct Plane {
     pub catalog: watch::Receiver<Arc<Catalog>>,
     /// Becomes true when the control plane stops.
     pub closing: watch::Receiver<bool>,
+    /// Told when a snapshot waits to be restored: the control plane begins again with it.
+    pub restoring: Notify,
     /// The last view that was computed, and when: watchers share it.
     pub shown: Mutex<Option<(u64, Bytes)>>,
 }

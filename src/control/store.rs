@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::logic::state::{Change, Command, Event, Refusal, State, Written};
 use crate::model::resource::{Resource, Revision};
 use crate::net::clock;
-use crate::net::disk::{self, Batch, Db};
+use crate::net::disk::{self, Batch, Db, Row};
 
 /// The version of what is kept. A newer one is refused; an older one is read.
 pub const FORMAT: u32 = 2;
@@ -233,6 +233,32 @@ fn replay(db: &Db, dir: &Path, history: &mut History) -> Result<(State, u64), Er
         history.note(next, &events);
     }
     Ok((state, log.len() as u64))
+}
+
+/// Reads the state in a map that no store has open. Blocks.
+pub fn read(db: &Db, dir: &Path) -> Result<State, Error> {
+    replay(db, dir, &mut History::default()).map(|(state, _)| state)
+}
+
+/// Returns the rows beside the state.
+pub fn rows_beside(db: &Db) -> Result<Vec<Row>, disk::Error> {
+    let is_beside = |(key, _): &Row| key != SNAPSHOT_ROW && !key.starts_with(LOG_PREFIX);
+    Ok(db.scan(&[])?.into_iter().filter(is_beside).collect())
+}
+
+/// Puts a state, and the rows beside it, in the place of everything in a map that no store has open: all of it or nothing.
+/// Blocks.
+pub fn replace(db: &Db, state: &State, rows: Vec<Row>) -> Result<(), disk::Error> {
+    let snapshot = serde_json::to_vec(state).map_err(|error| db.io(error.into()))?;
+    let mut batch = Batch::default();
+    for (key, _) in db.scan(&[])? {
+        batch.remove(&key);
+    }
+    batch.put(SNAPSHOT_ROW, &snapshot);
+    for (key, value) in rows {
+        batch.put(&key, &value);
+    }
+    db.batch(batch)
 }
 
 /// The one who writes.

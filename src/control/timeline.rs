@@ -25,6 +25,12 @@ pub fn note(
     });
 }
 
+/// Returns what a command did, as the timeline has it; `None` where that is no news.
+pub fn entry(event: &Event, at_ms: u64) -> Option<EventView> {
+    let (severity, kind, subject, message) = words(event)?;
+    Some(EventView { at_ms, severity, kind: kind.to_owned(), subject, message })
+}
+
 /// Puts what a command of `by` did on the timeline, and in the log; `by` is empty for the control plane itself.
 /// Certificates that were renewed as planned are not news.
 pub fn tell(events: &Events, happened: &[Event], by: &str) {
@@ -94,6 +100,10 @@ fn words(event: &Event) -> Option<(Severity, &'static str, String, String)> {
             (Info, "control", format!("gossip key {id}"), "seals from now on".to_owned())
         }
         Event::GossipKeyRetired { id } => (Info, "control", format!("gossip key {id}"), "retired".to_owned()),
+        Event::Resumed { taken_ms } => {
+            let message = format!("restored from a snapshot that was taken {}", clock::rfc3339(*taken_ms));
+            (Warning, "control", "snapshot".to_owned(), message)
+        }
         Event::TokenUsed { .. } | Event::Rekeyed { .. } | Event::Issued { .. } => return None,
     };
     Some(said)

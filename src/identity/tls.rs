@@ -122,6 +122,8 @@ pub struct ApiPeer {
     pub node: NodeName,
     /// SHA-256 of its public key, hexadecimal.
     pub key: String,
+    /// Beginning of the certificate's validity, Unix milliseconds.
+    pub not_before_ms: u64,
     /// End of the certificate's validity, Unix milliseconds: what the connection may do ends with it.
     pub not_after_ms: u64,
     /// Whether the certificate has expired: it may renew, and nothing else.
@@ -487,8 +489,8 @@ impl ApiAcceptor {
         let peer = side.judge.judge(chain, Lateness::Allowed)?;
         let expired = clock::wall_ms() > peer.not_after_ms;
         let key = HEXLOWER.encode(&peer.key);
-        let peer = ApiPeer { id: peer.id, node: peer.node, key, not_after_ms: peer.not_after_ms, expired };
-        Ok((stream, Some(peer)))
+        let Peer { id, node, not_before_ms, not_after_ms, .. } = peer;
+        Ok((stream, Some(ApiPeer { id, node, key, not_before_ms, not_after_ms, expired })))
     }
 }
 

@@ -70,6 +70,8 @@ pub struct Peer {
     pub id: SpiffeId,
     /// The node the certificate was issued to.
     pub node: NodeName,
+    /// Beginning of validity of the certificate, Unix milliseconds.
+    pub not_before_ms: u64,
     /// End of validity of the certificate, or of one above it, Unix milliseconds: the connection must not outlive it.
     pub not_after_ms: u64,
     /// SHA-256 of its public key (`SubjectPublicKeyInfo`).
@@ -166,7 +168,7 @@ impl Judge {
             return Err(Distrust::Chain("a certificate above it has expired".to_owned()));
         }
         let not_after_ms = known.leaf.not_after_ms.min(known.until_ms);
-        Ok(Peer { id, node, not_after_ms, key: known.key })
+        Ok(Peer { id, node, not_before_ms: known.leaf.not_before_ms, not_after_ms, key: known.key })
     }
 
     /// Verifies the chain of signatures up to a root.

@@ -24,3 +24,9 @@ pub fn wall_ms() -> u64 {
 pub fn shift(seconds: i64) {
     OFFSET_MS.store(seconds.saturating_mul(1000), Ordering::Relaxed);
 }
+
+/// Returns a time of day (Unix milliseconds) for people and files: RFC 3339, UTC, to the second.
+pub fn rfc3339(unix_ms: u64) -> String {
+    let seconds = i64::try_from(unix_ms / 1_000).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_second(seconds).map(|at| at.to_string()).unwrap_or_default()
+}

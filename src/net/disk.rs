@@ -249,7 +249,8 @@ impl Db {
         Error::Corrupt { dir: self.dir.clone(), reason: reason.to_owned() }
     }
 
-    fn io(&self, source: io::Error) -> Error {
+    /// Says that the system refused, here.
+    pub fn io(&self, source: io::Error) -> Error {
         Error::Io { dir: self.dir.clone(), source }
     }
 }

@@ -115,3 +115,27 @@ fn strangers_get_nothing_from_the_api() {
         assert_eq!(status_of(&here, mesh.admin(), "localhost", path), Some(200), "{path}");
     }
 }
+
+#[test]
+fn what_happened_and_the_root_outlive_a_restart() {
+    let here = Place::here();
+    let mut mesh = Mesh::start(&here);
+    mesh.cli(&["default", "deny"]).ok();
+    let root = mesh.cli(&["ca", "export"]).ok();
+
+    mesh.control.terminate();
+    mesh.restart_control();
+
+    let events = mesh.cli(&["events"]).ok();
+    assert!(events.contains("calls that no intention speaks of: deny"), "{events}");
+    assert!(events.contains("a join token was made"), "{events}");
+    assert_eq!(mesh.cli(&["ca", "export"]).ok(), root);
+    let file = mesh.folder().join("root.pem");
+    fs::write(&file, &root).unwrap();
+    let fingerprint = ["x509", "-noout", "-fingerprint", "-sha256", "-in", file.to_str().unwrap()];
+    let told = run(&here, seconds(10), "openssl", &fingerprint).ok().replace(':', "").to_lowercase();
+    let info = mesh.json(&["ca", "show", "-o", "json"]);
+    assert!(told.contains(info["root"]["fingerprint"].as_str().unwrap()), "{told} {info}");
+    assert_eq!((&info["valid"]["control"], &info["hasRootKey"]), (&2.into(), &true.into()));
+    assert_eq!(mesh.cli(&["ca", "export", "--chain"]).ok().matches("BEGIN CERTIFICATE").count(), 2);
+}

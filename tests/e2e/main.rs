@@ -38,6 +38,7 @@ mod handover;
 mod upgrade;
 mod joining;
 mod authority;
+mod keeping;
 mod service;
 mod policy;
 mod requests;

@@ -69,6 +69,12 @@ impl Caller {
                     })
                 }
             },
+            Right::Owner => match self {
+                Self::Local => Ok(()),
+                Self::Certificate(_) | Self::Nobody => self.valid(plane).and_then(|certificate| {
+                    Err(missing(certificate, "owner: use the unix socket on the control plane's host"))
+                }),
+            },
             Right::Administrator => match self {
                 Self::Local => Ok(()),
                 Self::Certificate(_) | Self::Nobody => {

@@ -105,32 +105,13 @@ async fn change(plane: &Plane, change: fn(NodeName) -> Change, name: &str) -> Re
     Ok(node)
 }
 
-pub(crate) async fn ban(
+/// Says one thing about a node.
+pub(crate) async fn mark(
     State(plane): State<Arc<Plane>>,
     Path(name): Path<String>,
+    says: fn(NodeName) -> Change,
 ) -> Result<StatusCode, Refused> {
-    change(&plane, Change::Ban, &name).await.map(|_| StatusCode::NO_CONTENT)
-}
-
-pub(crate) async fn unban(
-    State(plane): State<Arc<Plane>>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Refused> {
-    change(&plane, Change::Unban, &name).await.map(|_| StatusCode::NO_CONTENT)
-}
-
-pub(crate) async fn drain(
-    State(plane): State<Arc<Plane>>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Refused> {
-    change(&plane, Change::Drain, &name).await.map(|_| StatusCode::NO_CONTENT)
-}
-
-pub(crate) async fn undrain(
-    State(plane): State<Arc<Plane>>,
-    Path(name): Path<String>,
-) -> Result<StatusCode, Refused> {
-    change(&plane, Change::Undrain, &name).await.map(|_| StatusCode::NO_CONTENT)
+    change(&plane, says, &name).await.map(|_| StatusCode::NO_CONTENT)
 }
 
 pub(crate) async fn forget(

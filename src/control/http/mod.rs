@@ -3,7 +3,7 @@
 //! - [`answer`]: bodies in, answers and refusals out.
 //! - [`access`]: who is calling, and may they.
 //! - [`stream`]: answers that go on: the newest wins, a slow reader never grows a queue.
-//! - [`enroll`], [`resources`], [`writing`], [`fleet`], [`view`], [`calls`], [`assets`], [`programs`]: the handlers.
+//! - [`enroll`], [`resources`], [`writing`], [`fleet`], [`view`], [`calls`], [`keeping`], [`assets`], [`programs`]: the handlers.
 //! - [`serve`]: the listeners; each connection bounded in number, time and size.
 
 pub mod answer;
@@ -15,6 +15,7 @@ pub mod writing;
 pub mod fleet;
 pub mod view;
 pub mod calls;
+pub mod keeping;
 pub mod openapi;
 pub mod assets;
 pub mod programs;
@@ -24,7 +25,7 @@ pub mod serve;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{Method as HttpMethod, StatusCode, Uri};
 use axum::middleware;
 use axum::routing::{MethodRouter, delete, get, post, put};
@@ -32,6 +33,8 @@ use axum::routing::{MethodRouter, delete, get, post, put};
 use crate::api::endpoint::{ENDPOINTS, Operation, Right};
 use crate::control::http::answer::{BODY_MAX, Refused, STRANGER_BODY_MAX};
 use crate::control::plane::Plane;
+use crate::logic::state::Change;
+use crate::model::name::NodeName;
 
 /// Builds the router from the table.
 pub fn router(plane: &Arc<Plane>) -> Router {
@@ -46,6 +49,9 @@ pub fn router(plane: &Arc<Plane>) -> Router {
 }
 
 fn handler(operation: Operation) -> MethodRouter<Arc<Plane>> {
+    let mark = |change: fn(NodeName) -> Change| {
+        move |plane: State<Arc<Plane>>, name: Path<String>| fleet::mark(plane, name, change)
+    };
     match operation {
         Operation::Join => post(enroll::join),
         Operation::Renew => post(enroll::renew),
@@ -70,16 +76,19 @@ fn handler(operation: Operation) -> MethodRouter<Arc<Plane>> {
         Operation::TraceRequest => get(calls::request),
         Operation::FollowCalls => get(calls::follow),
         Operation::Status => get(view::status),
+        Operation::Authority => get(view::authority),
         Operation::Catalog => get(view::catalog),
-        Operation::Ban => post(fleet::ban),
-        Operation::Unban => delete(fleet::unban),
-        Operation::Drain => post(fleet::drain),
-        Operation::Undrain => delete(fleet::undrain),
+        Operation::Ban => post(mark(Change::Ban)),
+        Operation::Unban => delete(mark(Change::Unban)),
+        Operation::Drain => post(mark(Change::Drain)),
+        Operation::Undrain => delete(mark(Change::Undrain)),
         Operation::Forget => delete(fleet::forget),
         Operation::Upgrade => post(programs::upgrade),
         Operation::FollowOrders => get(programs::follow),
         Operation::RefuseOrder => post(programs::refuse),
         Operation::Programs => get(programs::list),
+        Operation::Backup => get(keeping::backup),
+        Operation::Restore => post(keeping::restore),
         Operation::OpenApi => get(openapi::serve),
         Operation::Installer => get(assets::installer),
         Operation::Executable => get(assets::executable),

@@ -91,6 +91,7 @@ fn right(right: Right) -> &'static str {
         Right::Node => "For nodes, about themselves.",
         Right::Reader => "For nodes and administrators.",
         Right::Administrator => "For administrators.",
+        Right::Owner => "For administrators on the control plane's own host, by its unix socket.",
     }
 }
 
@@ -288,6 +289,15 @@ fn observation() -> Vec<(&'static str, Value)> {
         ("asked", list(&open("node, sinceMs: how far back its proxy remembers"))),
         ("silent", list(&text("A node whose proxy did not answer in time"))),
     ];
+    let signer = open("fingerprint, notBeforeMs, notAfterMs, certificate: DER in base64");
+    let authority = [
+        ("mesh", text("The trust domain")),
+        ("root", signer.clone()),
+        ("hasRootKey", json!({ "type": "boolean", "description": "Whether the root's key is on that host" })),
+        ("intermediate", signer),
+        ("valid", open("Certificates that are valid now, by the kind of their holder")),
+        ("banned", list(&text("A node whose certificates are refused"))),
+    ];
     vec![
         ("Order", object("A program that a proxy is to run", &order)),
         ("OrderRefused", object("A proxy keeps its program", &refused)),
@@ -296,6 +306,7 @@ fn observation() -> Vec<(&'static str, Value)> {
         ("Told", object("What a proxy knows", &told)),
         ("RequestTrace", object("What became of a request", &trace)),
         ("Shown", open("call: by, and the call as in the access log; or missed: how many were not shown")),
+        ("AuthorityInfo", object("Who signs, and what has been signed", &authority)),
         ("Snapshot", open("All that a proxy needs besides the catalogue, at one revision")),
         ("Ack", object("A proxy took a revision, or kept the one before", &ack)),
         ("Report", open("What a proxy counted since its last report")),

@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::Service as _;
 
+use crate::control::authority;
 use crate::control::enrollment::Holder;
 use crate::control::http::access::{Caller, Certificate};
 use crate::identity::tls::{ApiAcceptor, ApiPeer};
@@ -186,7 +187,12 @@ pub async fn mesh(listener: TcpListener, site: Site, acceptor: Arc<ApiAcceptor>)
 }
 
 fn mesh_caller(peer: ApiPeer) -> Caller {
-    let holder = Holder { subject: peer.id.subject, node: peer.node, key: peer.key };
+    let holder = Holder {
+        subject: peer.id.subject,
+        node: peer.node,
+        key: peer.key,
+        issued_ms: authority::issued_ms(peer.not_before_ms),
+    };
     Caller::Certificate(Certificate { holder, not_after_ms: peer.not_after_ms })
 }
 

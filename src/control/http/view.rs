@@ -1,5 +1,6 @@
 //! The mesh as consoles, scripts and checks see it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,18 +10,21 @@ use axum::extract::{Extension, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
+use data_encoding::{BASE64, HEXLOWER};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::api::endpoint::Right;
 use crate::api::why::{Why, WhyRequest};
-use crate::api::wire::Status;
+use crate::api::wire::{AuthorityCertificate, AuthorityInfo, Status};
 use crate::control::http::access::Caller;
 use crate::control::http::answer::{Read, Refused};
 use crate::control::http::fleet::WatchQuery;
 use crate::control::http::stream::{self, Gate, Source};
 use crate::control::plane::Plane;
 use crate::control::why;
+use crate::identity::certificate::{Certificate, sha256};
 use crate::model::endpoint::Catalog;
+use crate::model::identity::Subject;
 use crate::net::clock;
 
 /// Time between two views of a stream.
@@ -63,6 +67,43 @@ pub(crate) async fn status(State(plane): State<Arc<Plane>>) -> Json<Status> {
         root_not_after_ms: plane.authority.root_not_after_ms(),
         intermediate_not_after_ms: plane.authority.intermediate_not_after_ms(),
     })
+}
+
+pub(crate) async fn authority(State(plane): State<Arc<Plane>>) -> Result<Json<AuthorityInfo>, Refused> {
+    let signer = |der: Vec<u8>| {
+        let leaf = Certificate::parse(&der).map(|certificate| certificate.leaf);
+        let leaf = leaf.map_err(|error| {
+            Refused::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("a certificate that signs is unreadable: {error}"),
+            )
+        })?;
+        Ok::<_, Refused>(AuthorityCertificate {
+            fingerprint: HEXLOWER.encode(&sha256(&der)),
+            not_before_ms: leaf.not_before_ms,
+            not_after_ms: leaf.not_after_ms,
+            certificate: BASE64.encode(&der),
+        })
+    };
+    let (state, now_ms) = (plane.store.state(), clock::wall_ms());
+    let mut valid = BTreeMap::new();
+    for issuance in state.issued().values().filter(|issuance| issuance.not_after_ms > now_ms) {
+        let kind = match issuance.subject {
+            Subject::Control(_) => "control",
+            Subject::Node(_) => "node",
+            Subject::Operator(_) => "operator",
+            Subject::Service(_) => "service",
+        };
+        *valid.entry(kind.to_owned()).or_default() += 1;
+    }
+    Ok(Json(AuthorityInfo {
+        mesh: plane.trust_domain.to_string(),
+        root: signer(plane.authority.root())?,
+        has_root_key: plane.authority.has_root_key(),
+        intermediate: signer(plane.authority.intermediate())?,
+        valid,
+        banned: state.banned().keys().cloned().collect(),
+    }))
 }
 
 pub(crate) async fn catalog(State(plane): State<Arc<Plane>>) -> Json<Catalog> {

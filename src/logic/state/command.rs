@@ -137,6 +137,13 @@ pub enum Change {
         /// Which.
         id: u8,
     },
+    /// Goes on from a state that was kept as a snapshot and has been restored: the first command after it.
+    Resume {
+        /// When the snapshot was taken, Unix milliseconds.
+        taken_ms: u64,
+        /// The newest revision that may have been made since: none up to it is made again.
+        after: Revision,
+    },
 }
 
 impl fmt::Debug for Change {
@@ -162,6 +169,7 @@ impl fmt::Debug for Change {
             Self::InstallGossipKey { .. } => "InstallGossipKey",
             Self::PromoteGossipKey { .. } => "PromoteGossipKey",
             Self::RetireGossipKey { .. } => "RetireGossipKey",
+            Self::Resume { .. } => "Resume",
         })
     }
 }
@@ -287,6 +295,10 @@ pub enum Event {
     GossipKeyRetired {
         id: u8,
     },
+    /// The state was restored.
+    Resumed {
+        taken_ms: u64,
+    },
 }
 
 impl Event {
@@ -303,7 +315,8 @@ impl Event {
             | Self::Undrained { .. }
             | Self::GossipKeyInstalled { .. }
             | Self::GossipKeyPromoted { .. }
-            | Self::GossipKeyRetired { .. } => true,
+            | Self::GossipKeyRetired { .. }
+            | Self::Resumed { .. } => true,
             Self::TokenCreated { .. }
             | Self::TokenRevoked { .. }
             | Self::TokenUsed { .. }

@@ -9,7 +9,7 @@ use crate::logic::state::command::{
     Admission, Change, Command, Event, Expected, Refusal, TokenUse, Write, Written,
 };
 use crate::logic::state::history::{Histories, Version};
-use crate::logic::state::record::{GossipKey, Issuance, JoinToken, Mesh, Node};
+use crate::logic::state::record::{Issuance, JoinToken, Lapse, Mesh, Node};
 use crate::logic::state::ring::Ring;
 use crate::model::endpoint::Role;
 use crate::model::identity::{Subject, TrustDomain};
@@ -32,20 +32,22 @@ const NODE_KEYS_MAX: usize = 2;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct State {
-    revision: Revision,
-    policy_revision: Revision,
-    mesh: Option<Mesh>,
+    pub(super) revision: Revision,
+    pub(super) policy_revision: Revision,
+    pub(super) mesh: Option<Mesh>,
     #[serde(with = "crate::logic::state::by_key")]
-    resources: BTreeMap<Key, Arc<Resource>>,
-    tokens: BTreeMap<String, JoinToken>,
-    nodes: BTreeMap<NodeName, Node>,
-    banned: BTreeMap<NodeName, u64>,
+    pub(super) resources: BTreeMap<Key, Arc<Resource>>,
+    pub(super) tokens: BTreeMap<String, JoinToken>,
+    pub(super) nodes: BTreeMap<NodeName, Node>,
+    pub(super) banned: BTreeMap<NodeName, u64>,
     #[serde(default)]
-    draining: BTreeMap<NodeName, u64>,
-    issued: BTreeMap<String, Issuance>,
-    gossip: Ring,
+    pub(super) draining: BTreeMap<NodeName, u64>,
+    pub(super) issued: BTreeMap<String, Issuance>,
+    pub(super) gossip: Ring,
     #[serde(default)]
-    histories: Histories,
+    pub(super) histories: Histories,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) lapse: Option<Lapse>,
 }
 
 /// When a command was made, and by whom.
@@ -93,6 +95,7 @@ impl State {
             Change::InstallGossipKey { id, key } => self.gossip.install(id, key, at_ms)?,
             Change::PromoteGossipKey { id } => self.gossip.promote(id, at_ms)?,
             Change::RetireGossipKey { id } => self.gossip.retire(id)?,
+            Change::Resume { taken_ms, after } => self.resume(taken_ms, after, at_ms),
         };
         if !events.is_empty() {
             self.revision += 1;
@@ -141,6 +144,14 @@ impl State {
             }
             Some(_) | None => Vec::new(),
         }
+    }
+
+    /// Goes on after `after`, so that no revision is used twice, and expects every node to show a key made meanwhile.
+    fn resume(&mut self, taken_ms: u64, after: Revision, at_ms: u64) -> Vec<Event> {
+        self.revision = self.revision.max(after);
+        let from_ms = self.lapse.take().map_or(taken_ms, |lapse| lapse.from_ms.min(taken_ms));
+        self.lapse = Some(Lapse { from_ms, to_ms: at_ms, unseen: self.nodes.keys().cloned().collect() });
+        vec![Event::Resumed { taken_ms }]
     }
 
     // --- objects ------------------------------------------------------------------------------------------------
@@ -298,6 +309,7 @@ impl State {
             }
             Some(_) => events.push(Event::Replaced { node: node.clone(), role }),
         }
+        self.has_shown_itself(&node);
         self.nodes.insert(node, record);
         if let Some(used) = token.and_then(|token| self.tokens.get_mut(&token.id)) {
             used.uses_left -= 1;
@@ -337,6 +349,7 @@ impl State {
         record.keys.retain(|known| *known != key);
         record.keys.insert(0, key);
         record.keys.truncate(NODE_KEYS_MAX);
+        self.has_shown_itself(&node);
         Ok(vec![Event::Rekeyed { node }])
     }
 
@@ -400,8 +413,17 @@ impl State {
         self.nodes.remove(&node);
         let (nodes, spared) = (&self.nodes, |since: u64| since.saturating_add(REMEMBER_MS) > at_ms);
         self.draining.retain(|name, since| nodes.contains_key(name) || spared(*since));
+        self.has_shown_itself(&node);
         events.push(Event::Forgotten { node });
         Ok(events)
+    }
+
+    /// A node whose key is known again needs no more benefit of the doubt.
+    fn has_shown_itself(&mut self, node: &NodeName) {
+        if let Some(lapse) = &mut self.lapse {
+            lapse.unseen.remove(node);
+        }
+        self.lapse.take_if(|lapse| lapse.unseen.is_empty());
     }
 
     // --- certificates -------------------------------------------------------------------------------------------
@@ -447,113 +469,6 @@ impl State {
     }
 }
 
-/// What there is to read.
-impl State {
-    /// Returns the number of the newest write of any sort.
-    pub fn revision(&self) -> Revision {
-        self.revision
-    }
-
-    /// Returns the number of the newest write that proxies must hear of: what they acknowledge.
-    pub fn policy_revision(&self) -> Revision {
-        self.policy_revision
-    }
-
-    /// Returns the mesh; `None` until it is founded.
-    pub fn mesh(&self) -> Option<&Mesh> {
-        self.mesh.as_ref()
-    }
-
-    /// Returns every object, sorted by key.
-    pub fn resources(&self) -> &BTreeMap<Key, Arc<Resource>> {
-        &self.resources
-    }
-
-    /// Returns the versions of an object that are kept, the oldest first. The last one is in force, unless it deleted the
-    /// object. Of an object that was written before histories were kept, there is the stored one alone.
-    pub fn history(&self, key: &Key) -> Vec<Version> {
-        match (self.histories.of(key), self.resources.get(key)) {
-            ([], Some(stored)) => vec![Version::unknown(stored)],
-            (versions, _) => versions.to_vec(),
-        }
-    }
-
-    /// Returns the object as it was: as revision `to` wrote it, or, without one, as it was the last time that it was
-    /// another than it is now.
-    ///
-    /// # Errors
-    /// When there is no such version.
-    pub fn earlier(&self, key: &Key, to: Option<Revision>) -> Result<Arc<Resource>, Refusal> {
-        let versions = self.history(key);
-        let stored = self.resources.get(key);
-        let found = match to {
-            Some(revision) => versions.iter().find(|version| version.revision == revision),
-            None => versions.iter().rev().find(|version| match stored {
-                None => version.change == Written::Deleted,
-                Some(stored) => !is_same(stored, &version.object),
-            }),
-        };
-        let missing = |what: String| Refusal::NoVersion { key: key.clone(), what };
-        match (found, to) {
-            (None, _) if versions.is_empty() => Err(Refusal::NoObject(key.clone())),
-            (None, Some(revision)) => Err(missing(format!("has no version of revision {revision}"))),
-            (None, None) => Err(missing("was never another".to_owned())),
-            (Some(version), Some(revision)) if version.change == Written::Deleted => {
-                Err(missing(format!("was deleted by revision {revision}")))
-            }
-            (Some(version), _) => Ok(Arc::clone(&version.object)),
-        }
-    }
-
-    /// Returns every token that is not forgotten, by id: used-up and recently expired ones included.
-    pub fn tokens(&self) -> &BTreeMap<String, JoinToken> {
-        &self.tokens
-    }
-
-    /// Returns the token that is shown; `None` when there is none of that id and secret. It may be expired or used up.
-    ///
-    /// Takes a time that tells nothing about how much of the secret was right.
-    pub fn token(&self, shown: &TokenUse) -> Option<&JoinToken> {
-        let same = |token: &&JoinToken| equal(token.secret_hash.as_bytes(), shown.secret_hash.as_bytes());
-        self.tokens.get(&shown.id).filter(same)
-    }
-
-    /// Returns every node that was let in and not forgotten.
-    pub fn nodes(&self) -> &BTreeMap<NodeName, Node> {
-        &self.nodes
-    }
-
-    /// Returns the banned nodes and since when, Unix milliseconds.
-    pub fn banned(&self) -> &BTreeMap<NodeName, u64> {
-        &self.banned
-    }
-
-    /// Returns the nodes that drain and since when, Unix milliseconds.
-    pub fn draining(&self) -> &BTreeMap<NodeName, u64> {
-        &self.draining
-    }
-
-    /// Returns the certificates that are valid, or were a day ago, by serial number.
-    pub fn issued(&self) -> &BTreeMap<String, Issuance> {
-        &self.issued
-    }
-
-    /// Returns the gossip keys; the first seals, all open.
-    pub fn gossip(&self) -> &[GossipKey] {
-        self.gossip.keys()
-    }
-}
-
-/// Whether two versions of an object say the same, whatever the control plane has noted about them.
-fn is_same(one: &Resource, other: &Resource) -> bool {
-    let bare = |object: &Resource| {
-        let mut object = object.clone();
-        object.metadata_mut().forget_history();
-        object
-    };
-    bare(one) == bare(other)
-}
-
 fn expect(key: &Key, stored: Option<&Arc<Resource>>, expected: Expected) -> Result<(), Refusal> {
     match (expected, stored) {
         (Expected::Any, _) | (Expected::Absent, None) => Ok(()),
@@ -567,11 +482,6 @@ fn expect(key: &Key, stored: Option<&Arc<Resource>>, expected: Expected) -> Resu
             }
         }
     }
-}
-
-/// Compares in a time that tells nothing about where two texts of one length differ.
-fn equal(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |seen, (a, b)| seen | (a ^ b)) == 0
 }
 
 /// Joins two lists of allowed services, of which the empty one allows all.

@@ -5,7 +5,7 @@
 //! - [`command`]: what may be asked of it, what it answers, and why it refuses.
 //! - [`history`]: what objects were before.
 //! - `ring`: the keys of gossip.
-//! - [`machine`]: the state and the one way to change it.
+//! - [`machine`]: the state and the one way to change it. [`reading`]: what there is to read in it.
 //! - [`rotation`]: which change of the gossip keys is due.
 //!
 //! Time, random ids and the hashes of secrets come with the commands: nothing here reads a clock or draws a number.
@@ -17,6 +17,7 @@ pub mod history;
 mod by_key;
 mod ring;
 pub mod machine;
+pub mod reading;
 pub mod rotation;
 
 pub use command::{Change, Command, Event, Expected, Refusal, Write, Written};

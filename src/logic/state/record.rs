@@ -1,5 +1,6 @@
 //! What the state is made of: the mesh itself, its tokens, nodes, certificates and gossip keys.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,19 @@ pub struct Issuance {
     pub node: NodeName,
     /// End of its validity, Unix milliseconds.
     pub not_after_ms: u64,
+}
+
+/// What a restored state knows of the time that it has forgotten. Nodes made themselves new keys in that time, and hold
+/// certificates for them that are good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lapse {
+    /// When the snapshot was taken, Unix milliseconds.
+    pub from_ms: u64,
+    /// When it was restored, Unix milliseconds.
+    pub to_ms: u64,
+    /// The nodes that have not shown since what their key is.
+    pub unseen: BTreeSet<NodeName>,
 }
 
 /// One key of the gossip ring.

@@ -9,7 +9,7 @@ use mesh::model::endpoint::{Announcement, Catalog, Member, MemberState, NodeReco
 use mesh::model::service::Protocol;
 use serde_json::{Value, json};
 
-use crate::contract::api::{Host, World, intention, line, path, tomorrow, world};
+use crate::contract::api::{World, intention, line, path, tomorrow, world};
 
 fn labelled(name: &str, destination: &str) -> Value {
     let mut object = intention(name, destination);
@@ -206,16 +206,7 @@ async fn pruning_removes_what_has_the_labels_and_is_not_applied_and_nothing_else
 #[tokio::test]
 async fn a_history_tells_what_was_written_when_and_by_whom() {
     let world = world().await;
-    let ann = {
-        let token = world.token(json!({ "role": "operator", "uses": 1, "ttlSeconds": 600 })).await;
-        let host = Host::new("ann");
-        let mut join = host.join(&token, &[]);
-        join["role"] = json!("operator");
-        join["requests"][0]["subject"] = json!("operator/ann");
-        let (status, body) = world.call(Caller::Nobody, "POST", "/v1/join", Some(join)).await;
-        assert_eq!(status, StatusCode::OK, "{body}");
-        host
-    };
+    let ann = world.logged_in("ann").await;
     world.put(Caller::Local, "one", "web").await;
     world.put(ann.operator(tomorrow()), "one", "api").await;
     world.call(ann.operator(tomorrow()), "DELETE", &path("one"), None).await;

@@ -34,7 +34,7 @@ use mesh::model::token::Token;
 use mesh::net::clock;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tower::ServiceExt as _;
 
 /// A control plane without listeners.
@@ -77,6 +77,7 @@ async fn plane(dir: &Path, catalog: watch::Receiver<Arc<Catalog>>, closing: watc
     };
     Plane {
         node: "control".parse().unwrap(),
+        data_dir: dir.to_owned(),
         trust_domain,
         advertised: around.advertised.clone(),
         started_ms: clock::wall_ms(),
@@ -90,6 +91,7 @@ async fn plane(dir: &Path, catalog: watch::Receiver<Arc<Catalog>>, closing: watc
         transitions: Transitions::default(),
         catalog,
         closing,
+        restoring: Notify::new(),
         shown: Mutex::new(None),
     }
 }
@@ -114,6 +116,7 @@ impl Host {
             subject: format!("node/{}", self.name).parse().unwrap(),
             node: self.name.parse().unwrap(),
             key: fingerprint(&self.key.subject_public_key_info()),
+            issued_ms: clock::wall_ms() - 10_000,
         };
         Caller::Certificate(Certificate { holder, not_after_ms })
     }
@@ -123,6 +126,7 @@ impl Host {
             subject: format!("operator/{}", self.name).parse().unwrap(),
             node: self.name.parse().unwrap(),
             key: fingerprint(&self.key.subject_public_key_info()),
+            issued_ms: clock::wall_ms() - 10_000,
         };
         Caller::Certificate(Certificate { holder, not_after_ms })
     }
@@ -176,6 +180,18 @@ impl World {
         let (status, body) = self.call(Caller::Local, "POST", "/v1/tokens", Some(request)).await;
         assert_eq!(status, StatusCode::CREATED, "{body}");
         serde_json::from_value::<TokenCreated>(body).unwrap().token
+    }
+
+    /// Lets an operator in.
+    async fn logged_in(&self, name: &'static str) -> Host {
+        let token = self.token(json!({ "role": "operator", "uses": 1, "ttlSeconds": 600 })).await;
+        let host = Host::new(name);
+        let mut join = host.join(&token, &[]);
+        join["role"] = json!("operator");
+        join["requests"][0]["subject"] = json!(format!("operator/{name}"));
+        let (status, body) = self.call(Caller::Nobody, "POST", "/v1/join", Some(join)).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        host
     }
 
     async fn joined(&self, name: &'static str, services: &[&str]) -> Host {
@@ -244,7 +260,7 @@ async fn whoever_lacks_a_right_is_told_which() {
         let method = endpoint.method.as_str().to_uppercase();
         let (nobody, problem) = world.call(Caller::Nobody, &method, &concrete, Some(json!({}))).await;
         let (node, _) = match endpoint.right {
-            Right::Administrator => {
+            Right::Administrator | Right::Owner => {
                 world.call(host.caller(tomorrow()), &method, &concrete, Some(json!({}))).await
             }
             Right::Anyone | Right::Token | Right::Holder | Right::Node | Right::Reader => {
@@ -255,7 +271,7 @@ async fn whoever_lacks_a_right_is_told_which() {
         match endpoint.right {
             Right::Anyone => assert_eq!(nobody, StatusCode::OK, "{concrete}"),
             Right::Token => assert_eq!(nobody, StatusCode::BAD_REQUEST, "{concrete}"),
-            Right::Holder | Right::Node | Right::Reader | Right::Administrator => {
+            Right::Holder | Right::Node | Right::Reader | Right::Administrator | Right::Owner => {
                 assert_eq!(nobody, StatusCode::UNAUTHORIZED, "{concrete}");
                 assert!(problem["detail"].as_str().unwrap().contains("unix socket"), "{problem}");
                 assert_eq!(node, StatusCode::FORBIDDEN, "{concrete}");
@@ -264,6 +280,10 @@ async fn whoever_lacks_a_right_is_told_which() {
     }
     let (_, problem) = world.call(host.caller(tomorrow()), "GET", "/v1/tokens", None).await;
     assert!(problem["detail"].as_str().unwrap().starts_with("node/host-1 lacks the right administrator"));
+    let ann = world.logged_in("ann").await;
+    let (status, problem) = world.call(ann.operator(tomorrow()), "GET", "/v1/backup", None).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    assert!(problem["detail"].as_str().unwrap().starts_with("operator/ann lacks the right owner"));
 }
 
 #[tokio::test]
@@ -297,6 +317,26 @@ async fn a_host_joins_with_its_token_and_renews_with_its_certificate_even_an_exp
     let (foreign, problem) = world.call(host.caller(1), "POST", "/v1/renew", Some(host.renew(&["db"]))).await;
     assert_eq!(foreign, StatusCode::FORBIDDEN);
     assert!(problem["detail"].as_str().unwrap().contains("may not run db.default"), "{problem}");
+}
+
+#[tokio::test]
+async fn after_a_restoration_the_key_that_a_node_made_meanwhile_renews_and_no_other_after_it() {
+    let world = world().await;
+    world.joined("host-1", &[]).await;
+    let (next, other) = (Host::new("host-1"), Host::new("host-1"));
+    let renew = async |bearer: &Host| {
+        let body = Some(bearer.renew(&[]));
+        world.call(bearer.caller(tomorrow()), "POST", "/v1/renew", body).await.0
+    };
+
+    let unknown = renew(&next).await;
+    let taken_ms = clock::wall_ms() - 60_000;
+    world.plane.submit(Change::Resume { taken_ms, after: 0 }).await.unwrap();
+    let (made_meanwhile, again, another) = (renew(&next).await, renew(&next).await, renew(&other).await);
+
+    assert_eq!(unknown, StatusCode::FORBIDDEN);
+    assert_eq!([made_meanwhile, again], [StatusCode::OK; 2]);
+    assert_eq!(another, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
