@@ -27,8 +27,8 @@ use crate::api::problem::Problem;
 use crate::api::stream;
 use crate::api::why::{Why, WhyRequest};
 use crate::api::wire::{
-    Ack, ApplyRequest, ApplyResult, AuthorityInfo, Defaults, History, Issued, JoinRequest, RenewRequest,
-    ResourceEvent, ResourceList, Status, TokenCreated, TokenInfo, TokenRequest, WriteResult,
+    Ack, ApplyRequest, ApplyResult, AuthorityInfo, Defaults, History, Issued, JoinRequest, Mark,
+    RenewRequest, ResourceEvent, ResourceList, Status, TokenCreated, TokenInfo, TokenRequest, WriteResult,
 };
 use crate::identity::tls::{self, ApiConnector};
 use crate::identity::wallet::Wallet;
@@ -87,15 +87,6 @@ impl From<stream::Error> for Error {
     fn from(error: stream::Error) -> Self {
         Self::Broken(error.to_string())
     }
-}
-
-/// What can be said about a node, and taken back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    /// Its certificates are refused everywhere.
-    Ban,
-    /// Its services get no new calls while other nodes serve them.
-    Drain,
 }
 
 /// A client of one mesh's control planes. Cheap to clone; clones share the connection.
@@ -270,11 +261,7 @@ impl Client {
     /// Says something about a node (`on`), or takes it back.
     pub async fn mark(&self, node: &NodeName, mark: Mark, on: bool) -> Result<(), Error> {
         let method = if on { Method::POST } else { Method::DELETE };
-        let word = match mark {
-            Mark::Ban => "ban",
-            Mark::Drain => "drain",
-        };
-        self.tell(method, &format!("/v1/nodes/{node}/{word}"), None::<&()>).await
+        self.tell(method, &format!("/v1/nodes/{node}/{}", mark.word()), None::<&()>).await
     }
 
     /// Removes a node from the mesh: it can no longer renew, and its name is free.

@@ -5,7 +5,6 @@ use futures_util::{Stream, StreamExt as _};
 
 use crate::cli::output::{self, Cell, Format, Table, Tone};
 use crate::model::view::{EventView, MeshView, Severity};
-use crate::net::clock;
 
 /// Flags of `mesh events`.
 #[derive(Debug, Clone, Args)]

@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use crate::api::client::{Client, Mark};
+use crate::api::client::Client;
+use crate::api::wire::Mark;
 use crate::cli::output;
 use crate::model::name::NodeName;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use data_encoding::BASE64;
 use futures_util::StreamExt as _;
-use mesh::api::client::{Client, Error, Mark};
-use mesh::api::wire::{Ack, Issued, JoinRequest, RenewRequest, SigningRequest, TokenRequest};
+use mesh::api::client::{Client, Error};
+use mesh::api::wire::{Ack, Issued, JoinRequest, Mark, RenewRequest, SigningRequest, TokenRequest};
 use mesh::control;
 use mesh::control::bootstrap::{Options, SOCKET_FILE, Started};
 use mesh::identity::key::Key;
