@@ -32,6 +32,7 @@ use crate::identity::verifier::{
     wall_clock,
 };
 use crate::identity::wallet::Wallet;
+use crate::logic::pki::trust::Flaw;
 use crate::model::identity::{SpiffeId, Subject};
 use crate::model::name::{NodeName, ServiceName};
 use crate::net::clock;
@@ -72,10 +73,11 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the other end showed who it is and is not whom we meant: asking again will not help.
+    /// Whether the other end showed who it is and is not whom we meant: asking again will not help. That a certificate is
+    /// not valid now may be the fault of either clock.
     pub fn is_distrust(&self) -> bool {
         match self {
-            Self::Distrust(_) => true,
+            Self::Distrust(reason) => !matches!(reason, Distrust::Flaw(Flaw::Early | Flaw::Expired)),
             Self::Handshake(error) => {
                 let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
                 matches!(cause, Some(rustls::Error::InvalidCertificate(_)))

@@ -197,8 +197,13 @@ impl Judge {
             .map_err(broken)?;
         let place = self.anchors.iter().position(|anchor| anchor == path.anchor());
         let root = place.and_then(|place| self.roots.get(place));
-        let root = root.filter(|root| (root.not_before_ms..=root.not_after_ms).contains(&at_ms));
-        let root = root.ok_or_else(|| Distrust::Chain("its root is not valid now".to_owned()))?;
+        let root = root.ok_or_else(|| Distrust::Chain("none of its roots signed it".to_owned()))?;
+        if at_ms < root.not_before_ms {
+            return Err(Flaw::Early.into());
+        }
+        if at_ms > root.not_after_ms {
+            return Err(Flaw::Expired.into());
+        }
         let mut until_ms = root.not_after_ms;
         for intermediate in path.intermediate_certificates() {
             until_ms = until_ms.min(Certificate::parse(&intermediate.der())?.leaf.not_after_ms);

@@ -245,4 +245,9 @@ fn a_wrong_clock_is_measured_and_what_it_breaks_is_said_and_mends_itself_when_it
     assert!(
         curl(&Place::here(), &[&format!("http://{}/readyz", caller.address("admin"))]).ok().contains("true")
     );
+
+    // A host that is behind cannot join, and is told why.
+    let late = mesh.proxy(&Place::here(), "late").join(&token).flag("--clock-offset", "-86400");
+    let late = late.spawn();
+    until("it says why", seconds(15), || late.log().contains("do the clocks agree?").then_some(()));
 }

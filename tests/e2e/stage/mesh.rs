@@ -238,7 +238,8 @@ impl ProxyPlan {
         (status.code(), process.log())
     }
 
-    fn spawn(&self) -> Process {
+    /// Starts it.
+    pub(crate) fn spawn(&self) -> Process {
         self.spawn_with(&[])
     }
 
