@@ -51,7 +51,7 @@ async fn write(path: PathBuf, content: Vec<u8>) {
 }
 
 /// Writes the traffic for as long as the control plane runs.
-pub async fn keep_traffic(plane: Arc<Plane>, data_dir: PathBuf) {
+pub async fn keep_traffic(plane: Arc<Plane>) {
     let mut ticks = interval(WRITE_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
@@ -62,7 +62,7 @@ pub async fn keep_traffic(plane: Arc<Plane>, data_dir: PathBuf) {
             _ = closing.wait_for(|closing| *closing) => true,
         };
         let content = serde_json::to_vec(&plane.collector.hours()).unwrap_or_default();
-        write(data_dir.join(HOURS_FILE), content).await;
+        write(plane.data_dir.join(HOURS_FILE), content).await;
         if over {
             return;
         }
@@ -70,7 +70,7 @@ pub async fn keep_traffic(plane: Arc<Plane>, data_dir: PathBuf) {
 }
 
 /// Looks at the conditions of routes for as long as the control plane runs.
-pub async fn keep_conditions(plane: Arc<Plane>, data_dir: PathBuf) {
+pub async fn keep_conditions(plane: Arc<Plane>) {
     let (mut states, mut catalog) = (plane.store.watch(), plane.catalog.clone());
     sleep(QUIET).await;
     loop {
@@ -78,7 +78,7 @@ pub async fn keep_conditions(plane: Arc<Plane>, data_dir: PathBuf) {
         catalog.mark_unchanged();
         let announced: Vec<_> = plane.catalog.borrow().by_service().into_keys().collect();
         if let Some(kept) = plane.transitions.look(&plane.store.state(), announced) {
-            write(data_dir.join(transitions::FILE), kept).await;
+            write(plane.data_dir.join(transitions::FILE), kept).await;
         }
         sleep(LOOK_EVERY).await;
         let changed = tokio::select! {

@@ -100,8 +100,7 @@ impl Running {
         let (listen, admin) = (local(&listeners.api)?, local(&listeners.admin)?);
         let host = advertised_host(options)?;
         let ip = gossip_ip(options, &host);
-        let advertised = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-        let advertised = format!("{advertised}:{}", listen.port());
+        let advertised = reachable(&host, listen.port());
         let state = store.state();
         let mut around = Surroundings {
             trust_domain: trust_domain.clone(),
@@ -119,8 +118,7 @@ impl Running {
             api: SocketAddr::new(ip, listen.port()),
             keys,
         })?;
-        let gossip = voice.local_addr();
-        around.gossip.set_port(gossip.port());
+        around.gossip.set_port(voice.local_addr().port());
         let (closing, closed) = watch::channel(false);
         let plane = Arc::new(Plane {
             node,
@@ -147,7 +145,6 @@ impl Running {
         let api = Site::mesh(http::router(&plane), closed.clone());
         let socket = Site::local(http::router(&plane), closed.clone());
         let health = Site::local(http::admin::router(&plane), closed);
-        let keep_conditions = recorder::keep_conditions(Arc::clone(&plane), options.data_dir.clone());
         let tasks = vec![
             task::spawn("control-api", serve::mesh(listeners.api, api.clone(), serving.acceptor())),
             task::spawn("control-socket", serve::socket(listeners.socket, socket.clone())),
@@ -156,12 +153,11 @@ impl Running {
             task::spawn("control-serving", serving.keep(Arc::clone(&plane), Arc::clone(&voice))),
             task::spawn("control-voice", serving::relay(Arc::clone(&plane), Arc::clone(&voice))),
             task::spawn("control-members", serving::tell_members(Arc::clone(&plane))),
-            task::spawn("control-conditions", keep_conditions),
+            task::spawn("control-conditions", recorder::keep_conditions(Arc::clone(&plane))),
             task::spawn("control-memory", memory::remember(Arc::clone(&plane))),
         ];
-        let keep_traffic = recorder::keep_traffic(Arc::clone(&plane), options.data_dir.clone());
-        let last = task::spawn("control-traffic", keep_traffic);
-        let addresses = Addresses { listen, gossip, admin };
+        let last = task::spawn("control-traffic", recorder::keep_traffic(Arc::clone(&plane)));
+        let addresses = Addresses { listen, gossip: voice.local_addr(), admin };
         Ok(Self { plane, voice, addresses, closing, sites: vec![api, socket], tasks, last })
     }
 
@@ -191,6 +187,11 @@ impl Running {
 
 async fn follow(plane: Arc<Plane>) {
     plane.publisher.run(plane.store.watch()).await;
+}
+
+/// Returns a host and a port as URLs have them.
+fn reachable(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Returns the address that others reach the gossip at: the advertised one, if that is an address.
