@@ -283,7 +283,7 @@ async fn what_cannot_start_says_why_and_what_to_do() {
     };
     let join = Options { join: Some("mesh1.x".to_owned()), ..options(dir.path()) };
     let half = Options { root_cert: Some(dir.path().join("root.pem")), ..options(dir.path()) };
-    assert!(refuse(join).await.contains("not supported yet"));
+    assert!(refuse(join).await.contains("one control plane for now"));
     assert!(refuse(half).await.contains("go together"));
 
     with(options(dir.path()), async |started| {
