@@ -121,9 +121,11 @@ fn the_host_of_a_proxy_is_checked_without_a_control_plane_or_an_operator() {
         run(&here, seconds(5), "nft", &[&table]).ok();
     };
     rule(&format!("ip daddr {ip} tcp dport {port} reject with tcp reset"));
-    let found = look(&caller);
-    let (mark_of_tcp, findings, hint) = told(&found, "it reaches every member by TCP");
-    assert_eq!(mark_of_tcp, "warning");
+    // What was found a moment ago is told again.
+    let found = until("it is refused", seconds(15), || {
+        Some(look(&caller)).filter(|done| mark(done, "it reaches every member by TCP") == "warning")
+    });
+    let (_, findings, hint) = told(&found, "it reaches every member by TCP");
     assert!(findings.starts_with("server at 10.88.0.2:") && hint.contains("7946"), "{findings} {hint}");
     run(&here, seconds(5), "nft", &["delete", "table", "inet", "wall"]).ok();
     rule(&format!("ip daddr {ip} udp dport {port} drop"));
