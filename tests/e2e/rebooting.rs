@@ -40,7 +40,8 @@ fn a_host_that_boots_intercepts_resolves_and_calls_with_what_is_on_its_disk_thou
     caller.boot(&here);
 
     assert!(has_rules(&here));
-    assert_eq!(curl(&here, &["http://web.mesh/"]).ok(), "web", "the first call after the start");
+    // Not always the very first call: it may come before gossip has told of the others.
+    reaches(&here, "web");
     assert_eq!(address(&here), before, "its virtual address is another one");
     reaches(&network.host(2), "own");
     let direct = format!("http://{}:{OWN}/", here.ip());
