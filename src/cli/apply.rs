@@ -17,6 +17,7 @@ use crate::cli::selection::{self, Labels};
 use crate::logic::plan::Effect;
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::resource::Key;
+use crate::net::clock;
 
 /// Flags of `mesh apply`.
 #[derive(Debug, Clone, Args)]
@@ -153,7 +154,7 @@ fn tell_plan(plan: &Plan) -> anyhow::Result<Exit> {
         output::note("no traffic was counted yet that could change");
         return Ok(Exit::Done);
     };
-    let since = output::timestamp(since_ms);
+    let since = clock::rfc3339(since_ms);
     if plan.changes.is_empty() {
         output::note(&format!("nothing changes for the traffic since {since}"));
         return Ok(Exit::Done);

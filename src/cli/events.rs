@@ -5,6 +5,7 @@ use futures_util::{Stream, StreamExt as _};
 
 use crate::cli::output::{self, Cell, Format, Table, Tone};
 use crate::model::view::{EventView, MeshView, Severity};
+use crate::net::clock;
 
 /// Flags of `mesh events`.
 #[derive(Debug, Clone, Args)]
@@ -95,11 +96,8 @@ fn table(events: &[EventView], now_ms: u64, wide: bool) -> Table {
             Severity::Warning => ("warning", Tone::Warning),
             Severity::Error => ("error", Tone::Bad),
         };
-        let when = if wide {
-            output::timestamp(event.at_ms)
-        } else {
-            output::age(now_ms.saturating_sub(event.at_ms))
-        };
+        let when =
+            if wide { clock::rfc3339(event.at_ms) } else { output::age(now_ms.saturating_sub(event.at_ms)) };
         let cells: [Cell; 5] = [
             when.into(),
             Cell::new(severity, tone),

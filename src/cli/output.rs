@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::net::clock;
-
 /// How a list is printed: `-o table|wide|json|yaml|name`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
@@ -340,11 +338,6 @@ pub fn colour(stream: &impl IsTerminal) -> bool {
 pub fn width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
-}
-
-/// Returns a moment for people: RFC 3339, UTC, to the second.
-pub fn timestamp(unix_ms: u64) -> String {
-    clock::rfc3339(unix_ms)
 }
 
 /// Returns a moment for people: RFC 3339, UTC, to the millisecond.

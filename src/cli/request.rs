@@ -7,6 +7,7 @@ use crate::api::inquiry::{RequestTrace, Seen};
 use crate::cli::exit::{Exit, refuse};
 use crate::cli::output::{self, Tone};
 use crate::model::view::{EdgeProtocol, Side};
+use crate::net::clock;
 
 /// How the answer is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -59,7 +60,7 @@ fn forgotten(id: &str, trace: &RequestTrace) -> String {
                     format!("{} were", trace.asked.len())
                 },
                 shortest.node,
-                output::timestamp(shortest.since_ms),
+                clock::rfc3339(shortest.since_ms),
             );
         }
     }
