@@ -166,12 +166,9 @@ mod tests {
         let services: Vec<_> = request.services.iter().map(ToString::to_string).collect();
         assert_eq!(services, ["web.default", "db.shop"]);
         assert_eq!((request.role, request.uses, request.ttl_seconds), (Role::Proxy, 3, 5400));
-        assert!(
-            parse("create --role king")
-                .unwrap_err()
-                .to_string()
-                .contains("expected proxy, operator or control")
-        );
+        let refusal = |words| parse(words).unwrap_err().to_string();
+        assert!(refusal("create --role king").contains("expected proxy or operator"));
+        assert!(refusal("create --role control").contains("one control plane"));
         assert!(parse("create --ttl soon").is_err());
     }
 
