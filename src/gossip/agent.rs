@@ -316,6 +316,15 @@ impl Agent {
         self.status.borrow().peers.clone()
     }
 
+    /// Waits until there are members and they are others than `known`, and returns what [`Self::peers`] does then; `None`
+    /// when gossip has ended.
+    pub async fn peers_besides(&self, known: &[SocketAddr]) -> Option<Vec<SocketAddr>> {
+        let mut status = self.status.clone();
+        let is_news = |status: &Status| !status.peers.is_empty() && status.peers != known;
+        let told = status.wait_for(|status| status.left || is_news(status)).await.ok()?;
+        is_news(&told).then(|| told.peers.clone())
+    }
+
     /// Waits until the catalogue is as complete as it can be, and some members know directly what this node says of itself;
     /// or until no seed could be reached. Before anything was announced, it does not end.
     pub async fn ready(&self) {

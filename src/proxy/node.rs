@@ -43,7 +43,7 @@ use crate::telemetry::log::LogHandle;
 
 /// Version of this executable.
 pub(crate) const BUILD: &str = env!("CARGO_PKG_VERSION");
-/// How soon a new member is on disk, so that a start without control plane finds it.
+/// Shortest time between two writings of who is there.
 const PEERS_KEPT_EVERY: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether this host still has the address that others know.
@@ -379,15 +379,10 @@ async fn deliver(client: Client, report: Report, answerer: Answerer) -> Delivery
     }
 }
 
-/// Keeps the addresses of members for the next start, whenever they have changed.
+/// Keeps the addresses of members for the next start, as soon as they have changed, until gossip ends.
 async fn keep_peers(agent: Arc<Agent>, vault: Arc<Vault>) {
     let mut kept = Vec::new();
-    loop {
-        sleep(PEERS_KEPT_EVERY).await;
-        let peers = agent.peers();
-        if peers == kept || peers.is_empty() {
-            continue;
-        }
+    while let Some(peers) = agent.peers_besides(&kept).await {
         let (vault, written) = (vault.clone(), peers.clone());
         let outcome = tokio::task::spawn_blocking(move || membership::keep_peers(&vault, &written)).await;
         match outcome {
@@ -395,5 +390,6 @@ async fn keep_peers(agent: Arc<Agent>, vault: Arc<Vault>) {
             Ok(Err(error)) => tracing::warn!(%error, "the addresses of members were not kept"),
             Err(_) => {}
         }
+        sleep(PEERS_KEPT_EVERY).await;
     }
 }

@@ -1,6 +1,5 @@
 //! What dies, and what its neighbours' clients see.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mesh::net::clock;
@@ -8,7 +7,7 @@ use mesh::net::clock;
 use crate::stage::mesh::{Mesh, Proxy};
 use crate::stage::peer::{self, Peer};
 use crate::stage::place::Network;
-use crate::stage::wait::{seconds, until};
+use crate::stage::wait::{meanwhile, seconds, until};
 
 /// Control and the caller on the first host; the same service on the second and the third.
 pub(crate) struct Hosts {
@@ -65,21 +64,12 @@ impl Hosts {
 
     /// Sends requests one after another while `work` runs; returns when each was sent, how long it took and its status.
     fn watch(&self, work: impl FnOnce()) -> Vec<(Instant, Duration, u16)> {
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let watching = scope.spawn(|| {
-                let mut seen = Vec::new();
-                while !over.load(Ordering::Relaxed) {
-                    let sent = clock::now();
-                    let status = self.caller.quick_status("web").unwrap_or(0);
-                    seen.push((sent, sent.elapsed(), status));
-                }
-                seen
-            });
-            work();
-            over.store(true, Ordering::Relaxed);
-            watching.join().unwrap()
-        })
+        let call = || {
+            let sent = clock::now();
+            let status = self.caller.quick_status("web").unwrap_or(0);
+            (sent, sent.elapsed(), status)
+        };
+        meanwhile(call, work).1
     }
 
     fn node_state(&self, node: &str) -> Option<String> {

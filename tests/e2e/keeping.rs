@@ -3,14 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::stage::mesh::{Mesh, Proxy};
 use crate::stage::peer::{self, Peer};
 use crate::stage::place::Place;
 use crate::stage::process::{Done, run};
 use crate::stage::program;
-use crate::stage::wait::{seconds, until};
+use crate::stage::wait::{meanwhile, seconds, until};
 
 /// A mesh on this host: two proxies, one of them with a service.
 struct Scene {
@@ -79,21 +78,8 @@ impl Scene {
 
     /// Asks for the service again and again while `work` runs; returns how often, and what failed.
     fn calling(&self, work: impl FnOnce()) -> (u32, Vec<Option<u16>>) {
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            let calls = scope.spawn(|| {
-                let (mut count, mut failed) = (0, Vec::new());
-                while !over.load(Ordering::Relaxed) {
-                    let status = self.caller.quick_status("web");
-                    count += 1;
-                    failed.extend((status != Some(200)).then_some(status));
-                }
-                (count, failed)
-            });
-            work();
-            over.store(true, Ordering::Relaxed);
-            calls.join().unwrap()
-        })
+        let ((), seen) = meanwhile(|| self.caller.quick_status("web"), work);
+        (seen.len() as u32, seen.into_iter().filter(|status| *status != Some(200)).collect())
     }
 }
 

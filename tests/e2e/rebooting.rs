@@ -10,7 +10,6 @@ use crate::stage::wait::{seconds, until};
 const OWN: u16 = 4000;
 
 #[test]
-#[ignore = "fails: after a boot without a control plane, names do not resolve"]
 fn a_host_that_boots_intercepts_resolves_and_calls_with_what_is_on_its_disk_though_no_control_plane_is_there()
 {
     let mut network = Network::new(3);

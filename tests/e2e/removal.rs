@@ -1,6 +1,5 @@
 //! Nodes that are drained, removed or banned: how soon others stop calling them, and what a ban survives.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mesh::net::clock;
@@ -9,7 +8,7 @@ use crate::failure::{Hosts, pause};
 use crate::stage::mesh::Mesh;
 use crate::stage::peer;
 use crate::stage::place::Network;
-use crate::stage::wait::seconds;
+use crate::stage::wait::{meanwhile, seconds};
 
 /// How long others may go on calling a node, from when the command has returned.
 const STOPPED_WITHIN: Duration = Duration::from_secs(1);
@@ -18,26 +17,17 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(1);
 /// answered it: nobody, where it failed.
 fn answers_around(hosts: &Hosts, verb: &str) -> (String, Instant, Vec<(Instant, String)>) {
     let node = format!("copy-{}", hosts.favourite());
-    let over = AtomicBool::new(false);
-    let (done, answers) = std::thread::scope(|scope| {
-        let calling = scope.spawn(|| {
-            let mut answers = Vec::new();
-            while !over.load(Ordering::Relaxed) {
-                let sent = clock::now();
-                let answer = hosts.caller.get("web", "/", &["-f"]);
-                answers.push((
-                    sent,
-                    if answer.code == Some(0) { answer.out.trim().to_owned() } else { String::new() },
-                ));
-            }
-            answers
-        });
+    let call = || {
+        let sent = clock::now();
+        let answer = hosts.caller.get("web", "/", &["-f"]);
+        (sent, if answer.code == Some(0) { answer.out.trim().to_owned() } else { String::new() })
+    };
+    let (done, answers) = meanwhile(call, || {
         pause(seconds(1));
         hosts.mesh.cli(&[verb, &node]).ok();
         let done = clock::now();
         pause(seconds(4));
-        over.store(true, Ordering::Relaxed);
-        (done, calling.join().unwrap())
+        done
     });
     (node, done, answers)
 }
