@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::call::{CallFilter, CallRecord};
 use crate::model::name::NodeName;
+use crate::model::view::Side;
 
 /// Calls in one answer, at most.
 pub const CALLS_MAX: usize = 256;
@@ -82,6 +83,36 @@ pub struct RequestTrace {
     pub asked: Vec<Memory>,
     /// Whose proxies did not answer in time.
     pub silent: Vec<NodeName>,
+}
+
+/// Puts the calls of one request in the order in which they began. The clocks of two hosts differ, and milliseconds are long:
+/// what both sides saw of a call stands together, the caller's side first, and with it the attempts of a retried one.
+pub fn in_order(calls: Vec<Seen>) -> Vec<Seen> {
+    let (outbound, mut inbound): (Vec<_>, Vec<_>) =
+        calls.into_iter().partition(|seen| seen.call.side == Side::Outbound);
+    let mut groups: Vec<Vec<Seen>> = Vec::with_capacity(outbound.len());
+    for seen in sorted(outbound) {
+        let call = &seen.call;
+        let mut nodes: Vec<_> = call.tried.iter().map(|tried| &tried.node).chain(&call.node).collect();
+        let is_its = |other: &mut Seen| {
+            let (one, two) = (&other.call, call);
+            if (&one.source, &one.destination) != (&two.source, &two.destination) {
+                return false;
+            }
+            let attempt = nodes.iter().position(|node| **node == other.by);
+            attempt.map(|attempt| nodes.swap_remove(attempt)).is_some()
+        };
+        let attempts: Vec<_> = inbound.extract_if(.., is_its).collect();
+        groups.push([vec![seen], sorted(attempts)].concat());
+    }
+    groups.extend(inbound.into_iter().map(|seen| vec![seen]));
+    groups.sort_by_key(|group| group.first().map(|seen| seen.call.at_ms));
+    groups.concat()
+}
+
+fn sorted(mut calls: Vec<Seen>) -> Vec<Seen> {
+    calls.sort_by_key(|seen| seen.call.at_ms);
+    calls
 }
 
 /// How far the memory of a proxy reaches.

@@ -1,5 +1,6 @@
 //! What a proxy remembers of calls: those with a name, the bad ones longer; and what those see who watch.
 
+use mesh::api::inquiry::{Seen, in_order};
 use mesh::model::call::{Answered, CallFilter, CallRecord, Tried};
 use mesh::model::view::Side;
 use mesh::telemetry::recent::{PATH_BYTES_MAX, REMEMBERED_MAX, Recent, TAPS_MAX};
@@ -24,6 +25,33 @@ fn a_call_is_found_by_its_name_on_every_worker_the_first_first() {
     assert_eq!(found.calls.iter().map(|call| call.at_ms).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(found.forgotten_ms, 0);
     assert!(recent.find("z").calls.is_empty());
+}
+
+#[test]
+fn the_two_sides_of_a_call_stand_together_whatever_their_clocks_say() {
+    let node = |name: &str| name.parse().unwrap();
+    let seen = |by: &str, side, at_ms, destination: &str, to: &str| {
+        let destination = Some(destination.parse().unwrap());
+        let call = CallRecord { at_ms, side, destination, node: Some(node(to)), ..call(Some("x"), 200) };
+        Seen { by: node(by), call }
+    };
+    let first = seen("a", Side::Outbound, 12, "api", "c");
+    let tried = Tried { node: node("b"), ended: "UF".to_owned(), took_us: 1 };
+    let first = Seen { call: CallRecord { tried: vec![tried], retries: 1, ..first.call }, ..first };
+    // Told by who called it, a moment before it was called; the host of the second attempt is behind by more.
+    let (failed, answered) =
+        (seen("b", Side::Inbound, 11, "api", "b"), seen("c", Side::Inbound, 5, "api", "c"));
+    let (second, there) = (seen("c", Side::Outbound, 13, "db", "d"), seen("d", Side::Inbound, 13, "db", "d"));
+    let alone = seen("e", Side::Inbound, 20, "api", "e");
+
+    let wanted = vec![first, answered, failed, second, there, alone];
+    let mut calls = wanted.clone();
+    for _ in 0..wanted.len() {
+        calls.rotate_left(1);
+        assert_eq!(in_order(calls.clone()), wanted);
+        calls.swap(0, 3);
+        assert_eq!(in_order(calls.clone()), wanted);
+    }
 }
 
 #[test]

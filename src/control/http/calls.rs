@@ -12,7 +12,7 @@ use axum::response::Response;
 use tokio::time::{Instant, timeout_at};
 
 use crate::api::endpoint::Right;
-use crate::api::inquiry::{Ask, Memory, RequestTrace, Seen, Shown, Told};
+use crate::api::inquiry::{Ask, Memory, RequestTrace, Seen, Shown, Told, in_order};
 use crate::control::http::access::Caller;
 use crate::control::http::answer::{Read, Refused};
 use crate::control::http::stream::{self, Gate, Source};
@@ -63,8 +63,7 @@ pub(crate) async fn request(
     }
     trace.silent.extend(waited);
     trace.asked.sort_by(|a, b| a.node.cmp(&b.node));
-    // A call begins with its caller, whatever the clocks of the two hosts say of less than a moment.
-    trace.calls.sort_by_key(|seen| (seen.call.at_ms, seen.call.side));
+    trace.calls = in_order(trace.calls);
     Ok(Json(trace))
 }
 
