@@ -40,12 +40,14 @@ pub fn boxed<F: Future>(make: impl FnOnce() -> F) -> Pin<Box<F>> {
     Box::into_pin(Box::write(Box::new_uninit(), make()))
 }
 
-/// Returns the future's output, or `None` when it panicked.
-async fn supervised<F: Future>(name: &'static str, future: F) -> Option<F::Output> {
-    let outcome = AssertUnwindSafe(future).catch_unwind().await.ok();
-    if outcome.is_none() {
-        PANICS.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(task = name, "task panicked");
-    }
-    outcome
+/// Returns the future's output, or `None` when it panicked. No `async fn`: that would hold the future twice, as what it was
+/// given and as what it waits for.
+fn supervised<F: Future>(name: &'static str, future: F) -> impl Future<Output = Option<F::Output>> {
+    AssertUnwindSafe(future).catch_unwind().map(move |outcome| {
+        if outcome.is_err() {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(task = name, "task panicked");
+        }
+        outcome.ok()
+    })
 }

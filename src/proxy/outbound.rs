@@ -22,11 +22,11 @@ use crate::logic::detect::{Detection, detect};
 use crate::model::name::ServiceName;
 use crate::model::service::Protocol;
 use crate::net::prefixed::Prefixed;
-use crate::net::{clock, listen};
+use crate::net::{clock, listen, task};
 use crate::proxy::failure::Failed;
 use crate::proxy::http::client::Http;
 use crate::proxy::http::pipeline::Entry;
-use crate::proxy::http::serve;
+use crate::proxy::http::serve::{self, Onward};
 use crate::proxy::rest::LAST_CALL;
 use crate::proxy::tcp::{self, Opened, Plain, Wish};
 
@@ -54,40 +54,46 @@ enum Turn {
     Lost(Failed),
 }
 
-/// Serves a connection to the outbound listener, where each request names its service.
-pub(crate) async fn named(http: &Rc<Http>, mut stream: TcpStream, from: SocketAddr) {
+/// Lets a connection to the outbound listener in, where each request names its service.
+pub(crate) async fn named(http: Rc<Http>, mut stream: TcpStream, from: SocketAddr) -> Option<Onward> {
     let holder = http.context.holder(from, || stream.local_addr().ok());
     let mut first = First::new();
-    if Box::pin(first.words(http, &mut stream)).await && !first.bytes.is_empty() {
-        // What is no HTTP is told so by the parser.
-        serve(http, Entry { service: None, port: None, from: from.ip(), holder }, first, stream).await;
+    if !first.words(&http, &mut stream).await || first.bytes.is_empty() {
+        return None;
     }
+    // What is no HTTP is told so by the parser.
+    Some(serve(http, Entry { service: None, port: None, from: from.ip(), holder }, first, stream))
 }
 
-/// Serves a connection that was meant for a virtual address, and captured on its way there.
-pub(crate) async fn captured(http: &Rc<Http>, stream: TcpStream, from: SocketAddr) {
+/// Lets a connection in that was meant for a virtual address, and captured on its way there.
+pub(crate) async fn captured(http: Rc<Http>, stream: TcpStream, from: SocketAddr) -> Option<Onward> {
     let meant = listen::original_destination(&stream);
     let service = meant.and_then(|meant| http.context.shared.meant(meant.ip()));
     let Some(service) = service else {
         tracing::debug!(?meant, "a connection to no service was refused");
         listen::reset_on_close(&stream);
-        return;
+        return None;
     };
-    to_service(http, (service, meant.map(|meant| meant.port())), stream, (from, meant)).await;
+    to_service(http, (service, meant.map(|meant| meant.port())), stream, (from, meant)).await
 }
 
-/// Serves a connection to a port that leads to one service.
-pub(crate) async fn port(http: &Rc<Http>, service: ServiceName, stream: TcpStream, from: SocketAddr) {
-    to_service(http, (service, None), stream, (from, None)).await;
+/// Lets a connection to a port in that leads to one service.
+pub(crate) async fn port(
+    http: Rc<Http>,
+    service: ServiceName,
+    stream: TcpStream,
+    from: SocketAddr,
+) -> Option<Onward> {
+    to_service(http, (service, None), stream, (from, None)).await
 }
 
-/// Serves a connection to one service, of a caller at an address that may believe to have reached another than ours.
+/// Lets a connection to one service in, of a caller at an address that may believe to have reached another than ours.
 async fn to_service(
-    http: &Rc<Http>,
+    http: Rc<Http>,
     (service, port): (ServiceName, Option<u16>),
     mut stream: TcpStream,
     (from, meant): (SocketAddr, Option<SocketAddr>),
-) {
+) -> Option<Onward> {
     let holder = http.context.holder(from, || meant.or_else(|| stream.local_addr().ok()));
     let from = from.ip();
     let tables = http.context.shared.tables();
@@ -106,29 +112,47 @@ async fn to_service(
     let turn = match declared.unwrap_or_default() {
         Protocol::Tcp => Turn::Opaque(None),
         Protocol::Http | Protocol::H2c | Protocol::Grpc => {
-            if !Box::pin(first.words(http, &mut stream)).await {
-                return;
+            if !first.words(&http, &mut stream).await {
+                return None;
             }
             Turn::Http
         }
-        Protocol::Detect => match Box::pin(race(http, &wish, &mut first, &mut stream)).await {
+        Protocol::Detect => match task::boxed(|| race(&http, &wish, &mut first, &mut stream)).await {
             Ok(turn) => turn,
             Err(error) => {
                 tracing::debug!(%service, %error, "caller left before it said anything");
-                return;
+                return None;
             }
         },
     };
-    match turn {
+    let opened = match turn {
         Turn::Http => {
-            let entry = Entry { service: Some(service), port, from, holder };
-            Box::pin(serve(http, entry, first, stream)).await;
+            return Some(serve(http, Entry { service: Some(service), port, from, holder }, first, stream));
         }
-        Turn::Opaque(opened) => opaque(http, wish, opened, (first, stream)).await,
+        Turn::Opaque(Some(mut opened)) => {
+            opened.decide(true);
+            Ok(opened)
+        }
+        Turn::Opaque(None) => task::boxed(|| tcp::open(&http.context, wish)).await,
         Turn::Lost(failed) => {
             wish.lost(&http.context, None, 0, failed.failure);
+            Err(failed)
+        }
+    };
+    match opened {
+        Ok(opened) => {
+            let mut caller = Plain::new(stream, first.bytes);
+            Some(task::boxed(move || async move {
+                if let Err(failed) = opened.carry(&http.context, caller.end()).await {
+                    tracing::debug!(%service, %failed, "connection broke");
+                    caller.reset();
+                }
+            }))
+        }
+        Err(failed) => {
             tracing::debug!(%service, %failed, "connection refused");
             listen::reset_on_close(&stream);
+            None
         }
     }
 }
@@ -141,7 +165,7 @@ async fn race(http: &Rc<Http>, wish: &Wish, first: &mut First, stream: &mut TcpS
     }
     let perhaps = Wish { certain: false, ..wish.clone() };
     let mut opening = pin!(tcp::open(&http.context, perhaps));
-    let mut opened: Option<Box<Opened>> = None;
+    let mut opened = None;
     let mut failed: Option<Failed> = None;
     let mut patience: Option<Pin<Box<Sleep>>> = None;
     let mut drain = http.context.drain.clone();
@@ -156,7 +180,7 @@ async fn race(http: &Rc<Http>, wish: &Wish, first: &mut First, stream: &mut TcpS
                 patience.get_or_insert_with(|| Box::pin(sleep(HALF_SAID)));
             }
             outcome = &mut opening, if opened.is_none() && failed.is_none() => match outcome {
-                Ok(ready) => opened = Some(Box::new(ready)),
+                Ok(ready) => opened = Some(ready),
                 Err(reason) => {
                     failed = Some(reason);
                     patience = Some(Box::pin(sleep(LAST_CHANCE)));
@@ -195,44 +219,13 @@ async fn over(patience: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
-/// Carries bytes to the service, over the connection that is there or a new one.
-async fn opaque(
-    http: &Rc<Http>,
-    wish: Wish,
-    opened: Option<Box<Opened>>,
-    (first, stream): (First, TcpStream),
-) {
-    let service = wish.service.clone();
-    let opened = match opened {
-        Some(mut opened) => {
-            opened.decide(true);
-            Ok(opened)
-        }
-        None => Box::pin(tcp::open(&http.context, wish)).await.map(Box::new),
-    };
-    let opened = match opened {
-        Ok(opened) => opened,
-        Err(failed) => {
-            tracing::debug!(%service, %failed, "connection refused");
-            listen::reset_on_close(&stream);
-            return;
-        }
-    };
-    let mut caller = Plain::new(stream, first.bytes);
-    let carried = opened.carry(&http.context, caller.end()).await;
-    if let Err(failed) = carried {
-        tracing::debug!(%service, %failed, "connection broke");
-        caller.reset();
-    }
-}
-
-async fn serve(http: &Rc<Http>, entry: Entry, first: First, stream: TcpStream) {
+fn serve(http: Rc<Http>, entry: Entry, first: First, stream: TcpStream) -> Onward {
     match first.detection {
         Detection::Http2 => {
-            Box::pin(serve::h2(http, entry, Prefixed::new(first.bytes.freeze(), stream))).await;
+            task::boxed(move || serve::h2(http, entry, Prefixed::new(first.bytes.freeze(), stream)))
         }
         Detection::Http1 | Detection::Opaque | Detection::NeedMore => {
-            serve::h1(http, entry, stream, first.bytes).await;
+            task::boxed(move || serve::h1(http, entry, stream, first.bytes))
         }
     }
 }

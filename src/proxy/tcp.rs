@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use crate::logic::route::table::{RouteKind, Rule};
 use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
 use crate::model::view::{EdgeProtocol, Side};
-use crate::net::{clock, dial, listen};
+use crate::net::{clock, dial, listen, task};
 use crate::proxy::context::{ATTEMPTS_MAX, Context};
 use crate::proxy::failure::{Failed, Failure, Retry};
 use crate::proxy::ledger::{Account, Called, Parties};
@@ -47,8 +47,8 @@ pub(crate) struct Opened {
     account: Account,
     /// For how long it may be silent.
     idle: Option<Duration>,
-    _in_flight: InFlight,
-    _place: Place,
+    /// What says that it is there, for as long as it is.
+    held: (InFlight, Place),
 }
 
 /// A wish for a connection to a service.
@@ -74,7 +74,7 @@ pub(crate) struct Wish {
 ///
 /// # Errors
 /// When none did, with the reason of the last; it is counted already.
-pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Opened, Failed> {
+pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Box<Opened>, Failed> {
     let tables = context.shared.tables();
     let Some(asked) = tables.upstream_at(&wish.service, wish.port) else {
         wish.lost(context, None, 0, Failure::UnknownService);
@@ -115,7 +115,8 @@ pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Opened, Fa
                 target.live.connected();
                 let account = wish.account(context, Some(target), tried.len());
                 let idle = rules.timeouts.idle_stream;
-                return Ok(Opened { leaving, arriving, account, idle, _in_flight: in_flight, _place: place });
+                let held = (in_flight, place);
+                return Ok(Box::new(Opened { leaving, arriving, account, idle, held }));
             }
             Err(failed) => last = failed,
         }
@@ -251,27 +252,42 @@ impl Opened {
     ///
     /// # Errors
     /// When the connection broke, or the drain is over; the caller's side should be reset.
-    pub(crate) async fn carry(self, context: &Context, caller: End<'_>) -> Result<(), Failed> {
-        let Self { leaving, arriving, account, idle, _in_flight, _place } = self;
+    pub(crate) fn carry<'e>(
+        self: Box<Self>,
+        context: &'e Context,
+        caller: End<'e>,
+    ) -> impl Future<Output = Result<(), Failed>> + 'e {
+        let Self { leaving, arriving, account, idle, held } = *self;
         let silence = idle.map(|limit| context.silences.enter(limit, clock::now()));
+        let account = Rc::new(account);
         let callee = End::new(Source::Link(arriving), Sink::Link(leaving));
+        let mut carrying = carrying(account.clone(), caller, callee);
         let mut drain = context.drain.clone();
-        let carried = {
-            let carrying = pin!(duplex(caller, callee, |sent, received| account.moved(sent, received)));
-            tokio::select! {
+        async move {
+            let carried = tokio::select! {
                 // What moves is known before it is asked whether anything does.
                 biased;
-                carried = carrying => carried,
+                carried = &mut carrying => carried,
                 () = over(silence.as_ref(), || account.carried()) => Err(Failure::Stalled.into()),
                 () = drain.closing() => Err(Failure::Truncated.into()),
+            };
+            if let Err(failed) = &carried {
+                let silent = failed.failure == Failure::Stalled;
+                account.fail(if silent { Failure::Stalled } else { Failure::Truncated });
             }
-        };
-        if let Err(failed) = &carried {
-            let silent = failed.failure == Failure::Stalled;
-            account.fail(if silent { Failure::Stalled } else { Failure::Truncated });
+            drop(held);
+            carried
         }
-        carried
     }
+}
+
+/// Carries bytes, and accounts for them. In a box, where it is made: a connection that is silent for hours is small.
+fn carrying<'e>(
+    account: Rc<Account>,
+    caller: End<'e>,
+    callee: End<'e>,
+) -> Pin<Box<impl Future<Output = Result<(), Failed>> + 'e>> {
+    task::boxed(move || duplex(caller, callee, move |sent, received| account.moved(sent, received)))
 }
 
 /// One end of a tunnel that is a TCP connection of this host.
@@ -299,9 +315,14 @@ impl Plain {
     }
 }
 
-/// Serves a stream that carries one TCP connection to a local service.
-pub(crate) async fn serve(context: &Rc<Context>, peer: &Peer, (leaving, arriving): (Leaving, Arriving)) {
-    let cell = peer.cell(context, EdgeProtocol::Tcp);
+/// Serves a stream that carries one TCP connection to a local service: connects to that, and carries bytes until both have
+/// ended.
+pub(crate) fn serve(
+    context: Rc<Context>,
+    peer: Rc<Peer>,
+    (mut leaving, arriving): (Leaving, Arriving),
+) -> impl Future<Output = ()> + 'static {
+    let cell = peer.cell(&context, EdgeProtocol::Tcp);
     let parties = Parties {
         side: Side::Inbound,
         source: peer.subject.clone(),
@@ -310,49 +331,40 @@ pub(crate) async fn serve(context: &Rc<Context>, peer: &Peer, (leaving, arriving
         rule: None,
     };
     // A caller that turns out to speak HTTP gives the stream up before it has carried anything.
-    let account = Account::open(context.ledger.clone(), cell, parties).perhaps();
-    if let Err(failure) = converse(context, peer, (leaving, arriving), &account).await {
-        account.fail(failure);
-    }
-}
-
-/// Connects to the local service and carries bytes until both have ended.
-async fn converse(
-    context: &Context,
-    peer: &Peer,
-    (mut leaving, arriving): (Leaving, Arriving),
-    account: &Account,
-) -> Result<(), Failure> {
-    let app = match connect(context, peer, account).await {
-        Ok(app) => app,
-        Err(failure) => {
-            account.decide(true);
-            leaving.accept(Some(failure));
-            _ = timeout(LINK_TIME, poll_fn(|cx| leaving.poll_flush(cx))).await;
-            return Err(failure);
-        }
-    };
-    leaving.accept(None);
-    let mut app = Plain::new(app, BytesMut::new());
-    let caller = End::new(Source::Link(arriving), Sink::Link(leaving));
-    let mut drain = context.drain.clone();
-    let ended = {
-        let progress = |sent, received| account.moved(sent, received);
-        let carrying = pin!(duplex(caller, app.end(), progress));
-        tokio::select! {
-            carried = carrying => carried.map_err(|failed| failed.failure),
-            rule = peer.forbidden(context, Asked::Connection, None) => {
+    let account = Rc::new(Account::open(context.ledger.clone(), cell, parties).perhaps());
+    async move {
+        let app = match task::boxed(|| connect(&context, &peer, &account)).await {
+            Ok(app) => app,
+            Err(failure) => {
+                account.decide(true);
+                account.fail(failure);
+                leaving.accept(Some(failure));
+                _ = task::boxed(|| timeout(LINK_TIME, poll_fn(|cx| leaving.poll_flush(cx)))).await;
+                return;
+            }
+        };
+        leaving.accept(None);
+        let mut app = Plain::new(app, BytesMut::new());
+        let caller = End::new(Source::Link(arriving), Sink::Link(leaving));
+        let mut carrying = carrying(account.clone(), caller, app.end());
+        let mut drain = context.drain.clone();
+        let ended = tokio::select! {
+            carried = &mut carrying => carried.map_err(|failed| failed.failure),
+            rule = peer.forbidden(&context, Asked::Connection, None) => {
                 account.judged((&rule, false));
                 Err(Failure::Denied)
             }
             () = drain.closing() => Err(Failure::Truncated),
+        };
+        drop(carrying);
+        match ended {
+            Ok(()) => account.decide(true),
+            Err(failure) => {
+                app.reset();
+                account.fail(failure);
+            }
         }
-    };
-    match ended {
-        Ok(()) => account.decide(true),
-        Err(_) => app.reset(),
     }
-    ended
 }
 
 async fn connect(context: &Context, peer: &Peer, account: &Account) -> Result<TcpStream, Failure> {

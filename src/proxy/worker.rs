@@ -25,6 +25,7 @@ use crate::net::patience::Patience;
 use crate::net::{clock, task};
 use crate::proxy::context::Context;
 use crate::proxy::http::client::Http;
+use crate::proxy::http::serve::Onward;
 use crate::proxy::links::Links;
 use crate::proxy::shared::Shared;
 use crate::proxy::{inbound, outbound};
@@ -338,26 +339,28 @@ impl Desk {
         // A box for each purpose: one for all would make every connection as large as the largest.
         match &self.purpose {
             Purpose::Outbound => {
-                self.spawn(place, move || async move { outbound::named(&http, stream, from).await });
+                self.spawn(place, move || outbound::named(http, stream, from));
             }
             Purpose::Inbound => {
                 let acceptor = self.acceptor.clone();
-                self.spawn(place, move || async move { inbound::serve(&http, &acceptor, stream).await });
+                self.spawn(place, move || inbound::serve(http, acceptor, stream));
             }
             Purpose::Upstream(service) => {
                 let service = service.clone();
-                self.spawn(place, move || async move { outbound::port(&http, service, stream, from).await });
+                self.spawn(place, move || outbound::port(http, service, stream, from));
             }
             Purpose::Capture => {
-                self.spawn(place, move || async move { outbound::captured(&http, stream, from).await });
+                self.spawn(place, move || outbound::captured(http, stream, from));
             }
         }
     }
 
-    fn spawn<F: Future<Output = ()> + 'static>(&self, place: Place, serve: impl FnOnce() -> F) {
-        let serving: Pin<Box<dyn Future<Output = ()>>> = task::boxed(serve);
+    fn spawn<F: Future<Output = Option<Onward>> + 'static>(&self, place: Place, begin: impl FnOnce() -> F) {
+        let begun: Pin<Box<dyn Future<Output = Option<Onward>>>> = task::boxed(begin);
         let served = self.connections.track_future(async move {
-            serving.await;
+            if let Some(onward) = begun.await {
+                onward.await;
+            }
             drop(place);
         });
         task::spawn_local("connection", served);

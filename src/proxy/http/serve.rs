@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -34,6 +35,10 @@ use crate::proxy::tcp;
 /// Bytes that a caller goes on sending after its last answer are read and thrown away, up to this many.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 
+/// How a connection goes on once it is known what it carries. In a box of its own: by then, what found it out has given its
+/// memory back.
+pub(crate) type Onward = Pin<Box<dyn Future<Output = ()>>>;
+
 /// A local caller that speaks HTTP/1.
 struct Caller {
     socket: Socket,
@@ -54,7 +59,12 @@ enum Next {
 }
 
 /// Serves a local caller that speaks HTTP/1, of which `first` was read already.
-pub(crate) async fn h1(http: &Rc<Http>, entry: Entry, stream: TcpStream, first: BytesMut) {
+pub(crate) fn h1(
+    http: Rc<Http>,
+    entry: Entry,
+    stream: TcpStream,
+    first: BytesMut,
+) -> impl Future<Output = ()> + 'static {
     let socket = Rc::new(RefCell::new(stream));
     let mut caller = Caller {
         reader: Reader::new(socket.clone(), first),
@@ -62,22 +72,25 @@ pub(crate) async fn h1(http: &Rc<Http>, entry: Entry, stream: TcpStream, first: 
         socket,
         cut: false,
     };
-    loop {
-        let request = match caller.next(http).await {
-            Next::Request(request) => request,
-            Next::Refused(refusal) => {
-                Box::pin(refused(http, &entry, &refusal, &mut caller.writer)).await;
+    // A connection that waits for its next request is small: all that is seldom, or of one request, is in boxes of its own,
+    // and no `async fn` holds its arguments once more.
+    async move {
+        loop {
+            let request = match caller.next(&http).await {
+                Next::Request(request) => request,
+                Next::Refused(refusal) => {
+                    task::boxed(|| refused(&http, &entry, &refusal, &mut caller.writer)).await;
+                    break;
+                }
+                Next::Nothing => return,
+            };
+            let goes_on = task::boxed(|| caller.exchange(&http, &entry, *request)).await;
+            if !goes_on {
                 break;
             }
-            Next::Nothing => return,
-        };
-        // In boxes of their own, this and all that is seldom: a connection that waits for its next request is small.
-        let goes_on = task::boxed(|| caller.exchange(http, &entry, *request)).await;
-        if !goes_on {
-            break;
         }
+        task::boxed(|| caller.linger()).await;
     }
-    Box::pin(caller.linger()).await;
 }
 
 impl Caller {
@@ -152,7 +165,7 @@ impl Caller {
 }
 
 /// Serves a local caller that speaks HTTP/2.
-pub(crate) async fn h2<S>(http: &Rc<Http>, entry: Entry, stream: S)
+pub(crate) async fn h2<S>(http: Rc<Http>, entry: Entry, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -222,7 +235,7 @@ where
 
 /// Serves a link. When the peer's certificate ends, the peer is asked to come back with its new one; what is under way goes
 /// on.
-pub(crate) async fn link(http: &Rc<Http>, accepted: Accepted) {
+pub(crate) async fn link(http: Rc<Http>, accepted: Accepted) {
     let left_ms = accepted.peer.not_after_ms.saturating_sub(clock::wall_ms());
     let called = (accepted.target, accepted.port);
     let peer = Rc::new(Peer::new(accepted.peer.id.subject, accepted.peer.node, called));
@@ -252,9 +265,8 @@ pub(crate) async fn link(http: &Rc<Http>, accepted: Accepted) {
         let (mut head, end) = match arrival.opening {
             Opening::Http(head, end) => (head, end),
             Opening::Tcp => {
-                let serving =
-                    move || async move { tcp::serve(&http.context, &peer, (leaving, arriving)).await };
-                task::spawn_local("tcp", tasks.track_future(task::boxed(serving)));
+                let serving = task::boxed(|| tcp::serve(http.context.clone(), peer, (leaving, arriving)));
+                task::spawn_local("tcp", tasks.track_future(serving));
                 continue;
             }
         };

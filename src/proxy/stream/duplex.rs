@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
@@ -40,21 +40,50 @@ impl<'a> End<'a> {
 /// # Errors
 /// When either side failed, or a half-closed connection fell silent. Both sides are broken off then; TCP connections are
 /// to be reset.
-pub(crate) async fn duplex(
-    mut caller: End<'_>,
-    mut callee: End<'_>,
-    mut progress: impl FnMut(u64, u64),
-) -> Result<(), Failed> {
-    let (mut there, mut back) = (Pump::default(), Pump::default());
-    let mut moved = 0_u64;
-    let mut patience: Option<(u64, Pin<Box<Sleep>>)> = None;
-    let carried = poll_fn(|cx| {
+///
+/// No `async fn`: that would hold both ends twice, as arguments and as what is polled.
+pub(crate) fn duplex<'e>(
+    caller: End<'e>,
+    callee: End<'e>,
+    mut progress: impl FnMut(u64, u64) + 'e,
+) -> impl Future<Output = Result<(), Failed>> + 'e {
+    let (there, back) = (Pump::default(), Pump::default());
+    let mut tunnel = Tunnel { caller, callee, there, back, moved: 0, patience: None };
+    poll_fn(move |cx| {
+        let carried = ready!(tunnel.poll(cx, &mut progress));
+        if carried.is_err() {
+            tunnel.caller.sink.abort(Failure::Truncated);
+            tunnel.callee.sink.abort(Failure::Truncated);
+        }
+        Poll::Ready(carried)
+    })
+}
+
+/// Two connections that carry each other's bytes.
+struct Tunnel<'e> {
+    caller: End<'e>,
+    callee: End<'e>,
+    there: Pump,
+    back: Pump,
+    /// Bytes either way.
+    moved: u64,
+    /// Since one direction has ended: how much had moved when the timer was set.
+    patience: Option<(u64, Pin<Box<Sleep>>)>,
+}
+
+impl Tunnel<'_> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        progress: &mut impl FnMut(u64, u64),
+    ) -> Poll<Result<(), Failed>> {
+        let Self { caller, callee, there, back, moved, patience } = self;
         let up = if there.is_done() {
             Poll::Ready(Ok(()))
         } else {
             there.poll(cx, &mut callee.sink, |cx| {
                 caller.source.poll_bytes(cx, |count| {
-                    moved += count;
+                    *moved += count;
                     progress(count, 0);
                 })
             })
@@ -65,7 +94,7 @@ pub(crate) async fn duplex(
         } else {
             back.poll(cx, &mut caller.sink, |cx| {
                 callee.source.poll_bytes(cx, |count| {
-                    moved += count;
+                    *moved += count;
                     progress(0, count);
                 })
             })
@@ -80,20 +109,14 @@ pub(crate) async fn duplex(
         if up.is_pending() && down.is_pending() {
             return Poll::Pending;
         }
-        let (seen, timer) = patience.get_or_insert_with(|| (moved, Box::pin(sleep(HALF_CLOSED_IDLE))));
-        if *seen != moved {
-            *seen = moved;
+        let (seen, timer) = patience.get_or_insert_with(|| (*moved, Box::pin(sleep(HALF_CLOSED_IDLE))));
+        if *seen != *moved {
+            *seen = *moved;
             timer.as_mut().reset(Instant::now() + HALF_CLOSED_IDLE);
         }
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(Failed::new(Failure::Truncated, "half-closed connection fell silent")))
-    })
-    .await;
-    if carried.is_err() {
-        caller.sink.abort(Failure::Truncated);
-        callee.sink.abort(Failure::Truncated);
     }
-    carried
 }
 
 fn cause(broke: Broke) -> Failed {
@@ -111,7 +134,7 @@ impl Source<'_> {
 
     fn poll_bytes(
         &mut self,
-        cx: &mut std::task::Context<'_>,
+        cx: &mut Context<'_>,
         mut seen: impl FnMut(u64),
     ) -> Poll<Option<Result<(Piece, bool), Failed>>> {
         let piece = ready!(self.poll_next(cx));
