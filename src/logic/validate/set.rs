@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::logic::authorize::{self, Source};
 use crate::logic::compile::{in_force, parents, target};
+use crate::logic::naming::similar;
 use crate::logic::route::table::{Route, RouteKind, precedence};
 use crate::logic::validate::problem::{Problem, Problems};
 use crate::model::intention::{Action, IntentionSpec, Mode, ServicePattern};
@@ -70,7 +71,7 @@ fn dangling_route(route: Route<'_>, known: &BTreeSet<ServiceName>, problems: &mu
         if let Some(name) = name.ok().filter(|name| !known.contains(name)) {
             problems.warning(
                 format!("spec.parentRefs[{index}].name"),
-                format!("no node announces service {name} yet"),
+                format!("no node announces service {name} yet{}", similar::hint(&name, known)),
             );
         }
     }
@@ -81,7 +82,8 @@ fn dangling_route(route: Route<'_>, known: &BTreeSet<ServiceName>, problems: &mu
     };
     for (path, name) in backends(route) {
         if !known.contains(&name) {
-            problems.warning(path, format!("no node announces service {name} yet: {meanwhile}"));
+            let hint = similar::hint(&name, known);
+            problems.warning(path, format!("no node announces service {name} yet: {meanwhile}{hint}"));
         }
     }
 }
@@ -107,7 +109,8 @@ fn dangling_intention(
     let namespace = &intention.metadata.namespace;
     let mut check = |name: &ServiceName, path: String| {
         if !known.contains(name) {
-            problems.warning(path, format!("no node announces service {name} yet"));
+            let hint = similar::hint(name, known);
+            problems.warning(path, format!("no node announces service {name} yet{hint}"));
         }
     };
     if let Ok(ServicePattern::One(name)) = authorize::destination(&intention.spec.destination, namespace) {
@@ -126,7 +129,8 @@ fn dangling_policy(
     problems: &mut Problems,
 ) {
     if let Some(name) = target(policy).filter(|name| !known.contains(name)) {
-        problems.warning("spec.targetRef.name", format!("no node announces service {name} yet"));
+        let hint = similar::hint(&name, known);
+        problems.warning("spec.targetRef.name", format!("no node announces service {name} yet{hint}"));
     }
 }
 
