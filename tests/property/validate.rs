@@ -298,7 +298,6 @@ fn each_field_of_a_grpc_or_tcp_route_is_named_when_it_is_wrong() {
     let tcp = [
         (json!([]), "spec.rules"),
         (json!([{"backendRefs": []}]), "spec.rules[0].backendRefs"),
-        (json!([{"backendRefs": backends}, {"backendRefs": backends}]), "spec.rules[1]"),
         (
             json!([{"backendRefs": [{"name": "api", "filters": [rewrite]}]}]),
             "spec.rules[0].backendRefs[0].filters[0].type",

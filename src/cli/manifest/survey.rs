@@ -114,8 +114,9 @@ impl<'s> Survey<'s> {
                 Ok(number) if in_range(schema, number) => Some(number.into()),
                 Ok(_) | Err(_) => self.wrong(format!("this is not {}", words(schema))),
             },
-            // Whatever is written as a plain word can be read as text.
-            Value::Bool(_) | Value::Number(_) if has("string") => Some(Value::String(value.to_string())),
+            // Whatever is written as a plain word can be read as text. Which word it was is not known of `yes` and `no`.
+            Value::Number(_) if has("string") => Some(Value::String(value.to_string())),
+            Value::Bool(_) if has("string") => None,
             _ if kinds.is_empty() => Some(value.clone()),
             _ => self.wrong(format!("this is {}: expected {}", what(value), words(schema))),
         }
