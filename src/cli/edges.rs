@@ -4,8 +4,9 @@ use clap::Args;
 use futures_util::Stream;
 use serde::Serialize;
 
-use crate::cli::output::{Cell, Format, Table, Tone};
+use crate::cli::output::{self, Cell, Format, Table, Tone};
 use crate::cli::traffic::{self, Listing, Percentiles};
+use crate::logic::naming::similar;
 use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
 use crate::model::view::{EdgeProtocol, EdgeView, MeshView, TrafficView};
@@ -61,7 +62,12 @@ pub(crate) async fn run<E: Into<anyhow::Error>>(
     };
     let keep = |mut rows: Vec<Row>| {
         if let Some(service) = &args.service {
+            let all = rows.iter().flat_map(|row| row.source.service().into_iter().chain([&row.destination]));
+            let hint = similar::hint(service, all);
             rows.retain(|row| touches(row, &|name| name == service));
+            if rows.is_empty() && !args.watch {
+                output::note(&format!("no call from or to {service} was seen in the last ten minutes{hint}"));
+            }
         }
         if let Some(namespace) = &args.namespace {
             rows.retain(|row| touches(row, &|name| name.namespace() == namespace));

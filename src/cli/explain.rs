@@ -138,7 +138,8 @@ impl<'s> Book<'s> {
         }
         let kind = match schema.get("type") {
             Some(Value::String(kind)) => Some(kind.as_str()),
-            Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null"),
+            // Of a value that can be a number or a text, the text can say more.
+            Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).rfind(|kind| *kind != "null"),
             _ => None,
         };
         match kind {

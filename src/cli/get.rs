@@ -12,7 +12,7 @@ use crate::cli::selection::{self, Labels, Selection};
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::resource::{Kind, Resource, Revision};
 use crate::model::route::ParentRef;
-use crate::model::route_status::{Condition, ConditionStatus, ConditionType};
+use crate::model::route_status::{Condition, ConditionStatus, ConditionType, ParentStatus};
 use crate::net::clock;
 
 /// Flags of `mesh get`.
@@ -150,7 +150,9 @@ fn print(format: Format, single: bool, items: &[Resource]) -> anyhow::Result<()>
 }
 
 fn table(items: &[Resource], wide: bool) -> Table {
+    let fates = items.iter().any(|item| item.status().is_some());
     let mut headers = vec!["name", "namespace", "for", ">generation", ">age"];
+    headers.extend(fates.then_some("status"));
     if wide {
         headers.push(">revision");
     }
@@ -160,17 +162,38 @@ fn table(items: &[Resource], wide: bool) -> Table {
         let age =
             metadata.creation_timestamp.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
         let age = age.map(|at| output::age(clock::wall_ms().saturating_sub(at.as_millisecond() as u64)));
-        let cells = [
+        let mut cells = vec![
             Cell::from(metadata.name.clone()),
             Cell::from(metadata.namespace.clone()),
             Cell::from(subject(item)),
             Cell::from(metadata.generation.map_or_else(String::new, |generation| generation.to_string())),
             Cell::from(age.unwrap_or_default()),
-            Cell::from(metadata.resource_version.clone().unwrap_or_default()),
         ];
+        cells.extend(fates.then(|| fate(item)));
+        cells.push(Cell::from(metadata.resource_version.clone().unwrap_or_default()));
         table.row(cells);
     }
     table
+}
+
+/// Returns how a route fares, in a word: `ok`, or the reasons why it does not; `mesh describe` says more.
+fn fate(resource: &Resource) -> Cell {
+    let Some(status) = resource.status() else { return Cell::default() };
+    let mut reasons: Vec<String> = Vec::new();
+    for condition in status.parents.iter().flat_map(amiss) {
+        let reason = format!("{:?}", condition.reason);
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
+    if reasons.is_empty() { Cell::new("ok", Tone::Good) } else { Cell::new(reasons.join(","), Tone::Bad) }
+}
+
+/// Returns what is not as it should be with a route and one of its parents.
+fn amiss(parent: &ParentStatus) -> impl Iterator<Item = &Condition> {
+    parent.conditions.iter().filter(|condition| {
+        (condition.status == ConditionStatus::True) == (condition.kind == ConditionType::PartiallyInvalid)
+    })
 }
 
 /// Returns what an object is about, in a few words.
@@ -254,10 +277,7 @@ pub(crate) async fn describe(args: DescribeArgs, client: &Client) -> anyhow::Res
     let proxies = view.nodes.iter().filter(|node| node.role == crate::model::endpoint::Role::Proxy).count();
     output::note(&format!("in force at {there} of {proxies} proxies"));
     for parent in resource.status().iter().flat_map(|status| &status.parents) {
-        let wrong = |condition: &&Condition| {
-            (condition.status == ConditionStatus::True) == (condition.kind == ConditionType::PartiallyInvalid)
-        };
-        for Condition { kind, reason, message, .. } in parent.conditions.iter().filter(wrong) {
+        for Condition { kind, reason, message, .. } in amiss(parent) {
             output::note(&format!(
                 "{}: {kind:?} is not as it should be ({reason:?}): {message}",
                 parent.parent_ref.name

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::cli::output::{Cell, Format, Table, Tone};
 use crate::cli::traffic::{self, Listing, Percentiles};
+use crate::logic::naming::similar;
 use crate::model::endpoint::Standing;
 use crate::model::name::ServiceName;
 use crate::model::view::{MeshView, ServiceView, TrafficView};
@@ -29,8 +30,13 @@ pub(crate) struct StatArgs {
 
 /// The named service is nowhere in the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no service {0}: nobody runs it, and nobody called it in the last ten minutes")]
-pub(crate) struct NoSuchService(pub(crate) ServiceName);
+#[error("there is no service {name}: nobody runs it, and nobody called it in the last ten minutes{hint}")]
+pub(crate) struct NoSuchService {
+    /// Its name.
+    pub(crate) name: ServiceName,
+    /// What may have been meant.
+    pub(crate) hint: String,
+}
 
 /// A service, as scripts read it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -63,11 +69,14 @@ pub(crate) async fn run<E: Into<anyhow::Error>>(
     views: impl Stream<Item = Result<MeshView, E>>,
 ) -> anyhow::Result<()> {
     let keep = |mut rows: Vec<Row>| {
+        let hint = args.service.as_ref().map(|name| similar::hint(name, rows.iter().map(|row| &row.name)));
         rows.retain(|row| args.service.as_ref().is_none_or(|service| *service == row.name));
         rows.retain(|row| args.namespace.as_ref().is_none_or(|namespace| namespace == row.name.namespace()));
-        match &args.service {
-            Some(service) if rows.is_empty() => Err(NoSuchService(service.clone()).into()),
-            Some(_) | None => Ok(rows),
+        match (&args.service, hint) {
+            (Some(service), Some(hint)) if rows.is_empty() => {
+                Err(NoSuchService { name: service.clone(), hint }.into())
+            }
+            (Some(_) | None, _) => Ok(rows),
         }
     };
     traffic::print(&LISTING, (args.output, args.watch), views, keep).await

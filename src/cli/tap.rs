@@ -12,6 +12,7 @@ use crate::cli::exit::Exit;
 use crate::cli::output::{self, Tone};
 use crate::cli::request::outcome;
 use crate::logic::duration;
+use crate::logic::naming::similar;
 use crate::model::call::Answered;
 use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
@@ -92,6 +93,9 @@ pub(crate) async fn run(args: TapArgs, client: &Client) -> anyhow::Result<Exit> 
         }
     };
     output::note("calls appear as they end, about a second after this command began");
+    if let Some(service) = &args.service {
+        say_if_missing(service, client).await?;
+    }
     let mut shown = shown.take_until(Box::pin(until));
     let colour = output::colour(&std::io::stdout());
     let (mut count, mut missed) = (0, 0);
@@ -117,6 +121,17 @@ pub(crate) async fn run(args: TapArgs, client: &Client) -> anyhow::Result<Exit> 
         output::note("no call ended that was asked for");
     }
     Ok(Exit::Done)
+}
+
+/// Says that a service is not there, as calls to it may never be seen, and what may have been meant.
+async fn say_if_missing(service: &ServiceName, client: &Client) -> anyhow::Result<()> {
+    let view = client.view().await?;
+    let known = || view.services.iter().filter(|known| !known.instances.is_empty()).map(|known| &known.name);
+    if !known().any(|known| known == service) {
+        let hint = similar::hint(service, known());
+        output::note(&format!("nobody runs {service}: what is called in vain is shown too{hint}"));
+    }
+    Ok(())
 }
 
 fn query(args: &TapArgs) -> String {

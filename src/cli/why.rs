@@ -9,6 +9,7 @@ use crate::api::why::{Why, WhyBackend, WhyEndpoint, WhyHead, WhyRequest};
 use crate::cli::exit::{Exit, refuse};
 use crate::cli::output::{self, Cell, Table, Tone};
 use crate::cli::request::{self, Form};
+use crate::logic::naming::similar;
 use crate::model::endpoint::Standing;
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
@@ -62,14 +63,21 @@ pub(crate) async fn run(args: WhyArgs, client: &Client) -> anyhow::Result<Exit> 
     });
     let question = WhyRequest { source, node, destination, port, request };
     let why = client.why(&question).await?;
+    let hint = match (&why.node, why.source.service()) {
+        (None, Some(name)) => {
+            similar::hint(name, client.view().await?.services.iter().map(|known| &known.name))
+        }
+        (Some(_) | None, _) => String::new(),
+    };
     match form {
         Form::Json => output::json(&why)?,
-        Form::Text => output::write(&page(&why, output::colour(&std::io::stdout())))?,
+        Form::Text => output::write(&page(&why, &hint, output::colour(&std::io::stdout())))?,
     }
     Ok(if why.passes { Exit::Done } else { Exit::Refused })
 }
 
-fn page(why: &Why, colour: bool) -> String {
+/// `hint` says which service may have been meant by a caller that runs nowhere.
+fn page(why: &Why, hint: &str, colour: bool) -> String {
     let head = |title: &str| Tone::Strong.paint(&format!("{title:<11}"), colour);
     let asked = why
         .request
@@ -79,7 +87,10 @@ fn page(why: &Why, colour: bool) -> String {
     let seen = match &why.node {
         Some(node) => format!("as {node} decides, by revision {}", why.revision),
         None => {
-            format!("as any node would decide, by revision {}: {} runs nowhere", why.revision, why.source)
+            format!(
+                "as any node would decide, by revision {}: {} runs nowhere{hint}",
+                why.revision, why.source
+            )
         }
     };
     _ = writeln!(text, "{}{seen}", head(""));

@@ -58,7 +58,7 @@ pub struct Plane {
     /// What proxies told.
     pub collector: Collector,
     /// Since when conditions of routes hold.
-    pub transitions: Transitions,
+    pub transitions: Arc<Transitions>,
     /// What proxies are asked.
     pub inquiries: Arc<Inquiries>,
     /// Who and what is where.

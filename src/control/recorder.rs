@@ -77,7 +77,11 @@ pub async fn keep_conditions(plane: Arc<Plane>) {
         states.mark_unchanged();
         catalog.mark_unchanged();
         let announced: Vec<_> = plane.catalog.borrow().by_service().into_keys().collect();
-        if let Some(kept) = plane.transitions.look(&plane.store.state(), announced) {
+        // All routes are looked at: with a thousand of them, nobody should wait for that. Like what writes, it has no part
+        // of the control plane that it may outlive.
+        let (known, state) = (Arc::clone(&plane.transitions), plane.store.state());
+        let look = tokio::task::spawn_blocking(move || known.look(&state, announced));
+        if let Ok(Some(kept)) = look.await {
             write(plane.data_dir.join(transitions::FILE), kept).await;
         }
         sleep(LOOK_EVERY).await;

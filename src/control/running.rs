@@ -133,7 +133,7 @@ impl Running {
             programs: Arc::default(),
             collector: Collector::remembering(recorder::load(&options.data_dir)),
             inquiries: Arc::default(),
-            transitions: Transitions::load(&options.data_dir),
+            transitions: Arc::new(Transitions::load(&options.data_dir)),
             catalog: voice.catalog(),
             closing: closed.clone(),
             restoring: Notify::new(),

@@ -4,7 +4,7 @@
 //! somebody looked, and keeps what is known on disk, so that a restart changes none. As many entries as routes have parents
 //! and conditions, and no more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -47,27 +47,29 @@ impl Transitions {
         });
     }
 
-    /// Looks at all routes; returns what is to be kept, where anything has changed.
+    /// Looks at all routes; returns what is to be kept, where anything has changed. Takes some time where there are many
+    /// routes, for the most part without keeping others from [`Self::stamp`].
     pub fn look(&self, state: &State, announced: impl IntoIterator<Item = ServiceName>) -> Option<Vec<u8>> {
         let fates = Fates::new(state.resources().values().map(AsRef::as_ref), announced);
         let now = i64::try_from(clock::wall_ms() / 1_000).unwrap_or(i64::MAX);
-        let mut known = self.lock();
-        let mut seen = BTreeSet::new();
-        let mut changed = false;
+        let mut seen = BTreeMap::new();
         for resource in state.resources().values() {
             let Some(mut status) = fates.of(resource) else { continue };
             each(resource, &mut status, |name, condition_status| {
-                let entry = known.entry(name.clone()).or_insert((condition_status, 0));
-                if entry.1 == 0 || entry.0 != condition_status {
-                    *entry = (condition_status, now);
-                    changed = true;
-                }
-                seen.insert(name);
-                entry.1
+                seen.insert(name, condition_status);
+                now
             });
         }
+        let mut known = self.lock();
         let before = known.len();
-        known.retain(|name, _| seen.contains(name));
+        known.retain(|name, _| seen.contains_key(name));
+        let mut changed = false;
+        for (name, condition_status) in seen {
+            if known.get(&name).is_none_or(|(before, _)| *before != condition_status) {
+                known.insert(name, (condition_status, now));
+                changed = true;
+            }
+        }
         (changed || known.len() != before).then(|| serde_json::to_vec(&*known).unwrap_or_default())
     }
 }

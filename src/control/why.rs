@@ -12,6 +12,7 @@ use crate::logic::compile::{Policy, ServicePolicy, compile, in_force};
 use crate::logic::http::fields::Fields;
 use crate::logic::http::head::RequestHead;
 use crate::logic::metric::report::ProxyStatus;
+use crate::logic::naming::similar;
 use crate::logic::request::Head;
 use crate::logic::route::filter::Filters;
 use crate::logic::route::table::{RouteKind, Rule};
@@ -148,7 +149,8 @@ impl Desk<'_> {
         head: Option<RequestHead>,
     ) -> (Option<WhyRoute>, Vec<WhyBackend>, Option<Ending>) {
         let Some(service) = self.at(wanted, port) else {
-            let outcome = format!("404 (NR): no node announces {wanted}, and no object speaks of it");
+            let hint = similar::hint(wanted, self.policy.services().map(|(name, _)| name));
+            let outcome = format!("404 (NR): no node announces {wanted}, and no object speaks of it{hint}");
             return (None, Vec::new(), Some(Ending { outcome, passes: false }));
         };
         let table = service.routes.table(self.source.service().map(ServiceName::namespace));

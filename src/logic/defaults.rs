@@ -1,13 +1,14 @@
 //! What an object leaves unsaid, said: so that who reads a stored object sees what holds.
 //!
 //! Some defaults are those of the types themselves, filled in while a manifest is read. Here are the others: every field that
-//! has one default whatever the call, as the Gateway API's schema fills it in where it is the Gateway API's. (What holds for
-//! some calls only, such as `timeouts.idle` and `retry.codes`, stays unsaid, as saying it would make it hold for all; so does
-//! what another object decides, such as the retries of a route.)
+//! has a default, as the Gateway API's schema fills it in where it is the Gateway API's. (What another object decides stays
+//! unsaid, such as the retries of a route.)
 
 use crate::logic::balance::session::SessionRules;
 use crate::logic::duration;
 use crate::logic::resilience::concurrency::ConcurrencyRules;
+use crate::logic::resilience::retry::{self, Codes};
+use crate::logic::resilience::timeouts::IDLE;
 use crate::logic::route::table::{Route, RouteTable};
 use crate::logic::traffic::TrafficRules;
 use crate::model::intention::Mode;
@@ -17,8 +18,9 @@ use crate::model::route::{
     PathMatchKind, SessionPersistence,
 };
 use crate::model::route_filter::HttpRouteFilter;
+use crate::model::service_spec::successes;
 use crate::model::traffic_policy::{
-    FaultAbort, GrpcCode, Locality, LocalityMode, OutlierDetection, RateLimit, SessionKind,
+    FaultAbort, GrpcCode, Locality, LocalityMode, OutlierDetection, RateLimit, RetryMethods, SessionKind,
     TrafficPolicySpec, TrafficRetry,
 };
 
@@ -29,6 +31,8 @@ const RATE_INTERVAL: &str = "1s";
 /// The kind that routes and policies are about, and its group.
 const SERVICE: &str = "Service";
 const CORE: &str = "";
+/// A duration that is none.
+const NO_LIMIT: &str = "0s";
 /// The status of a redirection.
 const FOUND: u16 = 302;
 /// The status of a fault.
@@ -59,6 +63,10 @@ pub fn fill(resource: &mut Resource) {
             for port in &mut service.spec.ports {
                 port.target_port.get_or_insert(port.port);
             }
+            let http = service.spec.health_check.as_mut().and_then(|check| check.http.as_mut());
+            if let Some(http) = http.filter(|http| http.expected_statuses.is_empty()) {
+                http.expected_statuses = successes();
+            }
         }
         Resource::TrafficPolicy(policy) => fill_policy(&mut policy.spec),
     }
@@ -66,10 +74,36 @@ pub fn fill(resource: &mut Resource) {
 
 /// Takes out again what proxies of a version before it would refuse, as far as it is the default.
 pub fn unfill(resource: &mut Resource) {
-    if let Resource::Intention(intention) = resource
-        && intention.spec.mode == Some(Mode::Enforce)
-    {
-        intention.spec.mode = None;
+    match resource {
+        Resource::Intention(Object { spec, .. }) if spec.mode == Some(Mode::Enforce) => spec.mode = None,
+        Resource::Service(Object { spec, .. }) => {
+            let http = spec.health_check.as_mut().and_then(|check| check.http.as_mut());
+            if let Some(http) = http.filter(|http| http.expected_statuses == successes()) {
+                http.expected_statuses.clear();
+            }
+        }
+        Resource::TrafficPolicy(Object { spec, .. }) => unfill_policy(spec),
+        Resource::Intention(_) | Resource::HttpRoute(_) | Resource::GrpcRoute(_) | Resource::TcpRoute(_) => {}
+    }
+}
+
+fn unfill_policy(spec: &mut TrafficPolicySpec) {
+    if let Some(timeouts) = &mut spec.timeouts {
+        let said = (timeouts.idle.as_deref(), timeouts.stream_idle.as_deref());
+        if said == (Some(duration::write(IDLE).as_str()), Some(NO_LIMIT)) {
+            (timeouts.idle, timeouts.stream_idle) = (None, None);
+        } else if said.0 == said.1 {
+            timeouts.stream_idle = None;
+        }
+    }
+    if let Some(retry) = &mut spec.retry {
+        match (&retry.codes, retry.methods) {
+            (Some(codes), Some(RetryMethods::Idempotent)) if *codes == [retry::UNAVAILABLE] => {
+                (retry.codes, retry.methods) = (None, None);
+            }
+            (Some(_), Some(RetryMethods::Any)) => retry.methods = None,
+            (Some(_) | None, _) => {}
+        }
     }
 }
 
@@ -156,6 +190,14 @@ fn fill_policy(spec: &mut TrafficPolicySpec) {
     }
     let timeouts = spec.timeouts.get_or_insert_default();
     timeouts.connect.get_or_insert_with(|| duration::write(rules.timeouts.connect));
+    for (said, holds) in [
+        (&mut timeouts.request, rules.timeouts.request),
+        (&mut timeouts.backend_request, rules.timeouts.attempt),
+        (&mut timeouts.idle, rules.timeouts.idle),
+        (&mut timeouts.stream_idle, rules.timeouts.idle_stream),
+    ] {
+        said.get_or_insert_with(|| holds.map_or_else(|| NO_LIMIT.to_owned(), duration::write));
+    }
     fill_retry(spec.retry.get_or_insert_default(), &rules);
     let limits = spec.circuit_breaking.get_or_insert_default();
     limits.max_connections.get_or_insert(rules.limits.connections_max);
@@ -181,6 +223,13 @@ fn fill_policy(spec: &mut TrafficPolicySpec) {
 fn fill_retry(retry: &mut TrafficRetry, rules: &TrafficRules) {
     let rules = &rules.retry;
     retry.attempts.get_or_insert(rules.attempts);
+    let (codes, methods) = match &rules.codes {
+        Codes::Idempotent(codes) => (codes, RetryMethods::Idempotent),
+        Codes::Listed(codes) => (codes, RetryMethods::Any),
+    };
+    retry.codes.get_or_insert_with(|| codes.to_vec());
+    retry.methods.get_or_insert(methods);
+    retry.grpc_codes.get_or_insert_default();
     retry.backoff.get_or_insert_with(|| duration::write(rules.backoff.base));
     if rules.backoff.cap.as_secs() < BACKOFF_S_MAX {
         retry.max_backoff.get_or_insert_with(|| duration::write(rules.backoff.cap));

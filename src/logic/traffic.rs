@@ -15,7 +15,7 @@ use crate::logic::resilience::fault::{Abort, Chance, FaultRules};
 use crate::logic::resilience::limits::LimitRules;
 use crate::logic::resilience::outlier::OutlierRules;
 use crate::logic::resilience::rate::{Rate, RateRules};
-use crate::logic::resilience::retry::{Codes, RetryRules};
+use crate::logic::resilience::retry::{Codes, RetryRules, UNAVAILABLE};
 use crate::logic::resilience::timeouts::TimeoutRules;
 use crate::model::traffic_policy as model;
 
@@ -117,22 +117,23 @@ fn timeouts(spec: &model::TrafficTimeouts) -> TimeoutRules {
     let own =
         TimeoutRules::default().with_route(time(spec.request.as_ref()), time(spec.backend_request.as_ref()));
     let connect = time(spec.connect.as_ref()).unwrap_or(own.connect);
-    match time(spec.idle.as_ref()) {
-        None => TimeoutRules { connect, ..own },
-        Some(idle) => {
-            let idle = Some(idle).filter(|idle| !idle.is_zero());
-            TimeoutRules { connect, idle, idle_stream: idle, ..own }
-        }
-    }
+    let limit = |text: Option<&String>| time(text).map(|idle| Some(idle).filter(|idle| !idle.is_zero()));
+    let idle = limit(spec.idle.as_ref());
+    let idle_stream = limit(spec.stream_idle.as_ref()).or(idle).unwrap_or(own.idle_stream);
+    TimeoutRules { connect, idle: idle.unwrap_or(own.idle), idle_stream, ..own }
 }
 
 fn retry(spec: &model::TrafficRetry) -> RetryRules {
     let own = RetryRules::default();
-    let codes = spec.codes.as_ref().map(|codes| {
-        let mut codes = codes.clone();
+    let codes = {
+        let mut codes = spec.codes.clone().unwrap_or_else(|| vec![UNAVAILABLE]);
         codes.sort_unstable();
-        Codes::Listed(codes.into())
-    });
+        match spec.methods {
+            Some(model::RetryMethods::Any) => Codes::Listed(codes.into()),
+            None if spec.codes.is_some() => Codes::Listed(codes.into()),
+            Some(model::RetryMethods::Idempotent) | None => Codes::Idempotent(codes.into()),
+        }
+    };
     let grpc = spec.grpc_codes.iter().flatten();
     let base = time(spec.backoff.as_ref());
     let cap = time(spec.max_backoff.as_ref());
@@ -140,7 +141,7 @@ fn retry(spec: &model::TrafficRetry) -> RetryRules {
     let cap = cap.unwrap_or(base * 10);
     RetryRules {
         attempts: spec.attempts.unwrap_or(own.attempts),
-        codes: codes.unwrap_or(own.codes),
+        codes,
         grpc_codes: grpc.fold(own.grpc_codes, |bits, code| bits | 1 << *code as u32),
         backoff: Backoff { base, cap },
         budget: spec.budget.as_ref().map_or(own.budget, |budget| BudgetRules {

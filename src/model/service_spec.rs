@@ -1,7 +1,11 @@
 //! Service: what everybody should know of a service beyond where it is (`mesh/v1`).
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{Error, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::model::service::Protocol;
 
@@ -74,9 +78,91 @@ pub struct HttpProbe {
     /// The path, with or without a query.
     #[serde(default = "root_path")]
     pub path: String,
-    /// Status codes that mean healthy; 200 to 299 when empty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub expected_statuses: Vec<u16>,
+    /// Status codes that mean healthy, each a code (`204`) or a range (`200-299`); `200-299` by default, or when empty.
+    #[serde(default = "successes", skip_serializing_if = "Vec::is_empty")]
+    pub expected_statuses: Vec<Statuses>,
+}
+
+/// One status code, or all from one to another: `204`, `"200-299"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Statuses {
+    /// The first.
+    pub first: u16,
+    /// The last, which counts too.
+    pub last: u16,
+}
+
+impl Statuses {
+    /// Returns whether a status is one of them.
+    pub fn has(&self, status: u16) -> bool {
+        (self.first..=self.last).contains(&status)
+    }
+}
+
+impl fmt::Display for Statuses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last {
+            return self.first.fmt(f);
+        }
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+impl Serialize for Statuses {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.first == self.last { self.first.serialize(serializer) } else { serializer.collect_str(self) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Statuses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Words;
+        impl Visitor<'_> for Words {
+            type Value = Statuses;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a status code such as 204, or a range such as 200-299")
+            }
+
+            fn visit_u64<E: Error>(self, code: u64) -> Result<Statuses, E> {
+                let known = u16::try_from(code).ok();
+                let code = known.ok_or_else(|| E::invalid_value(Unexpected::Unsigned(code), &self))?;
+                Ok(Statuses { first: code, last: code })
+            }
+
+            fn visit_i64<E: Error>(self, code: i64) -> Result<Statuses, E> {
+                let known = u64::try_from(code).ok();
+                let code = known.ok_or_else(|| E::invalid_value(Unexpected::Signed(code), &self))?;
+                self.visit_u64(code)
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Statuses, E> {
+                let range = text.split_once('-').unwrap_or((text, text));
+                match (range.0.trim().parse(), range.1.trim().parse()) {
+                    (Ok(first), Ok(last)) if first <= last => Ok(Statuses { first, last }),
+                    (Ok(_) | Err(_), _) => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_any(Words)
+    }
+}
+
+impl JsonSchema for Statuses {
+    fn schema_name() -> Cow<'static, str> {
+        "Statuses".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({
+            "type": ["integer", "string"], "description": "A status code, or a range of them such as 200-299.",
+        })
+    }
+}
+
+/// Returns what is expected of a healthy service: 200 to 299.
+pub fn successes() -> Vec<Statuses> {
+    vec![Statuses { first: 200, last: 299 }]
 }
 
 /// A probe by the gRPC health checking protocol.

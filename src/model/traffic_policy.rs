@@ -183,10 +183,13 @@ pub struct TrafficTimeouts {
     /// Of one attempt at one endpoint; none by default, at most `request`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_request: Option<String>,
-    /// Without a byte either way, a duration of 1s to 8760h, to the second; `5m` by default, but none for gRPC, WebSocket and
-    /// TCP.
+    /// Without a byte either way, a duration of 1s to 8760h, to the second; `5m` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idle: Option<String>,
+    /// The same for gRPC, WebSocket and TCP, which may be silent for as long as they like by default: `0s`, or what `idle`
+    /// says where that is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_idle: Option<String>,
     /// Of opening a TCP connection to an endpoint's proxy, 1ms to 1m; `1s` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connect: Option<String>,
@@ -199,9 +202,12 @@ pub struct TrafficRetry {
     /// Retries of one request at most, 0 to 4; 2 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempts: Option<u32>,
-    /// Status codes that are retried, whatever the method, 400 to 599; by default 503 for idempotent methods.
+    /// Status codes that are retried, 400 to 599; 503 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub codes: Option<Vec<u16>>,
+    /// Whose requests `codes` are about: `Any` by default where they are given, else `Idempotent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub methods: Option<RetryMethods>,
     /// Codes of gRPC that are retried; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grpc_codes: Option<Vec<GrpcCode>>,
@@ -214,6 +220,15 @@ pub struct TrafficRetry {
     /// What all retries to the service together may come to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<RetryBudget>,
+}
+
+/// Requests by whether their method may be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RetryMethods {
+    /// GET, HEAD, OPTIONS, TRACE, PUT and DELETE (RFC 9110 §9.2.2).
+    Idempotent,
+    /// Every method: who lists a code says that the service has done nothing when it answers so.
+    Any,
 }
 
 /// What all retries of one proxy to one service may come to.

@@ -10,6 +10,7 @@ use crate::logic::resilience::concurrency::ConcurrencyRules;
 use crate::logic::resilience::rate::{self, RateRules};
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
+use crate::model::service::Protocol;
 use crate::model::view::{EdgeProtocol, Side};
 use crate::proxy::context::Context;
 use crate::proxy::failure::{Failed, Failure, Notes};
@@ -34,11 +35,13 @@ pub(crate) struct Peer {
     rules: RefCell<Option<(u64, Admission)>>,
 }
 
-/// What the policy in force says about letting calls in.
+/// What the policy in force says about the calls of a link.
 #[derive(Clone, Copy, Default)]
 struct Admission {
     rate: Option<RateRules>,
     concurrency: Option<ConcurrencyRules>,
+    /// What is to be spoken with the instance.
+    protocol: Option<Protocol>,
 }
 
 /// What the policy says about a call.
@@ -82,15 +85,22 @@ impl Peer {
         match *rules {
             Some((generation, admission)) if generation == tables.generation => admission,
             Some(_) | None => {
-                let traffic = tables.upstream(&self.service).map(|upstream| &upstream.traffic);
-                let admission = traffic.map_or_else(Admission::default, |traffic| Admission {
-                    rate: traffic.rate,
-                    concurrency: traffic.concurrency,
+                let upstream = tables.upstream(&self.service);
+                let admission = upstream.map_or_else(Admission::default, |upstream| Admission {
+                    rate: upstream.traffic.rate,
+                    concurrency: upstream.traffic.concurrency,
+                    protocol: upstream.spoken_at(&context.shared.node, self.port),
                 });
                 *rules = Some((tables.generation, admission));
                 admission
             }
         }
+    }
+
+    /// Returns what is to be spoken with the instance that is called, as its `Service` object says, else its node; `None`
+    /// when neither has said so yet.
+    pub(crate) fn spoken(&self, context: &Context) -> Option<Protocol> {
+        self.admission(context).protocol
     }
 
     fn quota(&self, context: &Context) -> &Arc<Quota> {

@@ -66,7 +66,7 @@ async fn http(stream: TcpStream, addr: SocketAddr, probe: &HttpProbe) -> Result<
     let status = sender.send_request(request).await?.status();
     let expected = match probe.expected_statuses.as_slice() {
         [] => status.is_success(),
-        statuses => statuses.contains(&status.as_u16()),
+        statuses => statuses.iter().any(|expected| expected.has(status.as_u16())),
     };
     if expected { Ok(()) } else { Err(Error::Answer(format!("it answered {status}"))) }
 }

@@ -1,6 +1,7 @@
 //! What is said about manifests that cannot be accepted, and where.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use mesh::cli::manifest::files;
 use mesh::cli::manifest::{self, Manifests, fault::Fault};
@@ -21,10 +22,13 @@ fn parse(text: &str) -> Result<Manifests, Vec<Fault>> {
     manifest::parse(text, "web.yaml")
 }
 
+fn faults_of(text: &str) -> Vec<Fault> {
+    parse(text).expect_err("the manifest is wrong")
+}
+
 /// The faults as `(line, column, message)`.
 fn faults(text: &str) -> Vec<(usize, usize, String)> {
-    let faults = parse(text).expect_err("the manifest is wrong");
-    faults.into_iter().map(|fault| (fault.origin.line, fault.origin.column, fault.message)).collect()
+    faults_of(text).into_iter().map(|fault| (fault.origin.line, fault.origin.column, fault.message)).collect()
 }
 
 #[track_caller]
@@ -217,6 +221,69 @@ fn every_document_with_a_fault_is_named() {
 }
 
 #[test]
+fn every_fault_of_one_document_is_shown_with_its_place_and_in_its_order() {
+    let text = format!(
+        "{ROUTE}    - name: first
+      matchs: []
+      matches:
+        - method: GOT
+        - path: {{type: Exact, value: no-slash}}
+        - headers: [{{name: x}}, {{name: y, value: [1]}}]
+      backendRefs:
+        - {{name: web, weight: much, colour: red}}
+        - {{name: web, weight: -1}}
+        - weight: 2
+    - name: first
+      timeouts: 5s
+      filters:
+        - type: RequestHeaderModifier
+          requestHeaderModifer: {{}}
+        - type: RequestRedirect
+          requestRedirect: {{statusCode: 300, port: 99999}}
+    - matches:
+        - path: {{type: Exact, value: also-none}}
+colour: red
+"
+    );
+
+    let found = faults(&text);
+
+    let shown: Vec<_> =
+        found.iter().map(|(line, column, message)| format!("{line}:{column} {message}")).collect();
+    let expected = [
+        "10:7 unknown field 'matchs': expected",
+        "12:19 'GOT' is not one of the choices: expected GET, HEAD",
+        "13:38 spec.rules[0].matches[1].path.value: 'no-slash' should begin with '/'",
+        "14:21 the field 'value' is missing",
+        "14:49 this is a list: expected text",
+        "16:31 this is not a number of 0 to 4294967295",
+        "16:37 unknown field 'colour': expected",
+        "17:31 this is not a number of 0 to 4294967295",
+        "18:11 the field 'name' is missing",
+        "19:13 spec.rules[1].name: there is already a rule 'first'",
+        "20:17 this is '5s': expected a mapping of fields",
+        "23:11 unknown field 'requestHeaderModifer': expected",
+        "25:41 spec.rules[1].filters[1].requestRedirect.statusCode: 300 is not one of the choices",
+        "25:52 this is not a number of 0 to 65535",
+        "27:38 spec.rules[2].matches[0].path.value: 'also-none' should begin with '/'",
+        "28:1 unknown field 'colour': expected",
+    ];
+    assert_eq!(shown.len(), expected.len(), "{shown:#?}");
+    for (shown, expected) in shown.iter().zip(expected) {
+        assert!(shown.starts_with(expected), "{expected}:\n{shown}\nin {text}");
+    }
+}
+
+#[test]
+fn faults_without_number_are_shown_up_to_a_bound() {
+    let rules: String = (0..300).map(|_| "    - {colour: red}\n").collect();
+
+    let shown = manifest::Error::Faults(faults_of(&format!("{ROUTE}{rules}"))).to_string();
+
+    assert!(shown.lines().filter(|line| line.contains("unknown field 'colour'")).count() == 50, "{shown}");
+}
+
+#[test]
 fn json_is_read_as_the_yaml_that_it_is() {
     let text = r#"{"apiVersion": "mesh/v1", "kind": "Intention", "metadata": {"name": "x"},
   "spec": {"destination": "web", "sources": [{"service": "*"}], "action": "deny"}}"#;
@@ -292,4 +359,30 @@ fn files_directories_and_their_limits() {
     std::fs::write(directory.path().join("empty.yaml"), "# nothing\n").unwrap();
     let empty = manifest::read(&[directory.path().join("empty.yaml")]);
     assert!(matches!(empty, Err(manifest::Error::Empty(_))));
+}
+
+#[test]
+fn manifests_that_belong_to_a_cluster_are_refused_with_what_to_use_instead() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/manifests/refused");
+    let mut documents = 0;
+    for file in std::fs::read_dir(directory).unwrap() {
+        let file = file.unwrap().path();
+        let text = std::fs::read_to_string(&file).unwrap();
+        let expected: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# refused: ")).collect();
+
+        let found = faults(&text);
+
+        let told: Vec<_> =
+            found.iter().map(|(line, column, message)| format!("{line}:{column} {message}")).collect();
+        assert_eq!(told.len(), expected.len(), "{}: {told:#?}", file.display());
+        for (told, expected) in told.iter().zip(&expected) {
+            let (place, sentence) = expected.split_once(' ').unwrap();
+            assert!(
+                told.starts_with(&format!("{place} ")) && told.contains(sentence),
+                "{expected}\n{told:?}"
+            );
+        }
+        documents += expected.len();
+    }
+    assert!(documents > 20, "{documents}");
 }

@@ -18,6 +18,7 @@ mod reporter;
 mod admin;
 mod examples;
 mod features;
+mod coverage;
 mod schema;
 mod manifest;
 mod api;

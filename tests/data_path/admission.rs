@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 use crate::data_path::app;
 use crate::data_path::caller::{Got, get, h1, h2, read, request};
-use crate::data_path::mesh::{Node, Pair, within};
+use crate::data_path::mesh::{Mesh, Node, Pair, within};
 
 async fn grpc(node: &Node) -> Got {
     let mut wanted = request("POST", "web", "http://web/grpc", "");
@@ -151,4 +151,119 @@ async fn faults_are_made_as_often_as_a_policy_says() {
         totals.iter().any(|(_, total)| total.reasons.get("DI") == Some(&1)).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_is_let_in_at_once_and_then_no_more() {
+    let (app, _heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "http");
+    pair.mesh
+        .traffic(json!({ "rateLimit": { "perSource": { "requests": 1, "interval": "1h", "burst": 3 } } }));
+
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(get(pair.caller.outbound(), "web", "/").await.status.as_u16());
+    }
+
+    assert_eq!(statuses, [200, 200, 200, 429]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_counted_as_calls_by_a_rate_limit() {
+    let pair = Pair::new("web", app::speaks_first().await, "tcp");
+    pair.mesh.traffic(json!({ "rateLimit": { "total": { "requests": 1, "interval": "1h" } } }));
+    let port = pair.caller.port("web");
+
+    assert!(within(greeted(port)).await.is_some());
+    assert!(within(greeted(port)).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adaptive_limit_stays_within_its_bounds() {
+    let (app, mut heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "http");
+    let adaptive = |min: u32, max: u32| json!({ "concurrency": { "adaptive": { "min": min, "max": max } }, "retry": { "attempts": 0 } });
+    pair.mesh.traffic(adaptive(1, 1));
+    let _hang = keep_busy(&pair, &mut heard).await;
+
+    let refused = get(pair.caller.outbound(), "web", "/").await;
+    assert_eq!((refused.status.as_u16(), refused.header("mesh-failure")), (503, "UO"));
+    pair.mesh.traffic(adaptive(2, 2));
+    assert_eq!(get(pair.caller.outbound(), "web", "/").await.status.as_u16(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_are_drawn_by_fractions_too_and_have_statuses_of_their_own() {
+    let (app, _heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "");
+    let share = |numerator: u32| json!({ "numerator": numerator, "denominator": 3 });
+    let abort = |numerator: u32| json!({ "faultInjection": { "abort": { "fraction": share(numerator) } } });
+
+    pair.mesh.traffic(abort(0));
+    assert_eq!(get(pair.caller.outbound(), "web", "/").await.status.as_u16(), 200);
+    pair.mesh.traffic(abort(3));
+    let plain = get(pair.caller.outbound(), "web", "/").await;
+    assert_eq!((plain.status.as_u16(), plain.header("mesh-failure")), (503, "FI"));
+    assert_eq!(grpc(&pair.caller).await.header("grpc-status"), "14");
+
+    let delay = |numerator: u32| {
+        let delay = json!({ "fraction": share(numerator), "duration": "1h" });
+        json!({ "faultInjection": { "delay": delay }, "timeouts": { "request": "200ms" } })
+    };
+    pair.mesh.traffic(delay(0));
+    assert_eq!(get(pair.caller.outbound(), "web", "/").await.status.as_u16(), 200);
+    pair.mesh.traffic(delay(3));
+    assert_eq!(get(pair.caller.outbound(), "web", "/").await.status.as_u16(), 504);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_requests_wait_for_a_connection_than_may() {
+    let (accepted, mut waiting) = mpsc::channel(8);
+    // Takes connections and never says a word: whoever wants to speak to a proxy here waits.
+    let silent = app::raw(move |stream| {
+        let accepted = accepted.clone();
+        async move {
+            _ = accepted.send(()).await;
+            std::future::pending::<()>().await;
+            drop(stream);
+        }
+    })
+    .await;
+    let mesh = Mesh::new();
+    let caller = mesh.node("caller", &[], &[]);
+    mesh.announce(&"silent".parse().unwrap(), silent, &["web=127.0.0.1:9/http".parse().unwrap()]);
+    mesh.traffic(json!({ "circuitBreaking": { "maxPendingRequests": 1 } }));
+    let mut sender = h1(caller.outbound()).await;
+    let first = tokio::spawn(sender.send_request(request("GET", "web", "/", Bytes::new())));
+    assert_eq!(within(waiting.recv()).await, Some(()));
+
+    let refused = get(caller.outbound(), "web", "/").await;
+
+    assert_eq!((refused.status.as_u16(), refused.header("mesh-failure")), (503, "UO"));
+    assert!(refused.text().contains("requests that wait for a connection"), "{}", refused.text());
+    assert!(!first.is_finished(), "who was there before goes on waiting");
+    first.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_is_for_its_target_and_for_nobody_else() {
+    let (app, _heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "http");
+    let policy = |namespace: &str, target: serde_json::Value| {
+        json!([{
+            "apiVersion": "mesh/v1", "kind": "TrafficPolicy", "metadata": { "name": "p", "namespace": namespace },
+            "spec": { "targetRef": target, "faultInjection": { "abort": { "percent": 100, "httpStatus": 418 } } }
+        }])
+    };
+
+    for (namespace, target, status) in [
+        ("default", json!({ "name": "web" }), 418),
+        ("default", json!({ "group": "", "kind": "Service", "name": "web" }), 418),
+        ("default", json!({ "name": "other" }), 200),
+        ("shop", json!({ "name": "web" }), 200),
+    ] {
+        pair.mesh.apply(policy(namespace, target.clone()));
+        let got = get(pair.caller.outbound(), "web", "/").await;
+        assert_eq!(got.status.as_u16(), status, "{target} in {namespace}");
+    }
 }

@@ -1,9 +1,11 @@
-//! Which endpoint takes a call: in turn, by key, by session, and slowly at first.
+//! Which endpoint takes a call: in turn, by key, by load, by zone, by session, and slowly at first.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 
 use crate::data_path::app::{self, bare, scripted};
 use crate::data_path::caller::{Got, h1, read, request};
@@ -149,4 +151,159 @@ async fn a_new_endpoint_starts_slowly_where_a_policy_says_so() {
     // 0.5 % and 50 % are expected.
     assert!(slowly.get("new").copied().unwrap_or(0) <= 10, "{slowly:?}");
     assert!(at_once["new"] >= 20, "{at_once:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_cookie_comes_to_the_same_endpoint_and_others_to_others() {
+    let policy =
+        json!({ "loadBalancing": { "policy": "ConsistentHash", "consistentHash": { "cookie": "user" } } });
+    let (_mesh, _nodes, caller) = scene(&["one", "two", "three"], policy).await;
+
+    let mut apps = BTreeSet::new();
+    for user in 0..20 {
+        let one = counts(&calls(&caller, 2, ("cookie", &format!("a=b; user=u{user}"))).await);
+        let other = counts(&calls(&caller, 2, ("cookie", &format!("user=u{user}; user2=x"))).await);
+        assert_eq!((one.len(), &one), (1, &other), "{user}");
+        apps.extend(one.into_keys());
+    }
+    assert_eq!(apps.len(), 3);
+    let without = counts(&calls(&caller, 60, ("cookie", "user2=same")).await);
+    assert!(without.len() > 1, "{without:?}");
+}
+
+/// Applications that can be kept busy, each on a node of its own, and the caller.
+async fn busy_scene(names: &[&'static str]) -> (Mesh, Vec<(Node, Heard)>, Node) {
+    let mesh = Mesh::new();
+    let mut nodes = Vec::new();
+    for name in names {
+        let (app, heard) = app::echo(name).await;
+        nodes.push((mesh.node(name, &[format!("web={app}/http")], &[]), heard));
+    }
+    let caller = mesh.node("caller", &[], &[]);
+    (mesh, nodes, caller)
+}
+
+type Heard = tokio::sync::mpsc::Receiver<&'static str>;
+
+/// Begins a call that hangs, and returns when somebody has it.
+async fn hang(caller: &Node, nodes: &mut [(Node, Heard)], key: &str) -> tokio::task::AbortHandle {
+    let mut sender = h1(caller.outbound()).await;
+    let mut wanted = request("GET", "web", "/hang", Bytes::new());
+    wanted.headers_mut().insert("x-user", key.parse().unwrap());
+    let call = tokio::spawn(sender.send_request(wanted));
+    let all = nodes.iter_mut().map(|(_, heard)| Box::pin(heard.recv()));
+    within(futures_util::future::select_all(all)).await;
+    call.abort_handle()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_with_too_much_of_the_load_is_passed_over_where_a_policy_says_so() {
+    let (mesh, mut nodes, caller) = busy_scene(&["one", "two", "three"]).await;
+    let policy =
+        |hash: Value| json!({ "loadBalancing": { "policy": "ConsistentHash", "consistentHash": hash } });
+    mesh.traffic(policy(json!({ "header": "x-user" })));
+    let home = counts(&calls(&caller, 3, ("x-user", "me")).await);
+    assert_eq!(home.len(), 1);
+    let _busy = hang(&caller, &mut nodes, "me").await;
+
+    assert_eq!(counts(&calls(&caller, 3, ("x-user", "me")).await), home);
+    // Of two calls under way, 101 % of a third is less than the one that it has.
+    mesh.traffic(policy(json!({ "header": "x-user", "maxLoadPercent": 101 })));
+    let other = counts(&calls(&caller, 3, ("x-user", "me")).await);
+    assert!(other.keys().all(|app| !home.contains_key(app)), "{other:?} and not {home:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_endpoint_with_fewer_calls_under_way_is_called() {
+    let (mesh, mut nodes, caller) = busy_scene(&["one", "two"]).await;
+    mesh.traffic(json!({ "loadBalancing": { "policy": "LeastRequest" } }));
+    let _busy = hang(&caller, &mut nodes, "any").await;
+
+    let idle = counts(&calls(&caller, 20, ("x-any", "y")).await);
+    assert_eq!(idle.len(), 1, "{idle:?}");
+
+    mesh.traffic(json!({ "loadBalancing": { "policy": "RoundRobin" } }));
+    assert_eq!(counts(&calls(&caller, 20, ("x-any", "y")).await).values().collect::<Vec<_>>(), [&10, &10]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_endpoint_that_answers_sooner_is_called_more_by_default() {
+    let mesh = Mesh::new();
+    let quick = instance(&mesh, "quick").await;
+    let app = app::raw(|mut stream| async move {
+        while app::read_head(&mut stream).await.ends_with("\r\n\r\n") {
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            if stream.write_all(bare(200, "x-app: slow\r\n").as_bytes()).await.is_err() {
+                return;
+            }
+        }
+    })
+    .await;
+    let slow = mesh.node("slow", &[format!("web={app}/http")], &[]);
+    let caller = mesh.node("caller", &[], &[]);
+    let share = |answers: &[Got]| counts(answers).get("slow").copied().unwrap_or(0);
+
+    mesh.traffic(json!({ "loadBalancing": { "policy": "Random" } }));
+    let at_random = share(&calls(&caller, 60, ("x-any", "y")).await);
+    mesh.traffic(json!({ "loadBalancing": { "policy": "PeakEwma" } }));
+    let by_expectation = share(&calls(&caller, 60, ("x-any", "y")).await);
+
+    // 30 are expected at random, and hardly any once it is known to be slow.
+    assert!(at_random >= 12 && by_expectation <= 6, "{at_random}, {by_expectation}");
+    drop((quick, slow));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_own_zone_is_called_unless_a_policy_ignores_zones() {
+    let policy =
+        |mode: &str| json!({ "loadBalancing": { "policy": "RoundRobin", "locality": { "mode": mode } } });
+    let (mesh, _nodes, caller) = scene(&["near", "far"], policy("Prefer")).await;
+    mesh.zone("here", &["near", "caller"]);
+    // As many nodes as there are here, so that nobody's zone is too small for its callers.
+    mesh.zone("there", &["far", "idle"]);
+
+    let preferred = counts(&calls(&caller, 20, ("x-any", "y")).await);
+    mesh.traffic(policy("Ignore"));
+    let ignored = counts(&calls(&caller, 20, ("x-any", "y")).await);
+    mesh.traffic(json!({ "loadBalancing": { "policy": "RoundRobin" } }));
+    let unsaid = counts(&calls(&caller, 20, ("x-any", "y")).await);
+
+    let near = BTreeMap::from([("near".to_owned(), 20)]);
+    assert_eq!((&preferred, &unsaid), (&near, &near));
+    assert_eq!(ignored, BTreeMap::from([("near".to_owned(), 10), ("far".to_owned(), 10)]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_own_zone_that_is_half_well_takes_what_a_policy_trusts_it_with() {
+    let policy = |percent: u32| json!({ "loadBalancing": { "policy": "RoundRobin", "locality": { "overprovisioningPercent": percent } } });
+    let (mesh, _nodes, caller) = scene(&["near", "sick", "far"], policy(200)).await;
+    mesh.zone("here", &["near", "sick", "caller"]);
+    mesh.zone("there", &["far", "idle", "idle-too"]);
+    mesh.suspect("sick");
+
+    let trusted = counts(&calls(&caller, 40, ("x-any", "y")).await);
+    mesh.traffic(policy(100));
+    let shared = counts(&calls(&caller, 200, ("x-any", "y")).await);
+
+    assert_eq!(trusted, BTreeMap::from([("near".to_owned(), 40)]));
+    // Half of it is well: half of 200 calls leave.
+    assert!((50..=150).contains(&shared["far"]) && !shared.contains_key("sick"), "{shared:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_over_after_as_long_as_a_policy_says() {
+    let policy =
+        |limit: Value| json!({ "sessionAffinity": { "sessionName": "sid", "absoluteTimeout": limit } });
+    let (mesh, _nodes, caller) = scene(&["one"], policy(json!("1h"))).await;
+    let first = calls(&caller, 1, ("x-any", "y")).await.remove(0);
+    let token = first.header("set-cookie").split(';').next().unwrap().to_owned();
+    // The same endpoint, but a session that began in 1970.
+    let old = format!("{}{}", &token[..token.len() - 8], "00000001");
+
+    let given =
+        async |cookie: &str| calls(&caller, 1, ("cookie", cookie)).await[0].header("set-cookie").to_owned();
+    assert_eq!(given(&token).await, "");
+    assert!(given(&old).await.starts_with("sid="));
+    mesh.traffic(policy(Value::Null));
+    assert_eq!(given(&old).await, "", "no session ends by its age where nothing is said of it");
 }

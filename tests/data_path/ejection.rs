@@ -19,10 +19,15 @@ struct Instance {
 }
 
 async fn instance(mesh: &Mesh, name: &'static str, fails: bool) -> Instance {
+    instance_of(mesh, name, fails, 503).await
+}
+
+/// As [`instance`], that fails by another status.
+async fn instance_of(mesh: &Mesh, name: &'static str, fails: bool, status: u16) -> Instance {
     let fails = Arc::new(AtomicBool::new(fails));
     let asked = fails.clone();
     let (app, seen): (SocketAddr, _) = scripted(move |_, _| {
-        bare(if asked.load(Ordering::SeqCst) { 503 } else { 200 }, &format!("x-app: {name}\r\n"))
+        bare(if asked.load(Ordering::SeqCst) { status } else { 200 }, &format!("x-app: {name}\r\n"))
     })
     .await;
     Instance { seen, fails, _node: mesh.node(name, &[format!("web={app}/http")], &[]) }
@@ -163,4 +168,47 @@ async fn a_success_rate_far_below_the_others_ejects() {
     .await;
 
     assert_eq!(ejected(&caller), ["flaky answers with errors"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_errors_of_the_server_eject_only_where_a_policy_counts_them() {
+    let mesh = Mesh::new();
+    let _good = instance(&mesh, "good", false).await;
+    let bad = instance_of(&mesh, "bad", true, 500).await;
+    let caller = mesh.node("caller", &[], &[]);
+    let outlier = |outlier: Value| {
+        mesh.traffic(json!({
+            "loadBalancing": { "policy": "Random" }, "retry": { "attempts": 0 }, "outlierDetection": outlier
+        }));
+    };
+
+    outlier(json!({ "consecutiveGatewayErrors": 3 }));
+    call_until(&caller, &bad.seen, 10).await;
+    assert!(ejected(&caller).is_empty());
+    outlier(
+        json!({ "consecutiveGatewayErrors": 0, "consecutive5xxErrors": 3, "baseEjectionTime": "1h", "maxEjectionTime": "1h" }),
+    );
+    within(async {
+        while ejected(&caller).is_empty() {
+            get(caller.outbound(), "web", "/").await;
+        }
+    })
+    .await;
+    assert_eq!(ejected(&caller), ["bad answers with errors"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_ejected_above_the_share_that_a_policy_lets_be() {
+    let (mesh, _good, bad, caller) =
+        scene(json!({ "consecutiveGatewayErrors": 3, "maxEjectionPercent": 0, "baseEjectionTime": "1h" }))
+            .await;
+
+    call_until(&caller, &bad.seen, 10).await;
+    assert!(ejected(&caller).is_empty());
+    mesh.traffic(json!({
+        "loadBalancing": { "policy": "Random" }, "retry": { "attempts": 0 },
+        "outlierDetection": { "consecutiveGatewayErrors": 3, "maxEjectionPercent": 50, "baseEjectionTime": "1h", "maxEjectionTime": "1h" }
+    }));
+    call_until(&caller, &bad.seen, 11).await;
+    assert_eq!(ejected(&caller), ["bad answers with errors"]);
 }

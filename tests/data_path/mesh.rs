@@ -202,6 +202,27 @@ impl Mesh {
         self.change(|state| _ = state.catalog.members.insert(node.clone(), member));
     }
 
+    /// Says in which zone nodes are, which need not run: those that do not are there without any service.
+    pub(crate) fn zone(&self, zone: &str, nodes: &[&str]) {
+        for node in nodes {
+            let node: NodeName = node.parse().unwrap();
+            let known = self.state.lock().unwrap().catalog.members.contains_key(&node);
+            if !known {
+                self.announce(&node, nobody(), &[]);
+            }
+            self.change(|state| {
+                let member = state.catalog.members.get_mut(&node).unwrap();
+                member.record.as_mut().unwrap().zone = Some(zone.parse().unwrap());
+            });
+        }
+    }
+
+    /// Says that somebody has not heard of a node for a moment.
+    pub(crate) fn suspect(&self, node: &str) {
+        let node: NodeName = node.parse().unwrap();
+        self.change(|state| state.catalog.members.get_mut(&node).unwrap().state = MemberState::Suspect);
+    }
+
     /// Says that a node is dead.
     pub(crate) fn bury(&self, node: &str) {
         let node: NodeName = node.parse().unwrap();

@@ -10,6 +10,7 @@ mod endpoints;
 mod tunnels;
 mod tcp;
 mod policy;
+mod intentions;
 mod drain;
 mod cases;
 mod retries;

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::data_path::app::{self, bare, raw, read_head};
 use crate::data_path::caller::{get, h1, read, request, say};
-use crate::data_path::mesh::{Pair, within};
+use crate::data_path::mesh::{Mesh, Pair, loopback, within};
 
 /// An application that never answers its first request and the others at once.
 async fn sleepy() -> (std::net::SocketAddr, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
@@ -153,4 +153,45 @@ async fn silence_ends_tunnels_only_where_a_policy_says_so() {
     // Whoever is not silent for so long notices nothing of the limit.
     let heard = say(web.caller.outbound(), "GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n").await;
     assert!(heard.starts_with("HTTP/1.1 200 "), "{heard}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_take_a_connection_is_given_up_after_as_long_as_a_policy_says() {
+    // Room for one connection that nobody accepts: the next one is left waiting by the kernel.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&loopback().into()).unwrap();
+    full.listen(0).unwrap();
+    let addr = full.local_addr().unwrap().as_socket().unwrap();
+    let _taken = TcpStream::connect(addr).await.unwrap();
+    let mesh = Mesh::new();
+    let caller = mesh.node("caller", &[], &[]);
+    mesh.announce(&"full".parse().unwrap(), addr, &["web=127.0.0.1:9/http".parse().unwrap()]);
+
+    for (connect, failure) in [("50ms", "UF"), ("1m", "UT")] {
+        mesh.traffic(json!({ "timeouts": { "connect": connect, "request": "1s" } }));
+        let got = get(caller.outbound(), "web", "/").await;
+        assert_eq!(got.header("mesh-failure"), failure, "{connect}: {}", got.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_may_be_silent_for_as_long_as_a_policy_says_of_them() {
+    let (app, _heard) = app::echo("web").await;
+    let web = Pair::new("web", app, "http");
+    let upgrade = "GET /upgrade HTTP/1.1\r\nHost: web\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let open = async |timeouts: serde_json::Value| {
+        web.mesh.traffic(json!({ "timeouts": timeouts }));
+        let mut stream = TcpStream::connect(web.caller.outbound()).await.unwrap();
+        stream.write_all(upgrade.as_bytes()).await.unwrap();
+        assert!(within(read_head(&mut stream)).await.starts_with("HTTP/1.1 101 "));
+        stream
+    };
+
+    let mut unlimited = open(json!({ "idle": "1s", "streamIdle": "0s" })).await;
+    let mut limited = open(json!({ "idle": "1h", "streamIdle": "1s" })).await;
+
+    assert!(within(limited.read_u8()).await.is_err());
+    // As old as the one that was ended, and older.
+    unlimited.write_all(b"!").await.unwrap();
+    assert_eq!(within(unlimited.read_u8()).await.unwrap(), b'!');
 }

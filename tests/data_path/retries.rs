@@ -1,6 +1,7 @@
 //! Retries: what is sent again, how often, and what a chain of calls is told of it.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::json;
@@ -162,4 +163,57 @@ async fn a_failure_names_endpoint_and_attempt() {
     assert_eq!(got.header("mesh-failure"), "UF");
     assert!(got.text().starts_with("mesh outbound: "), "{}", got.text());
     assert!(got.text().contains("web.default on dead, attempt 1"), "{}", got.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_waits_before_retries_double_up_to_what_a_policy_says() {
+    let (app, seen) = scripted(|_, _| bare(503, "")).await;
+    let pair = Pair::new("web", app, "http");
+    pair.mesh.traffic(json!({ "retry": { "attempts": 4, "backoff": "500ms", "maxBackoff": "500ms" } }));
+
+    let began = Instant::now();
+    let got = get(pair.caller.outbound(), "web", "/").await;
+    let took = began.elapsed();
+
+    assert_eq!((got.status.as_u16(), seen.load(Ordering::SeqCst)), (503, 5));
+    // Half of each wait is certain, half is drawn: 1 to 2 s in all; doubled each time, they would be 3.75 s at least.
+    assert!((Duration::from_secs(1)..Duration::from_millis(3_500)).contains(&took), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retries_are_paid_for_again_when_the_interval_of_their_budget_is_over() {
+    let (app, seen) = scripted(|_, _| bare(503, "")).await;
+    let pair = Pair::new("web", app, "http");
+    pair.mesh.traffic(json!({ "retry": { "attempts": 1, "backoff": "1ms",
+        "budget": { "percent": 0, "interval": "1s", "minRetriesPerSecond": 1 } } }));
+    // One connection, so one worker, whose budget is its own.
+    let mut sender = h1(pair.caller.outbound()).await;
+    let mut ask = async || {
+        within(sender.ready()).await.unwrap();
+        let wanted = request("GET", "web", "/", Bytes::new());
+        read(within(sender.send_request(wanted)).await.unwrap()).await;
+        seen.swap(0, Ordering::SeqCst)
+    };
+
+    assert_eq!((ask().await, ask().await), (2, 1));
+    within(async { while ask().await < 2 {} }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn codes_can_be_listed_for_idempotent_methods_alone() {
+    let (app, seen) = scripted(|_, _| bare(502, "")).await;
+    let pair = Pair::new("web", app, "http");
+    let attempts = async |methods: serde_json::Value| {
+        pair.mesh.traffic(
+            json!({ "retry": { "codes": [502], "methods": methods, "attempts": 1, "backoff": "1ms" } }),
+        );
+        post(&pair, "small").await;
+        let posts = seen.swap(0, Ordering::SeqCst);
+        get(pair.caller.outbound(), "web", "/").await;
+        (posts, seen.swap(0, Ordering::SeqCst))
+    };
+
+    assert_eq!(attempts(json!("Idempotent")).await, (1, 2));
+    assert_eq!(attempts(json!("Any")).await, (2, 2));
+    assert_eq!(attempts(json!(null)).await, (2, 2));
 }

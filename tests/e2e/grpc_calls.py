@@ -87,9 +87,16 @@ METHODS = {
 }
 
 
+def health(request, context):
+    """grpc.health.v1.Health/Check: SERVING, but NOT_SERVING for the service 'sick'."""
+    return b"\x08\x02" if request == b"\x0a\x04sick" else b"\x08\x01"
+
+
 def serve():
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=32), options=[("grpc.max_receive_message_length", 1 << 26)])
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, METHODS),))
+    checks = {"Check": grpc.unary_unary_rpc_method_handler(health)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", checks),))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     print(f"listening {port}", flush=True)

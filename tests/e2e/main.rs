@@ -41,6 +41,7 @@ mod authority;
 mod keeping;
 mod service;
 mod policy;
+mod probing;
 mod requests;
 mod configuration;
 mod console;

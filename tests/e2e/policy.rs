@@ -268,6 +268,7 @@ fn a_route_says_how_it_fares_and_does_what_it_says() {
         |at: usize| (conditions[at]["status"].as_str().unwrap(), conditions[at]["reason"].as_str().unwrap());
     assert_eq!((reason(0), reason(1)), (("True", "Accepted"), ("False", "BackendNotFound")), "{shown}");
     assert_eq!(conditions[0]["observedGeneration"], shown["metadata"]["generation"]);
+    assert!(shop.mesh.cli(&["get", "httproutes"]).ok().contains("BackendNotFound"));
     let described = shop.mesh.cli(&["describe", "httproute", "web"]);
     assert!(described.err.contains("no node announces service nobody.default yet"), "{}", described.err);
 

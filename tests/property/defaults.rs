@@ -29,6 +29,9 @@ fn part(fields: &[(&'static str, Value)]) -> impl Strategy<Value = Value> + use<
 fn policy() -> impl Strategy<Value = Resource> {
     let retry = part(&[
         ("attempts", json!(3)),
+        ("codes", json!([502, 503])),
+        ("methods", json!("Idempotent")),
+        ("grpcCodes", json!(["UNAVAILABLE"])),
         ("backoff", json!("9s")),
         ("maxBackoff", json!("1s")),
         ("budget", json!({})),
@@ -49,7 +52,11 @@ fn policy() -> impl Strategy<Value = Resource> {
         prop::option::of(limits),
         prop::option::of(rate),
         prop::option::of(adaptive),
-        prop::option::of(part(&[("request", json!("9s")), ("idle", json!("0s"))])),
+        prop::option::of(part(&[
+            ("request", json!("9s")),
+            ("idle", json!("0s")),
+            ("streamIdle", json!("1m")),
+        ])),
         prop::option::of(part(&[("minWeightPercent", json!(50))])),
     );
     parts.prop_map(|(retry, outlier, limits, rate, concurrency, timeouts, slow)| {
@@ -197,8 +204,14 @@ fn what_every_service_has_is_shown_of_a_policy_that_says_nothing() {
         ("/targetRef/group", json!("")),
         ("/loadBalancing/policy", json!("PeakEwma")),
         ("/loadBalancing/locality/mode", json!("Prefer")),
-        ("/timeouts/connect", json!("1s")),
+        (
+            "/timeouts",
+            json!({ "request": "0s", "backendRequest": "0s", "idle": "5m", "streamIdle": "0s", "connect": "1s" }),
+        ),
         ("/retry/attempts", json!(2)),
+        ("/retry/codes", json!([503])),
+        ("/retry/methods", json!("Idempotent")),
+        ("/retry/grpcCodes", json!([])),
         ("/retry/budget/percent", json!(20)),
         ("/circuitBreaking/maxRequests", json!(16_384)),
         ("/outlierDetection/consecutiveGatewayErrors", json!(5)),
@@ -213,6 +226,11 @@ fn what_every_service_has_is_shown_of_a_policy_that_says_nothing() {
     let service = object("Service", json!({ "ports": [{ "port": 80 }, { "port": 81, "targetPort": 9 }] }));
     assert_eq!(service.pointer("/ports/0/targetPort"), Some(&json!(80)));
     assert_eq!(service.pointer("/ports/1/targetPort"), Some(&json!(9)));
+    for statuses in [json!({}), json!({ "expectedStatuses": [] })] {
+        let service = object("Service", json!({ "healthCheck": { "http": statuses } }));
+        let probe = json!({ "path": "/", "expectedStatuses": ["200-299"] });
+        assert_eq!(service.pointer("/healthCheck/http"), Some(&probe));
+    }
     let intention = json!({ "destination": "web", "sources": [{ "service": "*" }], "action": "deny" });
     assert_eq!(object("Intention", intention)["mode"], "enforce");
 }

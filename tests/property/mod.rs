@@ -24,6 +24,7 @@ mod authorize;
 mod compile;
 mod status;
 mod validate;
+mod reach;
 mod trust;
 mod rotation;
 mod wire;

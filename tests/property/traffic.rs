@@ -84,6 +84,7 @@ fn fields_of_retries_are_named_when_they_are_wrong() {
         ("timeouts", json!({"request": "-1s"}), ".request"),
         ("timeouts", json!({"request": "1s", "backendRequest": "2s"}), ".backendRequest"),
         ("timeouts", json!({"idle": "1d"}), ".idle"),
+        ("timeouts", json!({"streamIdle": "1ms"}), ".streamIdle"),
         ("timeouts", json!({"connect": "0s"}), ".connect"),
         ("retry", json!({"attempts": 5}), ".attempts"),
         ("retry", json!({"codes": [503, 200]}), ".codes[1]"),

@@ -298,7 +298,6 @@ fn each_field_of_a_grpc_or_tcp_route_is_named_when_it_is_wrong() {
     let tcp = [
         (json!([]), "spec.rules"),
         (json!([{"backendRefs": []}]), "spec.rules[0].backendRefs"),
-        (json!([{"backendRefs": backends}, {"backendRefs": backends}]), "spec.rules[1]"),
         (
             json!([{"backendRefs": [{"name": "api", "filters": [rewrite]}]}]),
             "spec.rules[0].backendRefs[0].filters[0].type",
@@ -405,6 +404,7 @@ fn health_checks_have_one_probe_and_sane_numbers() {
         (json!({"tcp": {}, "unhealthyThreshold": 101}), ".unhealthyThreshold".to_owned()),
         (json!({"http": {"path": "healthz"}}), ".http.path".to_owned()),
         (json!({"http": {"expectedStatuses": [200, 99]}}), ".http.expectedStatuses[1]".to_owned()),
+        (json!({"http": {"expectedStatuses": ["500-600"]}}), ".http.expectedStatuses[0]".to_owned()),
     ];
     for (check, path) in cases {
         assert_eq!(errors(&of(check.clone())), [format!("{at}{path}")], "{check}");
@@ -430,7 +430,7 @@ fn a_rule_with_the_matches_of_an_earlier_one_is_told_that_it_never_applies() {
 
 #[test]
 fn names_that_no_node_announces_are_doubted() {
-    let backends = json!([{"backendRefs": [{"name": "api"}, {"name": "none"}]}]);
+    let backends = json!([{"backendRefs": [{"name": "api"}, {"name": "apy"}]}]);
     let spec = json!({"destination": "gone", "sources": [{"service": "api"}, {"service": "lost"}], "action": "deny"});
 
     let problems = validate::set(&[route("r", &backends), intention("i", &spec)], &known());
@@ -438,6 +438,8 @@ fn names_that_no_node_announces_are_doubted() {
     let paths: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
     assert_eq!(paths, ["spec.rules[0].backendRefs[1].name", "spec.destination", "spec.sources[1].service"]);
     assert!(problems.iter().all(|problem| !problem.is_error()));
+    assert!(problems[0].message.ends_with("; did you mean api.default?"), "{}", problems[0]);
+    assert!(!problems[1].message.contains("did you mean"), "{}", problems[1]);
 }
 
 #[test]

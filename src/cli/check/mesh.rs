@@ -6,6 +6,7 @@ use crate::api::wire::Status;
 use crate::cli::check::certificate;
 use crate::cli::check::finding::{Category, Check, Mark, check};
 use crate::cli::output;
+use crate::logic::naming::similar;
 use crate::model::endpoint::{MemberState, Role, Standing};
 use crate::model::view::{InstanceView, MeshView, NodeView, ServiceView};
 use crate::top::health::{self, Status as Health};
@@ -232,8 +233,10 @@ fn services(view: &MeshView) -> Vec<Check> {
         if service.instances.is_empty() {
             let called = health::is_called(&service.name, view);
             missed = if called { Mark::Error } else { missed };
+            let there = view.services.iter().filter(|other| !other.instances.is_empty());
+            let hint = similar::hint(&service.name, there.map(|other| &other.name));
             gone.push(format!(
-                "{}: {}",
+                "{}: {}{hint}",
                 service.name,
                 if called { "is called" } else { "was called earlier" }
             ));

@@ -8,6 +8,8 @@ pub mod files;
 pub mod fault;
 pub mod place;
 pub mod unsupported;
+mod words;
+mod survey;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,7 +18,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::cli::manifest::fault::{Fault, Origin};
-use crate::cli::manifest::place::{Document, Place};
+use crate::cli::manifest::place::{Document, Misplaced, Place};
+use crate::cli::manifest::words::explain;
 use crate::logic::validate;
 use crate::model::resource::{Key, Kind, Metadata, Object, Resource};
 
@@ -110,8 +113,8 @@ pub fn parse(text: &str, file: &str) -> Result<Manifests, Vec<Fault>> {
     for document in &documents {
         let resource = match resource(document) {
             Ok(resource) => resource,
-            Err((place, message)) => {
-                faults.push(fault(place, message));
+            Err(found) => {
+                faults.extend(found.into_iter().map(|(place, message)| fault(place, message)));
                 continue;
             }
         };
@@ -126,12 +129,30 @@ pub fn parse(text: &str, file: &str) -> Result<Manifests, Vec<Fault>> {
         }
         read.objects.push((resource, origin(document.start)));
     }
+    faults.sort_by(|a, b| a.origin.cmp(&b.origin));
+    read.warnings.sort_by(|a, b| a.origin.cmp(&b.origin));
     if faults.is_empty() { Ok(read) } else { Err(faults) }
 }
 
-type Misplaced = (Place, String);
+/// Reads a document.
+///
+/// # Errors
+/// All that is wrong in it, ordered by place.
+fn resource(document: &Document<'_>) -> Result<Resource, Vec<Misplaced>> {
+    let kind = kind_of(document).map_err(|fault| vec![fault])?;
+    let read = match kind {
+        Kind::GrpcRoute => object(document).map(Resource::GrpcRoute),
+        Kind::HttpRoute => object(document).map(Resource::HttpRoute),
+        Kind::Intention => object(document).map(Resource::Intention),
+        Kind::Service => object(document).map(Resource::Service),
+        Kind::TcpRoute => object(document).map(Resource::TcpRoute),
+        Kind::TrafficPolicy => object(document).map(Resource::TrafficPolicy),
+    };
+    read.map_err(|first| survey::faults(document, kind, first))
+}
 
-fn resource(document: &Document<'_>) -> Result<Resource, Misplaced> {
+/// Finds out what a document says to be.
+fn kind_of(document: &Document<'_>) -> Result<Kind, Misplaced> {
     let (api_version, version_at) = document
         .api_version
         .as_ref()
@@ -151,14 +172,7 @@ fn resource(document: &Document<'_>) -> Result<Resource, Misplaced> {
         let known: Vec<_> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
         return Err((*kind_at, format!("there is no kind '{text}': expected {}", known.join(", "))));
     };
-    match kind {
-        Kind::GrpcRoute => object(document).map(Resource::GrpcRoute),
-        Kind::HttpRoute => object(document).map(Resource::HttpRoute),
-        Kind::Intention => object(document).map(Resource::Intention),
-        Kind::Service => object(document).map(Resource::Service),
-        Kind::TcpRoute => object(document).map(Resource::TcpRoute),
-        Kind::TrafficPolicy => object(document).map(Resource::TrafficPolicy),
-    }
+    Ok(kind)
 }
 
 /// A manifest of a kind that is known already.
@@ -187,51 +201,5 @@ fn object<S: DeserializeOwned>(document: &Document<'_>) -> Result<Object<S>, Mis
             });
             Err((place.unwrap_or(document.start), explain(error)))
         }
-    }
-}
-
-/// Returns what a value of one of Rust's types is to people.
-fn words_of(ty: &str) -> String {
-    match ty {
-        "u8" => "a number of 0 to 255".to_owned(),
-        "u16" => "a number of 0 to 65535".to_owned(),
-        "u32" => format!("a number of 0 to {}", u32::MAX),
-        "u64" | "u128" | "usize" => "a number of 0 or more".to_owned(),
-        "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number".to_owned(),
-        "f32" | "f64" => "a number".to_owned(),
-        "bool" => "'true' or 'false'".to_owned(),
-        other => format!("a valid {other}"),
-    }
-}
-
-/// Says what is wrong in the words of this program.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the parser's list of errors is open")]
-fn explain(error: &serde_saphyr::Error) -> String {
-    use serde_saphyr::Error as E;
-    let expected = |choices: &[&str]| match choices {
-        [] => "none is expected here".to_owned(),
-        choices => format!("expected {}", choices.join(", ")),
-    };
-    match error {
-        E::SerdeUnknownField { field, expected: known, .. } => match unsupported::field(field) {
-            Some(sentence) => format!("unknown field '{field}': {sentence}"),
-            None => format!("unknown field '{field}': {}", expected(known)),
-        },
-        E::SerdeUnknownVariant { variant, expected: known, .. } => match unsupported::choice(variant) {
-            Some(sentence) => format!("'{variant}': {sentence}"),
-            None => format!("'{variant}' is not one of the choices: {}", expected(known)),
-        },
-        E::SerdeMissingField { field, .. } => format!("the field '{field}' is missing"),
-        E::SerdeInvalidType { unexpected, expected, .. }
-        | E::SerdeInvalidValue { unexpected, expected, .. } => {
-            format!("this is {unexpected}: expected {expected}")
-        }
-        E::DuplicateMappingKey { key: Some(key), .. } => format!("the field '{key}' is there twice"),
-        E::Unexpected { expected, .. } => format!("expected {expected}"),
-        E::InvalidScalar { ty, .. } => format!("this is not {}", words_of(ty)),
-        E::NullIntoString { .. } => "this value is empty: expected text".to_owned(),
-        E::UnknownAnchor { .. } => "this alias (*) has no anchor (&)".to_owned(),
-        E::Message { msg, .. } => msg.clone(),
-        other => other.to_string(),
     }
 }

@@ -11,6 +11,9 @@ pub struct Place {
     pub column: usize,
 }
 
+/// Something wrong, and where.
+pub(crate) type Misplaced = (Place, String);
+
 impl Place {
     fn of(span: &Span) -> Self {
         Self { line: span.start.line(), column: span.start.col() + 1 }
@@ -84,7 +87,36 @@ pub fn documents(text: &str) -> Result<Vec<Document<'_>>, ScanError> {
 ///
 /// The place is in the whole text: of a scalar, the value; of a mapping or list, its key.
 pub fn find(document: &Document<'_>, path: &str) -> Place {
-    let wanted = steps(path);
+    find_near(document, &steps(path))
+}
+
+/// Which part of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spot {
+    /// Its name; of an item of a list, the item.
+    Key,
+    /// Its value, also where that is a mapping or a list.
+    Value,
+}
+
+/// As [`find`], for one part of a field.
+pub(crate) fn find_at(document: &Document<'_>, path: &[Step], spot: Spot) -> Place {
+    let mut walk = Walk::default();
+    for event in Parser::new_from_str(document.text) {
+        let Ok((event, span)) = event else { break };
+        let Some(node) = walk.step(&event, &span) else { continue };
+        let is_spot = match path.last() {
+            Some(Step::Key(_)) => node.is_key == (spot == Spot::Key),
+            Some(Step::Index(_)) | None => !node.is_key,
+        };
+        if is_spot && node.path == path {
+            return Place { line: node.place.line + document.lines_before, ..node.place };
+        }
+    }
+    find_near(document, path)
+}
+
+fn find_near(document: &Document<'_>, wanted: &[Step]) -> Place {
     let mut best = (0, document.start);
     let mut walk = Walk::default();
     for event in Parser::new_from_str(document.text) {
@@ -121,12 +153,15 @@ impl Marks {
 
 /// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Step {
+pub(crate) enum Step {
+    /// Into the field of this name.
     Key(String),
+    /// Into the item of this number, from 0.
     Index(usize),
 }
 
-fn steps(path: &str) -> Vec<Step> {
+/// Reads a path such as `spec.rules[0].name`.
+pub(crate) fn steps(path: &str) -> Vec<Step> {
     let mut steps = Vec::new();
     for part in path.split('.').filter(|part| !part.is_empty()) {
         let mut pieces = part.split('[');

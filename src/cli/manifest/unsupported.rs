@@ -1,5 +1,7 @@
 //! What people may well write, and mesh does not know: a sentence for each on what to do instead.
 
+use crate::model::resource::Kind;
+
 const NOT_YET: &str = "known in the Gateway API, not supported yet";
 
 /// Returns what to say about a kind that is none of ours, by `apiVersion` and `kind`; `None` for one never heard of.
@@ -7,33 +9,61 @@ pub fn kind(api_version: &str, kind: &str) -> Option<String> {
     let say = |text: &str| Some(format!("{kind}: {text}"));
     match kind {
         "TLSRoute" | "UDPRoute" => say("not supported yet"),
-        "DestinationRule" | "BackendTrafficPolicy" | "XBackendTrafficPolicy" | "HTTPLocalRateLimitPolicy" => {
-            say(
-                "how calls to a service are balanced, limited and retried is said by a TrafficPolicy ('apiVersion: mesh/v1')",
-            )
+        "DestinationRule"
+        | "BackendTrafficPolicy"
+        | "XBackendTrafficPolicy"
+        | "BackendLBPolicy"
+        | "ServiceDefaults"
+        | "ServiceResolver"
+        | "HTTPLocalRateLimitPolicy"
+        | "MeshCircuitBreaker"
+        | "MeshRetry"
+        | "MeshTimeout" => say(
+            "how calls to a service are balanced, limited and retried is said by a TrafficPolicy ('apiVersion: mesh/v1')",
+        ),
+        "BackendTLSPolicy" | "PeerAuthentication" | "MeshTLS" => {
+            say("not needed: calls between services of the mesh are mutual TLS in any case")
         }
         "ReferenceGrant" => say(
             "not needed: routes may name services of any namespace; who may call a service is said by an Intention",
         ),
-        "Gateway" | "GatewayClass" | "Ingress" | "IngressClass" => say(
+        "Gateway" | "GatewayClass" | "ListenerSet" | "XListenerSet" | "Ingress" | "IngressClass" => say(
             "a mesh has no gateways: attach an HTTPRoute to a service with 'parentRefs: [{group: \"\", kind: Service, name: …}]'",
         ),
-        "Deployment" | "Pod" | "StatefulSet" | "DaemonSet" | "Endpoints" | "EndpointSlice" => {
+        "Deployment" | "Pod" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Endpoints" | "EndpointSlice"
+        | "ServiceEntry" => {
             say("services are announced by the nodes that run them: mesh proxy --service NAME=PORT")
         }
         "Namespace" => say("not needed: a namespace exists once something is in it"),
         "Service" if api_version == "v1" => say(
             "this is a Service of Kubernetes: here services are announced with mesh proxy --service NAME=PORT, and 'apiVersion: mesh/v1' says more about one",
         ),
-        "AuthorizationPolicy" | "ServiceIntentions" | "NetworkPolicy" | "MeshTrafficPermission" => {
+        "AuthorizationPolicy"
+        | "ServiceIntentions"
+        | "NetworkPolicy"
+        | "MeshTrafficPermission"
+        | "ServerAuthorization"
+        | "TrafficPermissions" => {
             say("who may call a service is said by an Intention ('apiVersion: mesh/v1')")
         }
-        "VirtualService" | "TrafficSplit" | "HTTPRouteGroup" => {
+        "VirtualService" | "TrafficSplit" | "HTTPRouteGroup" | "ServiceRouter" | "ServiceSplitter"
+        | "MeshHTTPRoute" => {
             say("requests are routed by an HTTPRoute ('apiVersion: gateway.networking.k8s.io/v1')")
         }
         "List" => say("write its items as documents of their own, with '---' between them"),
+        _ if is_of_kubernetes(api_version) && Kind::ALL.iter().all(|known| known.as_str() != kind) => {
+            say("a kind of Kubernetes that has no meaning here: leave it out")
+        }
         _ => None,
     }
+}
+
+/// Returns whether an `apiVersion` is one of Kubernetes' own, the Gateway API's apart: there, a kind may be mistyped.
+fn is_of_kubernetes(api_version: &str) -> bool {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let own = ["", "apps", "autoscaling", "batch", "policy"].contains(&group) || group.ends_with("k8s.io");
+    own && api_version.trim_start_matches(group).trim_start_matches('/').starts_with('v')
+        && group != "gateway.networking.k8s.io"
 }
 
 /// Returns what to say about a field that a schema does not have; `None` for one never heard of.

@@ -22,6 +22,8 @@ pub const NO_RETRY: &str = "mesh-no-retry";
 /// Attempts at one request at most, whatever the reasons, unless a route asks for more.
 pub const ATTEMPTS_MAX: u32 = 5;
 const GATEWAY_TIMEOUT: u16 = 504;
+/// The status that is retried by default.
+pub const UNAVAILABLE: u16 = 503;
 /// Bytes of a body that are kept for another attempt: 64 KiB, Linkerd's and Pingora's.
 pub const REPLAY_BYTES_MAX: usize = 64 * 1_024;
 
@@ -43,11 +45,18 @@ pub struct RetryRules {
 /// Status codes that are retried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Codes {
-    /// 503 for idempotent methods (RFC 9110 §9.2.2): the one status that says "not now" of the service rather than
-    /// something of the request. Not 502 and 504: a proxy of the mesh gives those only after trying itself.
-    Unavailable,
+    /// These, for idempotent methods (RFC 9110 §9.2.2). Sorted.
+    Idempotent(Arc<[u16]>),
     /// Those that a policy or route lists, whatever the method: who lists a code says that it is safe. Sorted.
     Listed(Arc<[u16]>),
+}
+
+impl Default for Codes {
+    /// 503 for idempotent methods: the one status that says "not now" of the service rather than something of the request.
+    /// Not 502 and 504: a proxy of the mesh gives those only after trying itself.
+    fn default() -> Self {
+        Self::Idempotent(Arc::new([UNAVAILABLE]))
+    }
 }
 
 impl Default for RetryRules {
@@ -57,7 +66,7 @@ impl Default for RetryRules {
     fn default() -> Self {
         Self {
             attempts: 2,
-            codes: Codes::Unavailable,
+            codes: Codes::default(),
             grpc_codes: 0,
             backoff: Backoff { base: Duration::from_millis(25), cap: Duration::from_millis(250) },
             budget: BudgetRules::default(),
@@ -216,7 +225,7 @@ pub fn attempt_number(value: Option<&[u8]>) -> u32 {
 impl Codes {
     fn has(&self, status: u16, idempotent: bool) -> bool {
         match self {
-            Self::Unavailable => idempotent && status == 503,
+            Self::Idempotent(codes) => idempotent && codes.binary_search(&status).is_ok(),
             Self::Listed(codes) => codes.binary_search(&status).is_ok(),
         }
     }

@@ -14,6 +14,7 @@ pub mod tcp_route;
 pub mod intention;
 pub mod service;
 pub mod traffic_policy;
+pub mod reach;
 pub mod set;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -93,7 +93,7 @@ fn http_probe(probe: &HttpProbe, problems: &mut Problems) {
     }
     problems.at_most(&format!("{at}.expectedStatuses"), probe.expected_statuses.len(), STATUSES_MAX);
     for (index, status) in probe.expected_statuses.iter().enumerate() {
-        if !STATUS.contains(status) {
+        if !STATUS.contains(&status.first) || !STATUS.contains(&status.last) {
             problems.error(
                 format!("{at}.expectedStatuses[{index}]"),
                 format!("{status} is not a status code: expected 100 to 599"),

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::logic::authorize::{self, Source};
 use crate::logic::compile::{in_force, parents, target};
-use crate::logic::route::table::{Route, RouteKind, precedence};
+use crate::logic::naming::similar;
+use crate::logic::route::table::{Route, RouteKind};
 use crate::logic::validate::problem::{Problem, Problems};
+use crate::logic::validate::reach;
 use crate::model::intention::{Action, IntentionSpec, Mode, ServicePattern};
 use crate::model::name::ServiceName;
-use crate::model::resource::{Key, Kind, Metadata, Object, Resource};
-use crate::model::route::{HttpRouteMatch, HttpRouteSpec, PathMatchKind};
+use crate::model::resource::{Key, Metadata, Object, Resource};
 use crate::model::service::Protocol;
 use crate::model::traffic_policy::TrafficPolicySpec;
 
@@ -37,7 +38,7 @@ pub fn check(resources: &[Resource], known: &BTreeSet<ServiceName>) -> Vec<Probl
         }
         problems.extend(found.into_vec());
     }
-    problems.extend(shadowed(resources));
+    problems.extend(reach::check(resources));
     problems.extend(contradictions(resources));
     problems.extend(deaf(resources));
     problems.extend(unguarded(resources));
@@ -70,7 +71,7 @@ fn dangling_route(route: Route<'_>, known: &BTreeSet<ServiceName>, problems: &mu
         if let Some(name) = name.ok().filter(|name| !known.contains(name)) {
             problems.warning(
                 format!("spec.parentRefs[{index}].name"),
-                format!("no node announces service {name} yet"),
+                format!("no node announces service {name} yet{}", similar::hint(&name, known)),
             );
         }
     }
@@ -81,7 +82,8 @@ fn dangling_route(route: Route<'_>, known: &BTreeSet<ServiceName>, problems: &mu
     };
     for (path, name) in backends(route) {
         if !known.contains(&name) {
-            problems.warning(path, format!("no node announces service {name} yet: {meanwhile}"));
+            let hint = similar::hint(&name, known);
+            problems.warning(path, format!("no node announces service {name} yet: {meanwhile}{hint}"));
         }
     }
 }
@@ -107,7 +109,8 @@ fn dangling_intention(
     let namespace = &intention.metadata.namespace;
     let mut check = |name: &ServiceName, path: String| {
         if !known.contains(name) {
-            problems.warning(path, format!("no node announces service {name} yet"));
+            let hint = similar::hint(name, known);
+            problems.warning(path, format!("no node announces service {name} yet{hint}"));
         }
     };
     if let Ok(ServicePattern::One(name)) = authorize::destination(&intention.spec.destination, namespace) {
@@ -126,7 +129,8 @@ fn dangling_policy(
     problems: &mut Problems,
 ) {
     if let Some(name) = target(policy).filter(|name| !known.contains(name)) {
-        problems.warning("spec.targetRef.name", format!("no node announces service {name} yet"));
+        let hint = similar::hint(&name, known);
+        problems.warning("spec.targetRef.name", format!("no node announces service {name} yet{hint}"));
     }
 }
 
@@ -161,79 +165,6 @@ fn outranked(resources: &[Resource]) -> Vec<Problem> {
         problems.extend(found.into_vec());
     }
     problems
-}
-
-/// Finds rules that never apply, because others with the very same conditions go before.
-///
-/// Only equal matches can shadow: of two different ones, the one that takes less goes first by precedence. (A regular
-/// expression that takes all of a prefix does too; nobody can tell that from its text.)
-fn shadowed(resources: &[Resource]) -> Vec<Problem> {
-    // Only those of one namespace are in one table.
-    let mut attached: BTreeMap<(ServiceName, &str), Vec<&Object<HttpRouteSpec>>> = BTreeMap::new();
-    for resource in resources {
-        let Resource::HttpRoute(route) = resource else { continue };
-        let services: BTreeSet<_> = parents(Route::Http(route)).map(|(service, ..)| service).collect();
-        for service in services {
-            attached.entry((service, &route.metadata.namespace)).or_default().push(route);
-        }
-    }
-    let mut problems = Vec::new();
-    for ((service, _), mut routes) in attached {
-        routes.sort_by_cached_key(|route| precedence(&route.metadata));
-        let mut first: BTreeMap<String, String> = BTreeMap::new();
-        for route in routes {
-            problems.extend(shadowed_rules(route, &service, &mut first));
-        }
-    }
-    problems
-}
-
-/// `first` has, for each match seen so far, the rule that it belongs to.
-fn shadowed_rules(
-    route: &Object<HttpRouteSpec>,
-    service: &ServiceName,
-    first: &mut BTreeMap<String, String>,
-) -> Vec<Problem> {
-    let Metadata { name, namespace, .. } = &route.metadata;
-    let key = Key { kind: Kind::HttpRoute, namespace: namespace.clone(), name: name.clone() };
-    let mut problems = Problems::new(key);
-    let any = [HttpRouteMatch::default()];
-    for (index, rule) in route.spec.rules.iter().enumerate() {
-        let matches = if rule.matches.is_empty() { &any } else { rule.matches.as_slice() };
-        let conditions: Vec<_> = matches.iter().map(conditions).collect();
-        let before: Option<Vec<_>> = conditions.iter().map(|wanted| first.get(wanted)).collect();
-        if let Some(rule) = before.as_ref().and_then(|before| before.first()) {
-            problems.warning(
-                format!("spec.rules[{index}]"),
-                format!("this rule never applies to requests to {service}: {rule} has the same matches and goes before"),
-            );
-        }
-        for wanted in conditions {
-            first.entry(wanted).or_insert_with(|| format!("rule {index} of {name}"));
-        }
-    }
-    problems.into_vec()
-}
-
-/// A text that is the same for two matches exactly when they take the same requests for the same reasons.
-fn conditions(wanted: &HttpRouteMatch) -> String {
-    let (kind, path) = match &wanted.path {
-        None => (PathMatchKind::PathPrefix, ""),
-        Some(path) => match path.kind {
-            PathMatchKind::PathPrefix => (path.kind, path.value.trim_end_matches('/')),
-            PathMatchKind::Exact | PathMatchKind::RegularExpression => (path.kind, path.value.as_str()),
-        },
-    };
-    let mut headers = BTreeMap::new();
-    for header in &wanted.headers {
-        let name = header.name.to_ascii_lowercase();
-        headers.entry(name).or_insert_with(|| (format!("{:?}", header.kind), &header.value));
-    }
-    let mut query = BTreeMap::new();
-    for param in &wanted.query_params {
-        query.entry(&param.name).or_insert_with(|| (format!("{:?}", param.kind), &param.value));
-    }
-    format!("{kind:?} {path:?} {:?} {headers:?} {query:?}", wanted.method)
 }
 
 /// Finds rules about requests for services that are declared to speak none: nobody looks into their connections.

@@ -18,9 +18,6 @@ pub fn check(route: &Object<TcpRouteSpec>, problems: &mut Problems) {
     }
     for (index, rule) in spec.rules.iter().enumerate() {
         let at = format!("spec.rules[{index}]");
-        if index > 0 {
-            problems.error(&at, "this rule can never apply: the first one takes every connection");
-        }
         backends(&rule.backend_refs, &at, Scope { kinds: &[], prefix: false, backends: false }, problems);
         if rule.backend_refs.is_empty() {
             problems.error(format!("{at}.backendRefs"), "a rule of a TCPRoute needs at least one backend");

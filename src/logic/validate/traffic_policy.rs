@@ -171,9 +171,11 @@ impl Fields<'_> {
                 "one attempt cannot take longer than the whole request: at most 'request'",
             );
         }
-        // Who is silent is looked for each second.
-        let idle = spec.idle.as_ref().filter(|idle| duration::parse(idle) != Some(Duration::ZERO));
-        self.time(&format!("{at}.idle"), idle, SECOND..=YEAR, "1s to 8760h, or 0s for no limit");
+        for (field, text) in [("idle", &spec.idle), ("streamIdle", &spec.stream_idle)] {
+            // Who is silent is looked for each second.
+            let some = text.as_ref().filter(|text| duration::parse(text) != Some(Duration::ZERO));
+            self.time(&format!("{at}.{field}"), some, SECOND..=YEAR, "1s to 8760h, or 0s for no limit");
+        }
         self.time(&format!("{at}.connect"), spec.connect.as_ref(), MILLISECOND..=MINUTE, "1ms to 1m");
     }
 

@@ -378,7 +378,7 @@ fn local(http: &Http, peer: &Peer, head: &mut RequestHead) -> Result<(SocketAddr
         // It may be the proxy of another node, from where the call may come back.
         count_hop(&mut head.fields)?;
     }
-    let http2 = match local.protocol {
+    let http2 = match peer.spoken(&http.context).unwrap_or(local.protocol) {
         Protocol::H2c | Protocol::Grpc => true,
         Protocol::Detect => head.version == Version::Http2 && head.protocol.is_none(),
         Protocol::Http | Protocol::Tcp => false,

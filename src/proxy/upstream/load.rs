@@ -59,9 +59,9 @@ impl Load {
         Err(Failed::new(Failure::Overloaded, cause))
     }
 
-    /// Returns how many requests are under way.
-    pub fn requests(&self) -> u32 {
-        self.requests.load(Ordering::Relaxed)
+    /// Returns how many requests are under way or, to a service that is called by connections, connections.
+    pub fn calls(&self) -> u32 {
+        self.requests.load(Ordering::Relaxed).max(self.connections.load(Ordering::Relaxed))
     }
 
     /// Returns whether `interval` is over since this was answered with yes; whoever asks first after that is the one.

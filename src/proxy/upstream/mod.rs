@@ -24,7 +24,7 @@ use crate::logic::resilience::outlier;
 use crate::logic::route::bound::Bound;
 use crate::logic::traffic::TrafficRules;
 use crate::model::endpoint::{Endpoint, Standing};
-use crate::model::name::ServiceName;
+use crate::model::name::{NodeName, ServiceName};
 use crate::model::service::Protocol;
 use crate::proxy::upstream::endpoint::{Live, Target};
 use crate::proxy::upstream::load::Load;
@@ -125,6 +125,17 @@ impl Upstream {
         found.map(|(_, upstream)| upstream)
     }
 
+    /// Returns what is to be spoken with the instance that listens at its own port `port` on `node`: what the `Service`
+    /// object says, else what the node announces. `None` when no such instance is known.
+    pub fn spoken_at(&self, node: &NodeName, port: u16) -> Option<Protocol> {
+        let there = |endpoint: &&Endpoint| endpoint.port == port && endpoint.node == *node;
+        let of = |upstream: &Self| {
+            let found = upstream.targets.iter().map(|target| &target.endpoint).find(there);
+            found.map(|endpoint| endpoint.protocol)
+        };
+        self.ports.iter().find_map(|(_, upstream)| of(upstream)).or_else(|| of(self))
+    }
+
     /// Picks an endpoint for a call; `None` when there is none.
     pub fn pick(&self, occasion: &Occasion<'_>) -> Option<(usize, &Target)> {
         let Occasion { draw, now_ns, ticket, key, session, tried } = *occasion;
@@ -134,7 +145,8 @@ impl Upstream {
             Some(index) => index,
             None if self.plain => pick_two_choices(&pool, Draw(draw), tried)?,
             None => {
-                let pending = u64::from(self.load.requests());
+                // This call has its place among them already.
+                let pending = u64::from(self.load.calls().saturating_sub(1));
                 let turn = Turn { draw: Draw(draw), ticket, key, pending };
                 self.balancer.pick(&pool, &self.spread.load(), turn, tried)?
             }

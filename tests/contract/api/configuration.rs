@@ -136,6 +136,40 @@ async fn a_parent_of_no_kind_is_refused_when_it_is_written_and_a_group_is_filled
 }
 
 #[tokio::test]
+async fn proxies_of_older_versions_are_not_told_of_defaults_that_they_cannot_read() {
+    let world = world().await;
+    let object = |kind: &str, name: &str, spec: Value| json!({ "apiVersion": "mesh/v1", "kind": kind, "metadata": { "name": name }, "spec": spec });
+    let target = json!({ "name": "web" });
+    let silence = json!({ "targetRef": target, "timeouts": { "idle": "1m" }, "retry": { "codes": [502] } });
+    let streams = json!({ "targetRef": { "name": "api" }, "timeouts": { "streamIdle": "1m" } });
+    let objects = json!([
+        object("Service", "web", json!({ "healthCheck": { "http": {} } })),
+        object("TrafficPolicy", "a", json!({ "targetRef": target })),
+        object("TrafficPolicy", "b", silence),
+        object("TrafficPolicy", "c", streams),
+    ]);
+    world.apply("", json!({ "objects": objects })).await;
+
+    let published = world.plane.publisher.newest();
+    let told: Value = serde_json::from_slice(&published.line).unwrap();
+
+    let [service, plain, silence, streams] = [0, 1, 2, 3].map(|at| &told["resources"][at]["spec"]);
+    assert_eq!(service["healthCheck"]["http"], json!({ "path": "/" }));
+    for (spec, idle, stream_idle) in
+        [(plain, None, None), (silence, Some("1m"), None), (streams, Some("5m"), Some("1m"))]
+    {
+        let of = |name: &str| spec["timeouts"].get(name).and_then(Value::as_str);
+        assert_eq!((of("idle"), of("streamIdle")), (idle, stream_idle), "{spec}");
+    }
+    assert_eq!((plain["retry"].get("codes"), plain["retry"].get("methods")), (None, None), "{plain}");
+    assert_eq!(
+        (&silence["retry"]["codes"], silence["retry"].get("methods")),
+        (&json!([502]), None),
+        "{silence}"
+    );
+}
+
+#[tokio::test]
 async fn proxies_of_older_versions_are_not_told_what_is_the_default_of_an_intention() {
     let world = world().await;
     let mut audited = intention("two", "api");
@@ -325,18 +359,22 @@ async fn the_default_is_read_and_changed_and_told_to_proxies_and_on_the_timeline
 }
 
 #[tokio::test]
-async fn every_example_can_be_applied() {
+async fn every_example_and_every_manifest_as_it_comes_from_a_cluster_can_be_applied() {
     let world = world().await;
-    let directory = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/examples");
-    let read = mesh::cli::manifest::read(&[directory]).unwrap();
-    let objects: Vec<_> =
-        read.objects.iter().map(|(object, _)| serde_json::to_value(object).unwrap()).collect();
+    for directory in ["assets/examples", "tests/data/manifests/accepted"] {
+        let directory = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(directory);
+        let read = mesh::cli::manifest::read(&[directory]).unwrap();
+        let objects: Vec<_> =
+            read.objects.iter().map(|(object, _)| serde_json::to_value(object).unwrap()).collect();
 
-    let (status, body) = world.apply("", json!({ "objects": objects })).await;
+        let (status, body) = world.apply("", json!({ "objects": objects })).await;
 
-    assert_eq!(status, StatusCode::OK, "{body}");
-    assert_eq!(changes(&body).len(), objects.len());
-    assert!(changes(&body).iter().all(|(_, change)| change == "created"));
+        assert_eq!(status, StatusCode::OK, "{body}");
+        assert_eq!(changes(&body).len(), objects.len());
+        assert!(changes(&body).iter().all(|(_, change)| change == "created"));
+        let (_, again) = world.apply("", json!({ "objects": objects })).await;
+        assert!(changes(&again).iter().all(|(_, change)| change == "unchanged"), "{again}");
+    }
 }
 
 /// A catalogue in which each node runs one service.
@@ -399,6 +437,7 @@ async fn a_call_is_explained_stage_by_stage() {
     let write = ask("POST", "/", "web").await;
     let lost = ask("GET", "/elsewhere", "web").await;
     let unknown = ask("GET", "/", "nowhere").await;
+    let mistyped = ask("GET", "/", "wbe-v2").await;
     let connection = json!({ "source": "shop.default", "destination": "web-v2" });
     let (_, connection) = world.call(Caller::Local, "POST", "/v1/why", Some(connection)).await;
 
@@ -418,6 +457,7 @@ async fn a_call_is_explained_stage_by_stage() {
     assert_eq!(write["outcome"], "403 (RBAC): intention default/no-writes/write refuses it");
     assert!(lost["outcome"].as_str().unwrap().starts_with("404 (NR)"), "{lost}");
     assert!(unknown["outcome"].as_str().unwrap().starts_with("404 (NR)"), "{unknown}");
+    assert!(mistyped["outcome"].as_str().unwrap().ends_with("; did you mean web-v2.default?"), "{mistyped}");
     assert_eq!(connection["backends"][0]["intention"]["allowed"], false, "nobody knows what is said on it");
     let bad = json!({ "source": "shop", "destination": "web", "request": { "method": "GET", "path": "x" } });
     assert_eq!(world.call(Caller::Local, "POST", "/v1/why", Some(bad)).await.0, StatusCode::BAD_REQUEST);
@@ -436,10 +476,13 @@ async fn a_stored_policy_says_what_it_left_unsaid_and_is_the_same_when_applied_a
 
     let spec = &first["changes"][0]["object"]["spec"];
     let budget = json!({ "percent": 20, "interval": "10s", "minRetriesPerSecond": 10 });
-    let retry = json!({ "attempts": 1, "backoff": "25ms", "maxBackoff": "250ms", "budget": budget });
+    let retry = json!({ "attempts": 1, "codes": [503], "methods": "Idempotent", "grpcCodes": [], "backoff": "25ms",
+        "maxBackoff": "250ms", "budget": budget });
     assert_eq!(spec["retry"], retry, "{spec}");
     assert_eq!(spec["circuitBreaking"]["maxPendingRequests"], 1024);
-    assert_eq!(spec["timeouts"], json!({ "connect": "1s" }), "what holds for some calls only stays unsaid");
+    let timeouts =
+        json!({ "request": "0s", "backendRequest": "0s", "idle": "5m", "streamIdle": "0s", "connect": "1s" });
+    assert_eq!(spec["timeouts"], timeouts);
     assert_eq!(spec["outlierDetection"]["interval"], "10s", "a part that is left out holds all the same");
     assert!(spec.get("rateLimit").is_none(), "but not one that is off");
     assert_eq!(changes(&again), named(&[("web", "unchanged")]));

@@ -24,7 +24,6 @@ use mesh::control::http::{openapi, router};
 use mesh::control::plane::Plane;
 use mesh::control::publisher::{Publisher, Surroundings};
 use mesh::control::store::Store;
-use mesh::control::transitions::Transitions;
 use mesh::identity::certificate::{fingerprint, sha256};
 use mesh::logic::state::command::Admission;
 use mesh::logic::state::{Change, Refusal};
@@ -88,7 +87,7 @@ async fn plane(dir: &Path, catalog: watch::Receiver<Arc<Catalog>>, closing: watc
         programs: Arc::default(),
         collector: Collector::new(),
         inquiries: Arc::default(),
-        transitions: Transitions::default(),
+        transitions: Arc::default(),
         catalog,
         closing,
         restoring: Notify::new(),

@@ -198,3 +198,91 @@ async fn a_backend_that_is_not_there_takes_its_share_and_none_or_no_weight_is_an
         assert_eq!(stage.way("GET", "/spare", &[]).await, (200, "v1".to_owned()));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_route_is_for_each_of_its_parents_and_for_nobody_else() {
+    let stage = Stage::new(&["web", "v1", "v2", "v3"]).await;
+    let parents =
+        json!([{ "name": "web" }, { "group": "", "kind": "Service", "name": "v2", "namespace": "default" }]);
+    stage.mesh.apply(json!([http_route("both", "default", parents, json!([any("v1")]))]));
+
+    for (service, by) in [("web", "v1"), ("v2", "v1"), ("v3", "v3")] {
+        assert_eq!(stage.ask_of(service, "GET", "/", &[]).await.header("x-service"), by, "{service}");
+    }
+    let elsewhere = json!([{ "name": "web", "namespace": "shop" }]);
+    stage.mesh.apply(json!([http_route("both", "default", elsewhere, json!([any("v1")]))]));
+    assert_eq!(stage.way("GET", "/", &[]).await, (200, "web".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_route_without_rules_takes_all_requests_and_leads_nowhere() {
+    let stage = Stage::new(&["web"]).await;
+    stage.route(json!([]));
+
+    let got = stage.ask("GET", "/any", &[]).await;
+
+    assert_eq!((got.status.as_u16(), got.header("mesh-failure")), (500, "NC"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backend_can_be_of_another_namespace_and_of_one_port() {
+    let (first, _) = reporter("first").await;
+    let (second, _) = reporter("second").await;
+    let (web, _) = reporter("web").await;
+    let mesh = Mesh::new();
+    let locals =
+        [format!("web={web}/http"), format!("api.shop={first}/http"), format!("api.shop={second}/http")];
+    let _callee = mesh.node("callee", &locals, &[]);
+    let caller = mesh.node("caller", &[], &[]);
+    let service = json!({
+        "apiVersion": "mesh/v1", "kind": "Service", "metadata": { "name": "api", "namespace": "shop" },
+        "spec": { "ports": [{ "port": 80, "targetPort": first.port() }, { "port": 81, "targetPort": second.port() }] }
+    });
+    let backend = json!([{ "group": "", "kind": "Service", "name": "api", "namespace": "shop", "port": 81 }]);
+    let rules = json!([{ "backendRefs": backend }]);
+    let route = http_route("web", "default", json!([{ "name": "web" }]), rules);
+    mesh.apply(json!([service, route]));
+
+    for _ in 0..5 {
+        assert_eq!(get(caller.outbound(), "web", "/").await.header("x-service"), "second");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_shared_by_weight_and_one_is_the_weight_that_is_unsaid() {
+    let stage = Stage::new(&["web", "v1", "v2"]).await;
+    stage.route(json!([{ "backendRefs": [{ "name": "v1", "weight": 9 }, { "name": "v2" }] }]));
+
+    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    for _ in 0..200 {
+        *seen.entry(stage.way("GET", "/", &[]).await.1).or_default() += 1;
+    }
+
+    // 20 of 200 are expected: a deviation of five times the standard one is no accident.
+    assert!((1..=42).contains(&seen["v2"]) && seen["v1"] + seen["v2"] == 200, "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_speaks_what_it_is_said_to_and_else_what_its_service_is() {
+    let (one, _heard) = crate::data_path::app::echo("one").await;
+    let (two, _heard) = crate::data_path::app::echo("two").await;
+    let mesh = Mesh::new();
+    let _callee = mesh.node("callee", &[format!("web={one}"), format!("web={two}")], &[]);
+    let caller = mesh.node("caller", &[], &[]);
+    let version = async |host: &str| get(caller.outbound(), host, "/").await.header("x-version").to_owned();
+    let service = |protocol: &str| {
+        json!([{
+            "apiVersion": "mesh/v1", "kind": "Service", "metadata": { "name": "web" },
+            "spec": { "protocol": protocol, "ports": [
+                { "port": 80, "targetPort": one.port(), "protocol": "h2c" }, { "port": 81, "targetPort": two.port() }
+            ] }
+        }])
+    };
+
+    mesh.apply(service("http"));
+    assert_eq!((version("web").await.as_str(), version("web:81").await.as_str()), ("HTTP/2.0", "HTTP/1.1"));
+    mesh.apply(service("h2c"));
+    assert_eq!((version("web").await.as_str(), version("web:81").await.as_str()), ("HTTP/2.0", "HTTP/2.0"));
+    mesh.apply(json!([]));
+    assert_eq!(version("web").await, "HTTP/1.1", "the caller's version, where nothing is said");
+}

@@ -193,3 +193,127 @@ async fn what_is_redirected_may_come_by_http_2_and_with_a_body_that_nobody_reads
         assert!(got.body.is_empty());
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_rule_or_backend_changes_leaves_the_others_alone() {
+    let stage = Stage::new(&["web", "v1"]).await;
+    let filters = json!([
+        { "type": "RequestHeaderModifier", "requestHeaderModifier":
+            { "set": [{ "name": "x-set", "value": "1" }], "add": [{ "name": "x-kept", "value": "2" }], "remove": ["x-gone"] } },
+        { "type": "ResponseHeaderModifier", "responseHeaderModifier":
+            { "set": [{ "name": "x-service", "value": "hidden" }], "add": [{ "name": "x-more", "value": "1" }] } },
+        { "type": "URLRewrite", "urlRewrite": { "hostname": "other.test",
+            "path": { "type": "ReplaceFullPath", "replaceFullPath": "/other" } } },
+        { "type": "CORS", "cors": { "allowOrigins": ["*"] } }
+    ]);
+    stage.route(json!([
+        { "matches": [{ "path": { "value": "/rule" } }], "filters": filters, "backendRefs": [{ "name": "v1" }] },
+        { "matches": [{ "path": { "value": "/backend" } }],
+          "backendRefs": [{ "name": "v1", "weight": 0, "filters": filters }, { "name": "v1" }] },
+        { "matches": [{ "path": { "value": "/moved" } }],
+          "filters": [{ "type": "RequestRedirect", "requestRedirect": {} }] },
+        { "backendRefs": [{ "name": "v1" }] },
+    ]));
+    let fields = [("x-kept", "1"), ("x-gone", "1"), ("origin", "https://a.test")];
+
+    let changed = stage.ask("GET", "/rule", &fields).await;
+    let saw = changed.text().to_ascii_lowercase();
+    assert!(saw.starts_with("get /other http/1.1\r\nhost: other.test\r\n"), "{saw}");
+    assert!(saw.contains("x-set: 1") && saw.contains("x-kept: 2") && !saw.contains("x-gone"), "{saw}");
+    assert_eq!(
+        (
+            changed.header("x-service"),
+            changed.header("x-more"),
+            changed.header("access-control-allow-origin")
+        ),
+        ("hidden", "1", "*")
+    );
+    for target in ["/backend", "/else"] {
+        let got = stage.ask("GET", target, &fields).await;
+        let saw = got.text().to_ascii_lowercase();
+        assert!(saw.starts_with(&format!("get {target} http/1.1\r\nhost: web\r\n")), "{saw}");
+        assert!(!saw.contains("x-set") && !saw.contains("x-kept: 2") && saw.contains("x-gone: 1"), "{saw}");
+        assert_eq!(
+            (got.header("x-service"), got.header("x-more"), got.header("access-control-allow-origin")),
+            ("v1", "", "")
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_redirection_leaves_unsaid_is_as_it_was_asked_for() {
+    let stage = Stage::new(&["web"]).await;
+    let cases = [
+        (json!({}), (302, "http://web:8080/a?b")),
+        (json!({ "scheme": "http" }), (302, "http://web/a?b")),
+        (json!({ "scheme": "https" }), (302, "https://web/a?b")),
+        (json!({ "hostname": "shop.test" }), (302, "http://shop.test:8080/a?b")),
+        (json!({ "port": 80 }), (302, "http://web/a?b")),
+        (json!({ "port": 443, "scheme": "https" }), (302, "https://web/a?b")),
+        (json!({ "port": 9, "statusCode": 301 }), (301, "http://web:9/a?b")),
+        (json!({ "statusCode": 303 }), (303, "http://web:8080/a?b")),
+        (json!({ "statusCode": 307 }), (307, "http://web:8080/a?b")),
+        (json!({ "statusCode": 308 }), (308, "http://web:8080/a?b")),
+        (
+            json!({ "path": { "type": "ReplaceFullPath", "replaceFullPath": "/full" } }),
+            (302, "http://web:8080/full?b"),
+        ),
+        (
+            json!({ "path": { "type": "ReplacePrefixMatch", "replacePrefixMatch": "/x" } }),
+            (302, "http://web:8080/x?b"),
+        ),
+    ];
+
+    for (body, expected) in cases {
+        stage.route(json!([
+            { "matches": [{ "path": { "value": "/a" } }],
+              "filters": [{ "type": "RequestRedirect", "requestRedirect": body }] },
+            { "backendRefs": [{ "name": "web" }] },
+        ]));
+        let moved = stage.ask_of("web:8080", "GET", "/a?b", &[]).await;
+        assert_eq!((moved.status.as_u16(), moved.header("location")), expected, "{body}");
+        let stays = stage.ask_of("web:8080", "GET", "/b", &[]).await;
+        assert_eq!((stays.status.as_u16(), stays.header("location")), (200, ""), "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_said_of_sharing_is_not_promised() {
+    let stage = Stage::new(&["web"]).await;
+    let route = |cors: &serde_json::Value| {
+        stage.route(
+            json!([{ "filters": [{ "type": "CORS", "cors": cors }], "backendRefs": [{ "name": "web" }] }]),
+        );
+    };
+    let origin = ("origin", "https://a.test");
+    let preflight = async || {
+        let fields =
+            [origin, ("access-control-request-method", "PUT"), ("access-control-request-headers", "x-token")];
+        stage.ask("OPTIONS", "/", &fields).await
+    };
+    let promises = ["allow-methods", "allow-headers", "allow-credentials", "expose-headers"];
+
+    route(&json!({ "allowOrigins": ["https://a.test"] }));
+    let (asked, actual) = (preflight().await, stage.ask("GET", "/", &[origin]).await);
+    assert_eq!(asked.header("access-control-allow-origin"), "https://a.test");
+    assert_eq!(asked.header("access-control-max-age"), "5");
+    for promise in promises {
+        let name = format!("access-control-{promise}");
+        assert_eq!((asked.header(&name), actual.header(&name)), ("", ""), "{name}");
+    }
+    // What is for all is said as such, unless credentials come along: then a browser takes no wildcard.
+    for (credentials, origin, methods, headers, exposed) in
+        [(false, "*", "*", "*", "*"), (true, "https://a.test", "PUT", "x-token", "")]
+    {
+        route(
+            &json!({ "allowOrigins": ["*"], "allowMethods": ["*"], "allowHeaders": ["*"], "exposeHeaders": ["*"],
+            "allowCredentials": credentials }),
+        );
+        let (asked, actual) =
+            (preflight().await, stage.ask("GET", "/", &[("origin", "https://a.test")]).await);
+        assert_eq!(asked.header("access-control-allow-origin"), origin);
+        assert_eq!(asked.header("access-control-allow-methods"), methods);
+        assert_eq!(asked.header("access-control-allow-headers"), headers);
+        assert_eq!(actual.header("access-control-expose-headers"), exposed);
+    }
+}

@@ -11,18 +11,22 @@ struct Calls {
     mesh: Mesh,
     caller: Node,
     _callee: Node,
+    /// Where the first of the services listens.
+    port: u16,
 }
 
 async fn calls(services: &[&'static str]) -> Calls {
     let mut locals = Vec::new();
+    let mut ports = Vec::new();
     for name in services {
         let (addr, _heard) = app::echo(name).await;
         locals.push(format!("{name}={addr}/grpc"));
+        ports.push(addr.port());
     }
     let mesh = Mesh::new();
     let callee = mesh.node("callee", &locals, &[]);
     let caller = mesh.node("caller", &[], &[]);
-    Calls { mesh, caller, _callee: callee }
+    Calls { mesh, caller, _callee: callee, port: ports[0] }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "given as a literal")]
@@ -158,4 +162,89 @@ async fn a_copy_of_a_call_goes_to_another_service_by_the_backend_s_filters_too()
         (copied("v1") && copied("v2")).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn header_fields_of_calls_are_matched_exactly_or_by_expression_and_all_of_them() {
+    let calls = calls(&["web", "v1", "v2"]).await;
+    calls.route(json!([
+        to("v1", json!([{ "headers": [{ "name": "X-Version", "value": "1" }, { "name": "x-tester", "value": "yes" }] }])),
+        to("v2", json!([{ "headers": [{ "name": "x-version", "type": "RegularExpression", "value": "2\\.[0-9]" }] }])),
+        to("v2", json!([{ "method": { "service": "a.B" }, "headers": [{ "name": "x-tester", "value": "yes" }] }])),
+    ]));
+
+    assert_eq!(calls.way("x.Y/Z", &[("x-version", "1"), ("x-tester", "yes")]).await, "v1");
+    assert_eq!(calls.way("x.Y/Z", &[("x-version", "2.5")]).await, "v2");
+    assert_eq!(calls.way("a.B/C", &[("x-tester", "yes")]).await, "v2");
+    for (method, field) in [
+        ("x.Y/Z", ("x-version", "1")),
+        ("x.Y/Z", ("x-version", "2.x")),
+        ("x.Y/Z", ("x-tester", "yes")),
+        ("a.B/C", ("x-tester", "no")),
+    ] {
+        assert_eq!(calls.way(method, &[field]).await, "12", "{method} {field:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grpc_route_is_for_the_port_that_it_names_and_whatever_the_host() {
+    let calls = calls(&["web", "v1"]).await;
+    let service = |number: u16| {
+        json!({
+            "apiVersion": "mesh/v1", "kind": "Service", "metadata": { "name": "web" },
+            "spec": { "ports": [{ "name": "main", "port": 80, "targetPort": number }, { "name": "admin", "port": 81, "targetPort": number }] }
+        })
+    };
+    let port = calls.port;
+    for (part, way) in [
+        (json!({ "port": 80 }), "v1"),
+        (json!({ "sectionName": "main" }), "v1"),
+        (json!({ "port": 81 }), "web"),
+        (json!({ "sectionName": "admin" }), "web"),
+    ] {
+        let mut route = grpc_route(json!([{ "backendRefs": [{ "name": "v1" }] }]));
+        route["spec"]["hostnames"] = json!(["elsewhere.test"]);
+        let parent = route["spec"]["parentRefs"][0].as_object_mut().unwrap();
+        parent.extend(part.as_object().unwrap().clone());
+        calls.mesh.apply(json!([service(port), route]));
+        assert_eq!(calls.way("a.B/C", &[]).await, way, "{part}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grpc_route_shares_by_weight_and_without_rules_leads_nowhere() {
+    let calls = calls(&["web", "v1", "v2"]).await;
+    calls.route(json!([{ "name": "split", "backendRefs": [{ "name": "v1", "weight": 3 }, { "name": "v2" }, { "name": "web", "weight": 0 }] }]));
+
+    let mut seen = std::collections::BTreeMap::<String, usize>::new();
+    for _ in 0..80 {
+        *seen.entry(calls.way("a.B/C", &[]).await).or_default() += 1;
+    }
+    assert_eq!(seen.keys().collect::<Vec<_>>(), ["v1", "v2"]);
+    assert!(seen["v1"] > seen["v2"], "{seen:?}");
+
+    calls.route(json!([]));
+    assert_eq!(calls.way("a.B/C", &[]).await, "14");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_of_a_grpc_backend_are_for_its_calls_alone() {
+    let calls = calls(&["web", "v1", "v2"]).await;
+    let filters = json!([
+        { "type": "RequestHeaderModifier", "requestHeaderModifier": { "set": [{ "name": "x-added", "value": "1" }], "remove": ["x-gone"] } },
+        { "type": "ResponseHeaderModifier", "responseHeaderModifier": { "add": [{ "name": "x-answer", "value": "2" }] } }
+    ]);
+    calls.route(json!([
+        { "matches": method(json!({ "method": "Changed" })), "backendRefs": [{ "name": "v1", "filters": filters }] },
+        { "backendRefs": [{ "name": "v2" }] },
+    ]));
+
+    let changed = calls.call("a.B/Changed", &[("x-gone", "1")]).await;
+    let other = calls.call("a.B/Other", &[("x-gone", "1")]).await;
+
+    let saw = |got: &Got, name: &str| got.header("x-seen").split(',').any(|seen| seen == name);
+    assert_eq!((changed.header("x-app"), changed.header("x-answer")), ("v1", "2"));
+    assert!(saw(&changed, "x-added") && !saw(&changed, "x-gone"), "{}", changed.header("x-seen"));
+    assert_eq!((other.header("x-app"), other.header("x-answer")), ("v2", ""));
+    assert!(!saw(&other, "x-added") && saw(&other, "x-gone"), "{}", other.header("x-seen"));
 }

@@ -88,3 +88,56 @@ async fn a_rule_is_counted_by_its_name() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_method_is_matched_and_is_no_other() {
+    let stage = Stage::new(&["web", "v1"]).await;
+
+    for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"] {
+        stage.route(json!([to("v1", json!([{ "method": method }]))]));
+        assert_eq!(stage.way(method, "/", &[]).await, (200, "v1".to_owned()), "{method}");
+        let other = if method == "GET" { "POST" } else { "GET" };
+        assert_eq!(stage.way(other, "/", &[]).await.0, 404, "{other} where {method} is taken");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_conditions_of_a_match_hold_and_any_match_of_a_rule_does() {
+    let stage = Stage::new(&["web", "v1"]).await;
+    let all = json!({
+        "method": "PUT", "path": { "value": "/a" },
+        "headers": [{ "name": "x-one", "value": "1" }, { "name": "x-two", "type": "RegularExpression", "value": "[ab]" }],
+        "queryParams": [{ "name": "q", "value": "1" }, { "name": "r", "value": "2" }]
+    });
+    stage.route(json!([to("v1", json!([all, { "path": { "type": "Exact", "value": "/any" } }]))]));
+    let both = [("x-one", "1"), ("x-two", "a")];
+
+    assert_eq!(stage.way("PUT", "/a/b?r=2&q=1", &both).await, (200, "v1".to_owned()));
+    assert_eq!(stage.way("GET", "/any", &[]).await, (200, "v1".to_owned()));
+    for (method, target, fields) in [
+        ("GET", "/a?q=1&r=2", &both[..]),
+        ("PUT", "/b?q=1&r=2", &both),
+        ("PUT", "/a?q=1", &both),
+        ("PUT", "/a?q=1&r=3", &both),
+        ("PUT", "/a?q=1&r=2", &both[..1]),
+        ("PUT", "/a?q=1&r=2", &[("x-one", "2"), ("x-two", "a")]),
+        ("PUT", "/a?q=1&r=2", &[("x-one", "1"), ("x-two", "c")]),
+    ] {
+        assert_eq!(stage.way(method, target, fields).await.0, 404, "{method} {target} {fields:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_match_leaves_unsaid_of_the_path_is_a_prefix_and_the_root() {
+    let stage = Stage::new(&["web", "v1", "v2"]).await;
+    stage.route(json!([
+        to("v1", json!([{ "path": { "type": "Exact" } }])),
+        to("v2", json!([{ "path": { "value": "/a" } }])),
+    ]));
+
+    assert_eq!(stage.way("GET", "/", &[]).await, (200, "v1".to_owned()));
+    assert_eq!(stage.way("GET", "/a/b", &[]).await, (200, "v2".to_owned()));
+    assert_eq!(stage.way("GET", "/b", &[]).await.0, 404);
+    stage.route(json!([to("v1", json!([{ "path": {} }]))]));
+    assert_eq!(stage.way("GET", "/b", &[]).await, (200, "v1".to_owned()));
+}

@@ -133,3 +133,43 @@ async fn copies_under_way_are_bounded_in_number() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_is_said_in_percent_or_as_a_fraction_and_its_service_may_be_of_another_namespace() {
+    let ((web, _), (one, seen)) = (reporter("web").await, reporter("one").await);
+    let mesh = Mesh::new();
+    let _callee = mesh.node("callee", &[format!("web={web}/http"), format!("one.shop={one}/http")], &[]);
+    let caller = mesh.node("caller", &[], &[]);
+    let of = |share: Value| {
+        let mut mirror = mirror("one", &share);
+        mirror["requestMirror"]["backendRef"]["namespace"] = json!("shop");
+        json!([http_route(
+            "web",
+            "default",
+            json!([{ "name": "web" }]),
+            json!([{ "backendRefs": [{ "name": "web", "filters": [mirror] }] }])
+        )])
+    };
+    let ask = async |target: &str| get(caller.outbound(), "web", target).await.header("x-service").to_owned();
+
+    mesh.apply(of(json!({ "percent": 0 })));
+    for _ in 0..20 {
+        assert_eq!(ask("/none").await, "web");
+    }
+    for (share, target) in [
+        (json!({ "percent": 100 }), "/percent"),
+        (json!({ "fraction": { "numerator": 3, "denominator": 3 } }), "/fraction"),
+        (json!({ "fraction": { "numerator": 100 } }), "/of-hundred"),
+    ] {
+        mesh.apply(of(share));
+        assert_eq!(ask(target).await, "web");
+        let wanted = format!("GET {target} ");
+        until(|| {
+            let seen = seen.lock().unwrap();
+            // Copies of a share of nothing would have come before this one.
+            assert!(seen.iter().all(|(head, _)| !head.starts_with("GET /none")), "{seen:?}");
+            seen.iter().any(|(head, _)| head.starts_with(&wanted)).then_some(())
+        })
+        .await;
+    }
+}

@@ -1,6 +1,7 @@
 //! Retries and limits of time that routes ask for.
 
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -102,4 +103,29 @@ async fn an_attempt_that_takes_too_long_counts_as_504() {
     while begun < 2 {
         begun += usize::from(within(heard.recv()).await == Some("begun"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_within_the_limits_of_time_notices_nothing_of_them() {
+    let (app, _heard) = app::echo("web").await;
+    let pair = Pair::new("web", app, "http");
+    let strict = json!({ "timeouts": { "request": "1ms", "backendRequest": "1ms" } });
+
+    route(&pair, json!({ "timeouts": { "request": "1h", "backendRequest": "30m" } }), Some(strict));
+
+    assert_eq!(get(pair.caller.outbound(), "web", "/").await.status.as_u16(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_waits_as_long_as_the_route_says() {
+    let (app, seen) = scripted(|number, _| bare(if number == 1 { 503 } else { 200 }, "")).await;
+    let pair = Pair::new("web", app, "http");
+    route(&pair, json!({ "retry": { "codes": [503], "attempts": 1, "backoff": "400ms" } }), None);
+
+    let began = Instant::now();
+    let got = get(pair.caller.outbound(), "web", "/").await;
+
+    assert_eq!((got.status.as_u16(), seen.load(Ordering::SeqCst)), (200, 2));
+    // Half of it is certain, half is drawn.
+    assert!(began.elapsed() >= Duration::from_millis(200), "{:?}", began.elapsed());
 }

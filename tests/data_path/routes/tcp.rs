@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
+use ::mesh::model::service::LocalService;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -21,7 +22,11 @@ async fn greeter(name: &'static str) -> String {
 }
 
 async fn scene() -> (Mesh, Node, Node) {
-    let locals = [greeter("db").await, greeter("v1").await, greeter("v2").await];
+    scene_of(greeter("db").await).await
+}
+
+async fn scene_of(db: String) -> (Mesh, Node, Node) {
+    let locals = [db, greeter("v1").await, greeter("v2").await];
     let mesh = Mesh::new();
     let callee = mesh.node("callee", &locals, &[]);
     let caller = mesh.node("caller", &[], &["db"]);
@@ -83,4 +88,45 @@ async fn the_share_of_a_backend_that_is_not_there_is_refused() {
     }
 
     assert_eq!(seen.keys().collect::<Vec<_>>(), ["reset", "v1"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tcp_route_is_for_the_port_that_it_names() {
+    let local = greeter("db").await;
+    let db: LocalService = local.parse().unwrap();
+    let (mesh, caller, _callee) = scene_of(local).await;
+    let db = db.addr.port();
+    let service = json!({
+        "apiVersion": "mesh/v1", "kind": "Service", "metadata": { "name": "db" },
+        "spec": { "ports": [{ "name": "main", "port": 5432, "targetPort": db }, { "name": "admin", "port": 5433, "targetPort": db }] }
+    });
+    for (part, heard) in [
+        (json!({}), "v1"),
+        (json!({ "port": 5432 }), "v1"),
+        (json!({ "sectionName": "main" }), "v1"),
+        (json!({ "port": 5433 }), "db"),
+        (json!({ "sectionName": "admin" }), "db"),
+        (json!({ "namespace": "shop" }), "db"),
+    ] {
+        let mut objects = route(&json!([{ "name": "v1", "namespace": "default" }]));
+        let parent = objects[0]["spec"]["parentRefs"][0].as_object_mut().unwrap();
+        parent.extend(part.as_object().unwrap().clone());
+        objects.as_array_mut().unwrap().push(service.clone());
+        mesh.apply(objects);
+        assert_eq!(greeting(&caller).await, heard, "{part}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_rules_for_connections_the_first_takes_them_all() {
+    let (mesh, caller, _callee) = scene().await;
+    let mut objects = route(&json!([{ "name": "v1" }]));
+    let more = json!({ "name": "never", "backendRefs": [{ "name": "v2" }] });
+    objects[0]["spec"]["rules"].as_array_mut().unwrap().push(more);
+
+    mesh.apply(objects);
+
+    for _ in 0..10 {
+        assert_eq!(greeting(&caller).await, "v1");
+    }
 }
