@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use data_encoding::BASE64;
 
-use crate::control::authority::{self, Authority, Brought};
+use crate::control::authority::{self, Authority};
 use crate::control::bootstrap::Options;
 use crate::control::restore::{self, STORE_DIR};
+use crate::control::root::Brought;
 use crate::control::store::{self, Store, SubmitError};
 use crate::logic::state::Change;
 use crate::logic::state::command::Admission;

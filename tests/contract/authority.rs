@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use data_encoding::BASE64;
-use mesh::control::authority::{self, Authority, Brought, Error, Wish};
+use mesh::control::authority::{self, Authority, Error, Wish};
+use mesh::control::root::Brought;
 use mesh::model::identity::{Subject, TrustDomain};
 use mesh::net::disk::Db;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
