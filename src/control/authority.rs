@@ -28,11 +28,13 @@ use crate::control::root::{
     self, Brought, ROOT_CERT_FILE, ROOT_DIR, ROOT_KEY_FILE, read_certificate_file, read_key_file, read_root,
     write_file,
 };
+use crate::gossip::bans::bans_message;
 use crate::gossip::pass::pass_message;
 use crate::identity::certificate::{Certificate, fingerprint, pem, sha256};
 use crate::model::identity::{BACKDATE_MS, SpiffeId, Subject, TrustDomain};
 use crate::model::name::NodeName;
-use crate::model::snapshot::GossipPass;
+use crate::model::resource::Revision;
+use crate::model::snapshot::{BanList, GossipPass};
 use crate::net::disk::{self, Db};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -342,6 +344,14 @@ impl Authority {
         let signature = intermediate.sign(&pass_message(node, key, not_after_ms))?;
         let issuer = BASE64.encode(&intermediate.certificate);
         Ok(GossipPass { node: node.clone(), key: BASE64.encode(key), not_after_ms, signature, issuer })
+    }
+
+    /// Signs the list of the nodes that are banned as of a revision.
+    pub fn bans(&self, revision: Revision, nodes: &[NodeName]) -> Result<BanList, Error> {
+        let intermediate = self.intermediate.load();
+        let signature = intermediate.sign(&bans_message(&self.trust_domain, revision, nodes))?;
+        let issuer = BASE64.encode(&intermediate.certificate);
+        Ok(BanList { revision, nodes: nodes.to_vec(), signature, issuer })
     }
 }
 

@@ -197,6 +197,7 @@ impl Voice {
             roots: place.authority.bundle(),
             trust_domain: place.trust_domain.clone(),
             seeds: Vec::new(),
+            bans: None,
             known_peers,
             estate: None,
         })?;
@@ -281,6 +282,9 @@ pub async fn relay(plane: Arc<Plane>, voice: Arc<Voice>) {
         voice.with_agent(|agent| {
             agent.rekey(keys);
             agent.ban(snapshot.banned.iter().cloned().collect());
+            if let Some(list) = snapshot.bans.clone() {
+                agent.tell_bans(list);
+            }
         });
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() { return },
