@@ -314,7 +314,10 @@ async fn a_host_joins_with_its_token_and_renews_with_its_certificate_even_an_exp
     let (renewed, body) = world.call(host.caller(1), "POST", "/v1/renew", Some(host.renew(&["web"]))).await;
     assert_eq!(renewed, StatusCode::OK, "{body}");
     let (expired, _) = world.call(host.caller(1), "GET", "/v1/snapshot", None).await;
-    assert_eq!(expired, StatusCode::UNAUTHORIZED);
+    let Caller::Certificate(mut ahead) = host.caller(tomorrow()) else { panic!("a host has a certificate") };
+    ahead.holder.issued_ms = tomorrow();
+    let (early, _) = world.call(Caller::Certificate(ahead), "GET", "/v1/snapshot", None).await;
+    assert_eq!([expired, early], [StatusCode::UNAUTHORIZED; 2]);
     let (foreign, problem) = world.call(host.caller(1), "POST", "/v1/renew", Some(host.renew(&["db"]))).await;
     assert_eq!(foreign, StatusCode::FORBIDDEN);
     assert!(problem["detail"].as_str().unwrap().contains("may not run db.default"), "{problem}");
