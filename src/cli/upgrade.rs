@@ -43,7 +43,7 @@ pub(crate) struct UpgradeArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     at_once: u16,
     /// With NODE or --all: how long one host may take
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "12m", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// Where the proxy of this host keeps its state, if not where it does by default
     #[arg(long, env = "MESH_DATA_DIR", value_name = "DIR")]

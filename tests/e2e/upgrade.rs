@@ -75,7 +75,7 @@ fn is_new(data: &Path) -> bool {
 fn roll(scene: &Scene, flags: &[&str]) -> Done {
     let control = format!("unix://{}", scene.mesh.data().join("control.sock").display());
     let words = [&["upgrade", "--all"], flags].concat();
-    run_with(&Place::here(), seconds(200), program::mesh(), &words, |command| {
+    run_with(&Place::here(), seconds(600), program::mesh(), &words, |command| {
         command.env("MESH_CONTROL", control);
     })
 }
