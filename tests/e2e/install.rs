@@ -475,17 +475,22 @@ fn removing_it_leaves_every_file_of_the_host_as_it_was() {
     fs::create_dir(&copy).unwrap();
     let script = program::script("leave_no_trace.sh");
 
-    let words = ["-m", "--propagation", "private", "dash", script.to_str().unwrap()];
+    let words = ["-m", "-n", "--propagation", "private", "dash", script.to_str().unwrap()];
     let rest = [release.to_str().unwrap(), copy.to_str().unwrap(), "dash", "busybox"];
-    let done = run(&Place::here(), seconds(120), "unshare", &[&words[..], &rest].concat());
+    let done = run(&Place::here(), seconds(240), "unshare", &[&words[..], &rest].concat());
 
     assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
     let said = |what: &str| -> Vec<Vec<&str>> {
         let parts = done.out.split("--- ").filter_map(|part| part.strip_prefix(what)?.strip_prefix('\n'));
         parts.map(|part| part.lines().filter(|line| !line.is_empty()).collect()).collect()
     };
-    for nothing in ["after a dry run", "after a second install", "left"] {
+    for nothing in ["after a dry run", "after a second install", "network left", "left"] {
         assert_eq!(said(nothing), vec![Vec::<&str>::new(); 2], "{nothing}");
+    }
+    for changed in said("network changed") {
+        let is_there = |part: &str| changed.iter().any(|line| line.contains(part));
+        assert!(is_there("table inet mesh") && is_there("chain strict"), "{changed:#?}");
+        assert!(is_there("240.0.0.0/5 dev lo"), "a host without a default route: {changed:#?}");
     }
     for shell in 0..2 {
         // A dry run says all that is done then.
