@@ -27,6 +27,9 @@ what to run (nothing: only the program is installed)
 
   --node NAME, --zone ZONE, --advertise HOST    as for 'mesh proxy' and 'mesh control'
 
+  What no flag says, the environment may: MESH_JOIN, or MESH_ROLE=control; MESH_SERVICE, MESH_UPSTREAM (several: with
+  commas), MESH_INTERCEPT, MESH_NODE, MESH_ZONE, MESH_ADVERTISE
+
 where from
   --from DIR|URL             a release: a directory, or an https:// address of one, with SHA256SUMS in it
                              (without it: the control plane that served this script)
@@ -93,14 +96,7 @@ parse() {
                 ;;
         esac
         case $option in
-            --join)
-                check_value "$option" "$value"
-                case $value in
-                    mesh1.*@*:*) token=$value ;;
-                    *) fail "--join: this is no join token (mesh1.…@host:port); 'mesh token create' on the control plane makes one" ;;
-                esac
-                take_role proxy
-                ;;
+            --join) take_token "$option" "$value" ;;
             --service | --upstream | --intercept | --node | --zone | --advertise)
                 check_value "$option" "$value"
                 case $option in --service | --upstream | --intercept) services=yes ;; esac
@@ -128,6 +124,7 @@ parse() {
             *) misuse "unknown option '$option'" ;;
         esac
     done
+    ask_environment
     arguments=${arguments# }
     [ -z "$key" ] || [ -n "$from" ] || misuse "--key goes with --from: a control plane is known by its own key"
     [ -z "$purge" ] || [ -n "$uninstall" ] || misuse "--purge goes with --uninstall"
@@ -135,6 +132,46 @@ parse() {
     [ -z "$services" ] || [ "$role" = proxy ] || misuse "--service, --upstream and --intercept go with --join"
     # A control plane calls itself --name, a proxy --node.
     [ "$role" != control ] || arguments=$(printf '%s' "$arguments" | sed 's/^--node /--name /; s/ --node / --name /g')
+}
+
+# Completes what the flags say.
+ask_environment() {
+    [ -z "$uninstall" ] || return 0
+    if [ -z "$role" ]; then
+        case ${MESH_ROLE:-proxy} in
+            proxy) [ -z "${MESH_JOIN:-}" ] || take_token MESH_JOIN "$MESH_JOIN" ;;
+            control) take_role control ;;
+            *) fail "MESH_ROLE: '$MESH_ROLE' is not what can be run: expected proxy or control" ;;
+        esac
+    fi
+    if [ "$role" = proxy ]; then
+        default_to --service MESH_SERVICE "${MESH_SERVICE:-}"
+        default_to --upstream MESH_UPSTREAM "${MESH_UPSTREAM:-}"
+        default_to --intercept MESH_INTERCEPT "${MESH_INTERCEPT:-}"
+        default_to --zone MESH_ZONE "${MESH_ZONE:-}"
+    fi
+    if [ -n "$role" ]; then
+        default_to --node MESH_NODE "${MESH_NODE:-}"
+        default_to --advertise MESH_ADVERTISE "${MESH_ADVERTISE:-}"
+    fi
+}
+
+# default_to OPTION VARIABLE VALUE
+default_to() {
+    [ -n "$3" ] || return 0
+    case "$arguments " in *" $1 "*) return 0 ;; esac
+    check_value "$2" "$3"
+    arguments="$arguments $1 $3"
+}
+
+# take_token FROM VALUE
+take_token() {
+    check_value "$1" "$2"
+    case $2 in
+        mesh1.*@*:*) token=$2 ;;
+        *) fail "$1: this is no join token (mesh1.…@host:port); 'mesh token create' on the control plane makes one" ;;
+    esac
+    take_role proxy
 }
 
 take_role() {

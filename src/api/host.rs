@@ -101,6 +101,9 @@ pub struct InterceptionStatus {
     pub rules: RulesStatus,
     /// Why that is not known.
     pub error: Option<String>,
+    /// The command that makes a way to virtual addresses; `None` while there is one.
+    #[serde(default)]
+    pub way: Option<String>,
 }
 
 /// Whose rules for interception are in force.

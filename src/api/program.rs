@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use http::Method;
+use http_body::Body;
 use http_body_util::{BodyExt as _, Limited};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -16,6 +17,28 @@ use crate::model::name::{NodeName, ServiceName};
 const PROGRAM_BYTES_MAX: usize = 512 << 20;
 /// Longest time to download it.
 pub const PROGRAM_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// Longest time without a byte of it: as long as some come, a slow line is only slow.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// Returns all of a body, however slowly it comes.
+async fn whole<B>(body: B) -> Result<Bytes, Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut body = Limited::new(body, PROGRAM_BYTES_MAX);
+    let mut program = BytesMut::new();
+    loop {
+        let next = timeout(STALL_MAX, body.frame()).await;
+        let next = next.map_err(|_| Error::Broken(format!("no byte of it has come for {STALL_MAX:?}")))?;
+        let Some(frame) = next else { return Ok(program.freeze()) };
+        let frame = frame.map_err(|error| Error::Broken(error.to_string()))?;
+        if let Ok(data) = frame.into_data() {
+            program.extend_from_slice(&data);
+        }
+    }
+}
 
 /// A line of `GET /v1/program`, and the answer to `POST /v1/nodes/{name}/upgrade`: a proxy is to run another program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,8 +110,7 @@ impl Client {
             if !status.is_success() {
                 return Err(problem(status.as_u16(), &read(response.into_body()).await?));
             }
-            let body = Limited::new(response.into_body(), PROGRAM_BYTES_MAX).collect().await;
-            body.map(http_body_util::Collected::to_bytes).map_err(|error| Error::Broken(error.to_string()))
+            whole(response.into_body()).await
         };
         timeout(PROGRAM_TIMEOUT, download).await.map_err(|_| Error::TimedOut)?
     }
@@ -115,5 +137,36 @@ impl Client {
     /// Has a proxy run the control plane's own program.
     pub async fn upgrade(&self, node: &NodeName) -> Result<Order, Error> {
         self.call(Method::POST, &format!("/v1/nodes/{node}/upgrade"), None::<&()>).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures_util::{StreamExt as _, stream};
+    use http_body::{Body, Frame};
+    use http_body_util::StreamBody;
+
+    use crate::api::program::whole;
+
+    /// A body whose pieces come after so many seconds each.
+    fn pieces(after_s: &'static [u64]) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+        let pieces = stream::iter(after_s).then(|seconds| async move {
+            tokio::time::sleep(Duration::from_secs(*seconds)).await;
+            Ok(Frame::data(Bytes::from_static(b"x")))
+        });
+        StreamBody::new(Box::pin(pieces))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_download_arrives_and_one_that_stands_still_is_given_up() {
+        let slow = whole(pieces(&[29; 20])).await.unwrap();
+        let still = whole(pieces(&[1, 31])).await.unwrap_err().to_string();
+
+        assert_eq!(slow.len(), 20);
+        assert!(still.contains("no byte of it has come for 30s"), "{still}");
     }
 }

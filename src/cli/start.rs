@@ -356,7 +356,8 @@ pub(crate) fn proxy(told: Told<ProxyArgs>, reread: Reread<ProxyArgs>) -> anyhow:
     let (dry_run, log) = (told.args.dry_run, told.args.log.clone());
     let options = told.args.options(settings.subscribe())?;
     if dry_run {
-        output::write(&crate::proxy::intercept::preview(&options).to_string())?;
+        let rules = crate::proxy::intercept::preview(&options);
+        output::write(&format!("{rules}{}", crate::proxy::intercept::preview_ways()))?;
         return Ok(Exit::Done);
     }
     become_current(&options.data_dir);

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::cli::roll::Roll;
 use crate::cli::{data_dir, output};
 use crate::identity::certificate::file_sha256;
 use crate::model::name::NodeName;
+use crate::model::token::Token;
 use crate::net::clock;
 use crate::proxy::handover::{self, Who};
 use crate::proxy::program;
@@ -25,6 +27,8 @@ use crate::proxy::program;
 /// How long the new process may take until it is the proxy, or has given up.
 const TAKEN_MAX: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Where the installer writes the settings of this host's proxy. They are the word of whoever owns the host.
+const SETTINGS: &str = "/etc/mesh/proxy.env";
 
 /// Flags of `mesh upgrade`.
 #[derive(Debug, Clone, Args)]
@@ -39,11 +43,20 @@ pub(crate) struct UpgradeArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     at_once: u16,
     /// With NODE or --all: how long one host may take
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "12m", value_parser = humantime::parse_duration)]
     timeout: Duration,
     /// Where the proxy of this host keeps its state, if not where it does by default
     #[arg(long, env = "MESH_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// Whose program to take.
+    #[arg(
+        help = "For this host: take the program of the mesh that this token is of, whatever the proxy says; one that was used or has expired will do [default: that of MESH_JOIN in /etc/mesh/proxy.env]",
+        long,
+        env = "MESH_JOIN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    join: Option<Token>,
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -55,7 +68,7 @@ pub(crate) struct UpgradeArgs {
 /// When there is no proxy or no control plane, or the new program is refused: the old one goes on then, and its file is back.
 pub(crate) async fn run(args: UpgradeArgs, address: ControlAddress) -> anyhow::Result<Exit> {
     if !args.all && args.nodes.is_empty() {
-        return this_host(args.data_dir, args.dry_run).await;
+        return this_host(args.data_dir, args.join, args.dry_run).await;
     }
     let client = connect::client(&address).await?;
     let nodes = args.nodes.into_iter().collect();
@@ -64,13 +77,29 @@ pub(crate) async fn run(args: UpgradeArgs, address: ControlAddress) -> anyhow::R
 }
 
 /// Downloads the program from the control plane, puts it in the place of the proxy's, and has the proxy hand over to it.
-async fn this_host(data_dir: Option<PathBuf>, dry_run: bool) -> anyhow::Result<Exit> {
+async fn this_host(data_dir: Option<PathBuf>, join: Option<Token>, dry_run: bool) -> anyhow::Result<Exit> {
     let folder = data_dir.unwrap_or_else(|| data_dir::of("proxy"));
     let Some((pid, proxy)) = handover::who(&folder).await? else {
         let text = format!("no proxy runs on {}: name its --data-dir, or start it", folder.display());
         return Err(refuse(Exit::NotFound, text));
     };
-    let (client, wanted) = control(&proxy).await?;
+    let settled = if join.is_some() { None } else { written_down(&folder)? };
+    let (client, wanted) = match (join, settled) {
+        (Some(token), _) => believed(&token, &proxy).await?,
+        (None, Some(token)) => {
+            let found = believed(&token, &proxy).await;
+            found.with_context(|| format!("this host's mesh is that of MESH_JOIN in {SETTINGS}"))?
+        }
+        (None, None) if may_be_believed(pid)? => control(&proxy).await?,
+        (None, None) => {
+            let text = format!(
+                "the proxy on {} runs as another user, and only it says which control plane to take a program from: give a \
+                 token of this mesh with --join, or write it as MESH_JOIN into {SETTINGS}",
+                folder.display()
+            );
+            return Err(refuse(Exit::Refused, text));
+        }
+    };
     let running =
         file_sha256(Path::new(&format!("/proc/{pid}/exe"))).context("the proxy's program cannot be read")?;
     if running == wanted {
@@ -126,7 +155,44 @@ fn say_taken(old: i32, new: i32) -> Exit {
     Exit::Done
 }
 
-/// Returns a way to the control plane, and the digest of its program.
+/// Returns the token in the settings of this host's installed proxy; `None` when they hold none, or are another proxy's.
+fn written_down(folder: &Path) -> anyhow::Result<Option<Token>> {
+    let place = |folder: &Path| folder.canonicalize().ok();
+    if place(folder).is_none() || place(folder) != place(&data_dir::system("proxy")) {
+        return Ok(None);
+    }
+    let text = match fs::read_to_string(SETTINGS) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("{SETTINGS} cannot be read")),
+    };
+    let token = join_of(&text).map(str::parse).transpose();
+    token.with_context(|| format!("MESH_JOIN in {SETTINGS}"))
+}
+
+/// Returns the value of `MESH_JOIN` in an environment file: the last one counts.
+fn join_of(text: &str) -> Option<&str> {
+    let value = text.lines().filter_map(|line| line.trim().strip_prefix("MESH_JOIN=")).next_back()?;
+    Some(value.trim_matches(['\'', '"'])).filter(|value| !value.is_empty())
+}
+
+/// Returns whether a process may say what is run here: it could do as much itself.
+fn may_be_believed(pid: i32) -> anyhow::Result<bool> {
+    let owner = fs::metadata(format!("/proc/{pid}")).context("the proxy has ended")?.uid();
+    Ok([0, rustix::process::geteuid().as_raw()].contains(&owner))
+}
+
+/// Returns a way to the control plane that a token pins, at the addresses that the token or the proxy names, and the digest of
+/// its program.
+async fn believed(token: &Token, proxy: &Who) -> anyhow::Result<(Client, String)> {
+    let mut controls = proxy.controls.clone();
+    controls.extend(token.controls.iter().filter(|control| !proxy.controls.contains(control)).cloned());
+    let client = Client::pinning(controls, token.pin);
+    let sum = client.program_sum().await?;
+    Ok((client, sum))
+}
+
+/// Returns a way to the control plane that the proxy names, and the digest of its program.
 async fn control(proxy: &Who) -> anyhow::Result<(Client, String)> {
     let mut last = anyhow::Error::new(client::Error::Unreachable("no address is known".to_owned()));
     for pin in &proxy.pins {
@@ -187,4 +253,19 @@ async fn take_over(folder: &Path, program: Option<PathBuf>) -> anyhow::Result<i3
         sleep(LOOK_EVERY).await;
     }
     Err(refuse(Exit::TimedOut, format!("process {new} has not taken over within {TAKEN_MAX:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cli::upgrade::join_of;
+
+    #[test]
+    fn the_token_is_found_among_the_settings() {
+        let settings =
+            "# Settings of mesh proxy\nMESH_ARGS='--service web=8080'\nMESH_JOIN='mesh1.a.b.c@h:1'\n";
+
+        assert_eq!(join_of(settings), Some("mesh1.a.b.c@h:1"));
+        assert_eq!(join_of("MESH_JOIN=\"one\"\nMESH_JOIN=two\n"), Some("two"));
+        assert_eq!(join_of("#MESH_JOIN='x'\nMESH_JOIN=''\nNO_MESH_JOIN=x\n"), None);
+    }
 }

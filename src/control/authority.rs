@@ -8,8 +8,6 @@
 //! authentication. Of a signing request only the public key is taken, once its signature proves possession. The common
 //! name is the node's: what bans are about.
 
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,21 +21,22 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivatePkcs8KeyDer};
 use serde::{Deserialize, Serialize};
 
+use crate::control::root::{
+    self, Brought, ROOT_CERT_FILE, ROOT_DIR, ROOT_KEY_FILE, read_certificate_file, read_key_file, read_root,
+    write_file,
+};
+use crate::gossip::bans::bans_message;
 use crate::gossip::pass::pass_message;
 use crate::identity::certificate::{Certificate, fingerprint, pem, sha256};
 use crate::model::identity::{BACKDATE_MS, SpiffeId, Subject, TrustDomain};
 use crate::model::name::NodeName;
-use crate::model::snapshot::GossipPass;
+use crate::model::resource::Revision;
+use crate::model::snapshot::{BanList, GossipPass};
 use crate::net::disk::{self, Db};
 
-/// The folder of the root, in the data directory.
-pub const ROOT_DIR: &str = "root";
-const ROOT_KEY_FILE: &str = "root.key";
-const ROOT_CERT_FILE: &str = "root.pem";
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 const ROOT_MS: u64 = 3653 * DAY_MS;
 const INTERMEDIATE_MS: u64 = 365 * DAY_MS;
@@ -52,19 +51,14 @@ pub enum Error {
     /// The rows it keeps in the store.
     #[error(transparent)]
     Disk(#[from] disk::Error),
-    /// A file of the root.
-    #[error("cannot use {path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A key or certificate that is not one, or does not fit its counterpart.
-    #[error("{what}: {reason}")]
-    Material {
-        /// Which file or row.
-        what: String,
+    /// The files of its root.
+    #[error(transparent)]
+    Root(#[from] root::Error),
+    /// A row that is not what it should be, or does not fit its counterpart.
+    #[error("the row {row} of the store {reason}")]
+    Row {
+        /// Which row.
+        row: String,
         /// What is wrong with it.
         reason: String,
     },
@@ -87,15 +81,6 @@ pub enum Error {
     /// Nothing was signed.
     #[error("cannot sign: {0}")]
     Signing(String),
-}
-
-/// A root brought along, PEM.
-#[derive(Debug, Clone)]
-pub struct Brought {
-    /// Its certificate.
-    pub certificate: PathBuf,
-    /// Its key; read, used, and forgotten.
-    pub key: PathBuf,
 }
 
 /// A certificate to sign.
@@ -169,61 +154,6 @@ pub fn issued_ms(not_before_ms: u64) -> u64 {
     not_before_ms.saturating_add(BACKDATE_MS)
 }
 
-/// The files of the root, as a backup carries them.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RootFiles {
-    /// The certificate, PEM.
-    pub certificate: String,
-    /// Its key, PEM; `None` when the root was brought along.
-    pub key: Option<String>,
-}
-
-impl std::fmt::Debug for RootFiles {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RootFiles").field("certificate", &self.certificate).finish_non_exhaustive()
-    }
-}
-
-impl RootFiles {
-    /// Reads them below a data directory. Blocks.
-    pub fn read(data_dir: &Path) -> Result<Self, Error> {
-        let read = |name| {
-            let path = data_dir.join(ROOT_DIR).join(name);
-            fs::read_to_string(&path).map_err(|source| Error::File { path, source })
-        };
-        let key = match read(ROOT_KEY_FILE) {
-            Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
-            key => Some(key?),
-        };
-        Ok(Self { certificate: read(ROOT_CERT_FILE)?, key })
-    }
-
-    /// Writes them below a data directory. Blocks.
-    pub fn write(&self, data_dir: &Path) -> Result<(), Error> {
-        let dir = data_dir.join(ROOT_DIR);
-        if let Some(key) = &self.key {
-            write_file(&dir, ROOT_KEY_FILE, key.as_bytes(), 0o600)?;
-        }
-        write_file(&dir, ROOT_CERT_FILE, self.certificate.as_bytes(), 0o644)
-    }
-
-    /// Decides whether they are a root and its key.
-    pub fn check(&self) -> Result<(), Error> {
-        let certificate = read_certificate(self.certificate.as_bytes(), "the root certificate")?;
-        match &self.key {
-            Some(key) => read_key(key.as_bytes(), "the root's key", &certificate).map(drop),
-            None => Ok(()),
-        }
-    }
-
-    /// Returns the SHA-256 of the certificate, hexadecimal; empty when it is none.
-    pub fn fingerprint(&self) -> String {
-        let der = CertificateDer::from_pem_slice(self.certificate.as_bytes());
-        der.map(|der| HEXLOWER.encode(&sha256(&der))).unwrap_or_default()
-    }
-}
-
 /// Checks a signing request: its own signature, and that its key is of a kind we sign.
 pub fn prove(subject: &Subject, csr: &[u8]) -> Result<Proven, Error> {
     let refused = |reason: String| Error::Request { subject: subject.clone(), reason };
@@ -253,11 +183,12 @@ impl Authority {
         now_ms: u64,
     ) -> Result<Self, Error> {
         let dir = data_dir.join(ROOT_DIR);
+        let what = || dir.join(ROOT_CERT_FILE).display().to_string();
         let root = match (read_root(&dir)?, brought) {
             (Some(root), None) => root,
             (None, None) if db.get(INTERMEDIATE_ROW)?.is_some() => {
                 let reason = "is missing, though the mesh was founded with one: put it back".to_owned();
-                return Err(Error::Material { what: dir.join(ROOT_CERT_FILE).display().to_string(), reason });
+                return Err(root::Error::Material { what: what(), reason }.into());
             }
             (None, None) => make_root(&dir, trust_domain, now_ms)?,
             (Some(root), Some(brought)) if root == read_certificate_file(&brought.certificate)? => root,
@@ -269,9 +200,8 @@ impl Authority {
                 root
             }
         };
-        let what = || dir.join(ROOT_CERT_FILE).display().to_string();
         let root_not_after_ms = Certificate::parse(&root)
-            .map_err(|error| Error::Material { what: what(), reason: error.to_string() })?
+            .map_err(|error| root::Error::Material { what: what(), reason: error.to_string() })?
             .leaf
             .not_after_ms;
         let key_file = brought.map_or_else(|| dir.join(ROOT_KEY_FILE), |brought| brought.key.clone());
@@ -411,16 +341,26 @@ impl Authority {
     pub fn pass(&self, node: &NodeName, key: &[u8; 32], now_ms: u64) -> Result<GossipPass, Error> {
         let intermediate = self.intermediate.load();
         let not_after_ms = (now_ms + LEAF_MS).min(intermediate.not_after_ms);
-        let message = pass_message(node, key, not_after_ms);
-        let signature = intermediate.fixed.sign(&SystemRandom::new(), &message);
+        let signature = intermediate.sign(&pass_message(node, key, not_after_ms))?;
+        let issuer = BASE64.encode(&intermediate.certificate);
+        Ok(GossipPass { node: node.clone(), key: BASE64.encode(key), not_after_ms, signature, issuer })
+    }
+
+    /// Signs the list of the nodes that are banned as of a revision.
+    pub fn bans(&self, revision: Revision, nodes: &[NodeName]) -> Result<BanList, Error> {
+        let intermediate = self.intermediate.load();
+        let signature = intermediate.sign(&bans_message(&self.trust_domain, revision, nodes))?;
+        let issuer = BASE64.encode(&intermediate.certificate);
+        Ok(BanList { revision, nodes: nodes.to_vec(), signature, issuer })
+    }
+}
+
+impl Intermediate {
+    /// Returns the signature of a message, of fixed form, in base64.
+    fn sign(&self, message: &[u8]) -> Result<String, Error> {
+        let signature = self.fixed.sign(&SystemRandom::new(), message);
         let signature = signature.map_err(|error| Error::Signing(error.to_string()))?;
-        Ok(GossipPass {
-            node: node.clone(),
-            key: BASE64.encode(key),
-            not_after_ms,
-            signature: BASE64.encode(signature.as_ref()),
-            issuer: BASE64.encode(&intermediate.certificate),
-        })
+        Ok(BASE64.encode(signature.as_ref()))
     }
 }
 
@@ -537,60 +477,5 @@ fn signing(error: rcgen::Error) -> Error {
 }
 
 fn row_error(row: &[u8], reason: impl Into<String>) -> Error {
-    Error::Material {
-        what: format!("the row {} of the store", String::from_utf8_lossy(row)),
-        reason: reason.into(),
-    }
-}
-
-// --- files ----------------------------------------------------------------------------------------------------------
-
-/// Returns the root's certificate; `None` when there is no root yet.
-fn read_root(dir: &Path) -> Result<Option<Vec<u8>>, Error> {
-    let path = dir.join(ROOT_CERT_FILE);
-    match fs::exists(&path) {
-        Ok(true) => read_certificate_file(&path).map(Some),
-        Ok(false) => Ok(None),
-        Err(source) => Err(Error::File { path, source }),
-    }
-}
-
-fn read_certificate_file(path: &Path) -> Result<Vec<u8>, Error> {
-    let text = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    read_certificate(&text, &path.display().to_string())
-}
-
-fn read_certificate(pem: &[u8], what: &str) -> Result<Vec<u8>, Error> {
-    let wrong = |reason: &str| Error::Material { what: what.to_owned(), reason: reason.to_owned() };
-    let der = CertificateDer::from_pem_slice(pem).map_err(|error| wrong(&error.to_string()))?;
-    let certificate = Certificate::parse(&der).map_err(|error| wrong(&error.to_string()))?;
-    if !certificate.leaf.is_ca {
-        return Err(wrong("is not the certificate of an authority (cA is not set)"));
-    }
-    Ok(der.to_vec())
-}
-
-/// Reads a key and checks that it belongs to `certificate`.
-fn read_key_file(path: &Path, certificate: &[u8]) -> Result<KeyPair, Error> {
-    let text = fs::read(path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    read_key(&text, &path.display().to_string(), certificate)
-}
-
-fn read_key(pem: &[u8], what: &str, certificate: &[u8]) -> Result<KeyPair, Error> {
-    let wrong = |reason: &str| Error::Material { what: what.to_owned(), reason: reason.to_owned() };
-    let der = PrivateKeyDer::from_pem_slice(pem).map_err(|error| wrong(&error.to_string()))?;
-    let key = KeyPair::try_from(&der).map_err(|error| wrong(&error.to_string()))?;
-    if Certificate::parse(certificate).is_ok_and(|root| root.public == key.subject_public_key_info()) {
-        Ok(key)
-    } else {
-        Err(wrong("is not the key of the root certificate"))
-    }
-}
-
-/// Writes a file of the root, in a directory for its owner alone.
-fn write_file(dir: &Path, name: &str, content: &[u8], mode: u32) -> Result<(), Error> {
-    let path = dir.join(name);
-    disk::make_dir(dir)
-        .and_then(|()| disk::write_file(&path, content, mode))
-        .map_err(|source| Error::File { path, source })
+    Error::Row { row: String::from_utf8_lossy(row).into_owned(), reason: reason.into() }
 }

@@ -12,7 +12,7 @@ use data_encoding::{BASE64, HEXLOWER};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::control::authority::{self, RootFiles};
+use crate::control::root::{self, RootFiles};
 use crate::control::store;
 use crate::identity::certificate::sha256;
 use crate::logic::state::State;
@@ -34,7 +34,7 @@ pub enum Error {
     Disk(#[from] disk::Error),
     /// The files of the root.
     #[error(transparent)]
-    Root(#[from] authority::Error),
+    Root(#[from] root::Error),
     /// The state has no JSON.
     #[error("the state cannot be written down: {0}")]
     Content(#[from] serde_json::Error),

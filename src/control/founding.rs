@@ -1,12 +1,14 @@
 //! From a data directory to a store, an authority and a name: the mesh is founded at the first start, found at later ones.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use data_encoding::BASE64;
 
-use crate::control::authority::{self, Authority, Brought};
+use crate::control::authority::{self, Authority};
 use crate::control::bootstrap::Options;
 use crate::control::restore::{self, STORE_DIR};
+use crate::control::root::Brought;
 use crate::control::store::{self, Store, SubmitError};
 use crate::logic::state::Change;
 use crate::logic::state::command::Admission;
@@ -76,7 +78,7 @@ pub struct Founded {
     /// What is remembered.
     pub store: Store,
     /// Who signs.
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     /// The mesh.
     pub trust_domain: TrustDomain,
     /// This node.
@@ -108,7 +110,9 @@ pub async fn begin(options: &Options) -> Result<Founded, Error> {
     };
     let node = options.name.clone().or_else(known).unwrap_or_else(default_name);
     match prepare(options, &store, &node, brought).await {
-        Ok((authority, trust_domain)) => Ok(Founded { store, authority, trust_domain, node }),
+        Ok((authority, trust_domain)) => {
+            Ok(Founded { store, authority: Arc::new(authority), trust_domain, node })
+        }
         Err(error) => {
             store.close().await;
             Err(error)

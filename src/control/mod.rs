@@ -1,7 +1,7 @@
 //! The control plane: certificate authority, configuration, API, and the merged view of all traffic.
 //!
 //! - [`bootstrap`]: what it is started with. [`founding`]: from a data directory to a mesh.
-//! - [`store`]: the log of [`crate::logic::state`] on disk. [`authority`]: who signs.
+//! - [`store`]: the log of [`crate::logic::state`] on disk. [`root`], [`authority`]: who signs.
 //! - [`collector`], [`fleet`], [`programs`], [`timeline`]: what proxies told, which are here, what they run, what happened.
 //! - [`backup`]: store and authority in one file. [`restore`]: back from there.
 //! - [`transitions`]: since when conditions hold. [`inquiries`]: what proxies are asked. [`publisher`]: what they are given. [`enrollment`]: who is let in. [`plane`]: all of it, shared.
@@ -12,6 +12,7 @@
 
 pub mod bootstrap;
 pub mod store;
+pub mod root;
 pub mod authority;
 pub mod collector;
 pub mod fleet;

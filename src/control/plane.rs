@@ -48,7 +48,7 @@ pub struct Plane {
     /// What is remembered.
     pub store: Store,
     /// Who signs.
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     /// What proxies are given.
     pub publisher: Publisher,
     /// Which proxies are here.

@@ -1,17 +1,18 @@
 //! The snapshot that every proxy is given: made once for each revision that concerns them, the newest wins.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use data_encoding::BASE64;
 use tokio::sync::watch;
 
+use crate::control::authority::Authority;
 use crate::logic::defaults;
 use crate::logic::state::State;
 use crate::model::identity::TrustDomain;
 use crate::model::resource::{Resource, Revision};
-use crate::model::snapshot::{GossipKeys, Snapshot};
+use crate::model::snapshot::{BanList, GossipKeys, Snapshot};
 
 /// A snapshot and its one serialisation.
 #[derive(Debug)]
@@ -34,21 +35,21 @@ impl Published {
 pub struct Surroundings {
     /// The mesh.
     pub trust_domain: TrustDomain,
-    /// Root certificates to trust: DER.
-    pub bundle: Vec<Vec<u8>>,
+    /// Whom to trust, and who signs the list of bans.
+    pub authority: Arc<Authority>,
     /// `host:port` of this control plane's API.
     pub advertised: String,
     /// This control plane's gossip.
     pub gossip: SocketAddr,
 }
 
-/// Makes the snapshot of a state.
+/// Makes the snapshot of a state, without the list of bans for nodes to tell each other.
 pub fn snapshot(state: &State, around: &Surroundings) -> Snapshot {
     let default_action = state.mesh().map(|mesh| mesh.default_action).unwrap_or_default();
     Snapshot {
         revision: state.policy_revision(),
         trust_domain: around.trust_domain.clone(),
-        bundle: around.bundle.iter().map(|der| BASE64.encode(der)).collect(),
+        bundle: around.authority.bundle().iter().map(|der| BASE64.encode(der)).collect(),
         resources: state.resources().values().map(|resource| told(resource)).collect(),
         default_action,
         mode: state.mesh().map(|mesh| mesh.mode).unwrap_or_default(),
@@ -57,6 +58,7 @@ pub fn snapshot(state: &State, around: &Surroundings) -> Snapshot {
             seeds: vec![around.gossip],
         },
         banned: state.banned().keys().cloned().collect(),
+        bans: None,
         draining: state.draining().keys().cloned().collect(),
         controls: vec![around.advertised.clone()],
     }
@@ -74,13 +76,15 @@ fn told(resource: &Resource) -> Resource {
 pub struct Publisher {
     around: Surroundings,
     newest: watch::Sender<Arc<Published>>,
+    /// Held while a snapshot is made: each list of bans follows from the one before.
+    turn: Mutex<()>,
 }
 
 impl Publisher {
     /// Begins with the snapshot of `state`.
     pub fn new(around: Surroundings, state: &State) -> Self {
-        let newest = watch::Sender::new(Arc::new(publish(snapshot(state, &around))));
-        Self { around, newest }
+        let first = publish(signed(snapshot(state, &around), &around.authority, None));
+        Self { around, newest: watch::Sender::new(Arc::new(first)), turn: Mutex::default() }
     }
 
     /// Returns the newest snapshot.
@@ -90,7 +94,7 @@ impl Publisher {
 
     /// Makes the snapshot that a state would have, and publishes nothing.
     pub fn preview(&self, state: &State) -> Snapshot {
-        snapshot(state, &self.around)
+        Snapshot { bans: self.newest().snapshot.bans.clone(), ..snapshot(state, &self.around) }
     }
 
     /// Follows the snapshots: the newest wins, those between may be skipped.
@@ -100,21 +104,15 @@ impl Publisher {
 
     /// Publishes the snapshot of `state`, unless proxies have nothing to hear.
     pub fn update(&self, state: &State) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         if self.newest.borrow().revision() >= state.policy_revision() {
             return;
         }
-        let next = Arc::new(publish(snapshot(state, &self.around)));
-        // Somebody else may have published a newer one meanwhile.
-        let newer = self.newest.send_if_modified(|newest| {
-            let newer = newest.revision() < next.revision();
-            if newer {
-                *newest = Arc::clone(&next);
-            }
-            newer
-        });
-        if newer {
-            tracing::info!(revision = next.revision(), bytes = next.line.len(), "snapshot published");
-        }
+        let last = self.newest().snapshot.bans.clone();
+        let next = signed(snapshot(state, &self.around), &self.around.authority, last);
+        let next = Arc::new(publish(next));
+        self.newest.send_replace(Arc::clone(&next));
+        tracing::info!(revision = next.revision(), bytes = next.line.len(), "snapshot published");
     }
 
     /// Follows the store until it ends.
@@ -127,6 +125,19 @@ impl Publisher {
             }
         }
     }
+}
+
+/// Adds the list of bans for nodes to tell each other: the `last` one, as long as it is right.
+fn signed(snapshot: Snapshot, authority: &Authority, last: Option<BanList>) -> Snapshot {
+    let issuer = BASE64.encode(&authority.intermediate());
+    let bans = match last {
+        Some(last) if last.nodes == snapshot.banned && last.issuer == issuer => Ok(last),
+        Some(_) | None => authority.bans(snapshot.revision, &snapshot.banned),
+    };
+    if let Err(error) = &bans {
+        tracing::error!(%error, "the list of bans is not signed: only connected proxies know who is banned");
+    }
+    Snapshot { bans: bans.ok(), ..snapshot }
 }
 
 fn publish(snapshot: Snapshot) -> Published {

@@ -12,9 +12,9 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use crate::control::authority::{self, ROOT_DIR, RootFiles};
 use crate::control::backup::{self, Backup, Summary, Unfit};
 use crate::control::collector::{MEMORY_ROW, Memory};
+use crate::control::root::{self, ROOT_DIR, RootFiles};
 use crate::control::{store, timeline};
 use crate::logic::state::{Change, Command, Refusal, State};
 use crate::model::name::NodeName;
@@ -57,7 +57,7 @@ pub enum Error {
     Keep(#[from] backup::Error),
     /// The files of the root.
     #[error(transparent)]
-    Root(#[from] authority::Error),
+    Root(#[from] root::Error),
     /// The state in it does not go on.
     #[error("the snapshot cannot be restored: {0}")]
     Refused(#[from] Refusal),

@@ -104,7 +104,7 @@ impl Running {
         let state = store.state();
         let mut around = Surroundings {
             trust_domain: trust_domain.clone(),
-            bundle: authority.bundle(),
+            authority: Arc::clone(&authority),
             advertised: advertised.clone(),
             gossip: SocketAddr::new(ip, 0),
         };

@@ -22,14 +22,17 @@ use crate::identity::wallet::Wallet;
 use crate::logic::state::record::Issuance;
 use crate::logic::state::{Change, rotation};
 use crate::model::endpoint::{Catalog, Role};
-use crate::model::identity::{Subject, TrustDomain};
+use crate::model::identity::{BACKDATE_MS, Subject, TrustDomain};
 use crate::model::name::NodeName;
 use crate::model::snapshot::GossipKeys;
 use crate::net::clock;
 use crate::net::disk;
 
-/// How often it is looked whether something must be renewed, rotated or kept.
+/// How often it is looked whether the gossip keys must be changed, or the members' addresses kept.
 const KEEP_EVERY: Duration = Duration::from_mins(1);
+/// How often it is looked whether a certificate must be renewed: the time of day may jump past its end, and then nobody can
+/// renew until this control plane has.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 const SIGNER_ROW: &[u8] = b"gossip/signer";
 const PEERS_ROW: &[u8] = b"gossip/peers";
 
@@ -67,7 +70,8 @@ pub struct Serving {
     subject: Subject,
     /// Host names and addresses it is good for, besides its identity.
     hosts: Vec<String>,
-    /// When it must be renewed, Unix milliseconds.
+    /// When it was signed, and when it must be renewed: Unix milliseconds.
+    signed_ms: u64,
     renew_ms: u64,
 }
 
@@ -78,8 +82,9 @@ impl Serving {
         hosts.sort();
         hosts.dedup();
         let subject = own_subject(&plane.node, Role::Control);
-        let (wallet, renew_ms) = sign(plane, &subject, &hosts).await?;
-        Ok(Self { wallets: watch::Sender::new(Arc::new(wallet)), subject, hosts, renew_ms })
+        let signed_ms = clock::wall_ms();
+        let (wallet, renew_ms) = sign(plane, &subject, &hosts, signed_ms).await?;
+        Ok(Self { wallets: watch::Sender::new(Arc::new(wallet)), subject, hosts, signed_ms, renew_ms })
     }
 
     /// Returns what shakes hands with it, and with those that follow it.
@@ -89,12 +94,13 @@ impl Serving {
 
     /// Renews the certificate, the intermediate that signs it and the gossip pass, each in time, until it is dropped.
     pub async fn keep(mut self, plane: Arc<Plane>, voice: Arc<Voice>) {
-        let mut ticks = tokio::time::interval(KEEP_EVERY);
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             if let Err(error) = self.keep_once(&plane, &voice).await {
                 tracing::error!(%error, "cannot renew the control plane's own certificates");
+                tokio::time::sleep(KEEP_EVERY).await;
             }
         }
     }
@@ -102,10 +108,12 @@ impl Serving {
     async fn keep_once(&mut self, plane: &Plane, voice: &Voice) -> Result<(), Error> {
         let now_ms = clock::wall_ms();
         let renewed = plane.authority.renew_intermediate(now_ms)?;
-        if renewed || now_ms >= self.renew_ms {
-            let (wallet, renew_ms) = sign(plane, &self.subject, &self.hosts).await?;
+        // One that was signed by a clock that was ahead is valid to nobody.
+        let is_early = now_ms.saturating_add(BACKDATE_MS) < self.signed_ms;
+        if renewed || is_early || now_ms >= self.renew_ms {
+            let (wallet, renew_ms) = sign(plane, &self.subject, &self.hosts, now_ms).await?;
             self.wallets.send_replace(Arc::new(wallet));
-            self.renew_ms = renew_ms;
+            (self.signed_ms, self.renew_ms) = (now_ms, renew_ms);
             voice.repass(plane)?;
             tracing::info!("the control plane's own certificate was renewed");
         }
@@ -113,11 +121,15 @@ impl Serving {
     }
 }
 
-/// Signs a certificate for the serving key; returns it in a wallet, and when to renew it: at half its life.
+/// Signs a certificate for the serving key, valid from now on; returns it in a wallet, and when to renew it: at half its life.
 ///
 /// Nobody is banned in that wallet: banned nodes shall be told so by the API, not by a broken handshake.
-async fn sign(plane: &Plane, subject: &Subject, hosts: &[String]) -> Result<(Wallet, u64), Error> {
-    let now_ms = clock::wall_ms();
+async fn sign(
+    plane: &Plane,
+    subject: &Subject,
+    hosts: &[String],
+    now_ms: u64,
+) -> Result<(Wallet, u64), Error> {
     let leaf = plane.authority.sign_serving(&Wish { node: &plane.node, subject, hosts, now_ms })?;
     let (node, not_after_ms) = (plane.node.clone(), leaf.not_after_ms);
     plane
@@ -197,6 +209,7 @@ impl Voice {
             roots: place.authority.bundle(),
             trust_domain: place.trust_domain.clone(),
             seeds: Vec::new(),
+            bans: None,
             known_peers,
             estate: None,
         })?;
@@ -281,6 +294,9 @@ pub async fn relay(plane: Arc<Plane>, voice: Arc<Voice>) {
         voice.with_agent(|agent| {
             agent.rekey(keys);
             agent.ban(snapshot.banned.iter().cloned().collect());
+            if let Some(list) = snapshot.bans.clone() {
+                agent.tell_bans(list);
+            }
         });
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() { return },

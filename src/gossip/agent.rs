@@ -19,7 +19,7 @@ use crate::logic::gossip::wire::Identity;
 use crate::model::endpoint::{Catalog, Reach, Role};
 use crate::model::identity::TrustDomain;
 use crate::model::name::NodeName;
-use crate::model::snapshot::{GossipKeys, GossipPass};
+use crate::model::snapshot::{BanList, GossipKeys, GossipPass};
 use crate::net::clock;
 
 pub use crate::gossip::voice::{Estate, Legacy, Said};
@@ -88,6 +88,8 @@ pub struct Config {
     pub trust_domain: TrustDomain,
     /// Where to find members, besides `keys.seeds`.
     pub seeds: Vec<SocketAddr>,
+    /// The list of bans that an earlier process of this node knew.
+    pub bans: Option<BanList>,
     /// Members known by an earlier process of this node, as [`Agent::peers`] gave them.
     pub known_peers: Vec<SocketAddr>,
     /// What an earlier process, which is silent now, left to this one: this one speaks in its place, and `listen` and
@@ -102,6 +104,7 @@ pub struct Agent {
     wishes: watch::Sender<Wishes>,
     catalog: watch::Receiver<Arc<Catalog>>,
     status: watch::Receiver<Status>,
+    bans: watch::Receiver<Option<Arc<BanList>>>,
     tally: Arc<Tally>,
     estate: Arc<Mutex<Option<Estate>>>,
 }
@@ -182,8 +185,20 @@ impl Agent {
         let cluster = Cluster::new(Settings { me, seeds, known, seed, wall_ms }, clock::now());
         let (role, seeds) = (config.role, config.seeds);
         let version = legacy.as_ref().map_or(0, |legacy| legacy.version);
-        let mut speaker =
-            Speaker { node, role, trust_domain, seeds, credential, seal, checker, cluster, version, salt };
+        let bans = config.bans.map(Arc::new);
+        let mut speaker = Speaker {
+            node,
+            role,
+            trust_domain,
+            seeds,
+            credential,
+            seal,
+            checker,
+            cluster,
+            version,
+            bans: bans.clone(),
+            salt,
+        };
         if let Some(legacy) = &legacy {
             speaker.inherit(&legacy.known).map_err(Error::Legacy)?;
             if let Some(said) = legacy.said.clone() {
@@ -199,6 +214,7 @@ impl Agent {
             pass,
             roots,
             banned,
+            bans,
             leave: false,
             silent: false,
             advertise: me_ip,
@@ -216,18 +232,20 @@ impl Agent {
     ) -> Result<Self, Error> {
         let (catalog_tx, catalog) = watch::channel(Arc::new(view));
         let (status_tx, status) = watch::channel(Status::default());
+        let (bans_tx, bans) = watch::channel(wishes.bans.clone());
         let (wishes, wished) = watch::channel(wishes);
         let (tally, estate) = (Arc::new(Tally::default()), Arc::default());
         let ends = Ends {
             wishes: wished,
             catalog: catalog_tx,
             status: status_tx,
+            bans: bans_tx,
             tally: Arc::clone(&tally),
             estate: Arc::clone(&estate),
         };
         let thread = std::thread::Builder::new().name("gossip".to_owned());
         thread.spawn(move || speak(ends)).map_err(Error::Thread)?;
-        Ok(Self { local_addr, wishes, catalog, status, tally, estate })
+        Ok(Self { local_addr, wishes, catalog, status, bans, tally, estate })
     }
 
     /// Returns the address bound: `listen` with the port that was free.
@@ -295,6 +313,20 @@ impl Agent {
             wishes.banned = banned;
             changed
         });
+    }
+
+    /// Tells members that know an older list of bans of this one, from now on.
+    pub fn tell_bans(&self, list: BanList) {
+        self.wishes.send_if_modified(|wishes| {
+            let changed = wishes.bans.as_deref() != Some(&list);
+            wishes.bans = Some(Arc::new(list));
+            changed
+        });
+    }
+
+    /// Returns the newest list of bans that this node or a member knows of, as it changes. To act on it is the planes' business.
+    pub fn bans(&self) -> watch::Receiver<Option<Arc<BanList>>> {
+        self.bans.clone()
     }
 
     /// Ends when the thread has ended without having been told to: this node hears nothing any more, so that the process
@@ -412,6 +444,7 @@ mod tests {
             pass,
             roots: Vec::new(),
             banned: [].into(),
+            bans: None,
             leave: false,
             silent: false,
             advertise: Ipv4Addr::LOCALHOST.into(),

@@ -62,18 +62,18 @@ impl Voice {
         channel.secure(halves);
         let offer = {
             let speaker = self.speaker.borrow();
-            speaker.parcel(speaker.cluster.offer(clock::now()))
+            speaker.parcel(speaker.cluster.offer(clock::now()), None)
         };
         channel.send(&offer).await?;
         let answer = channel.receive().await?;
-        let answer: Answer = self.speaker.borrow_mut().unpack(&answer)?;
+        let (answer, theirs): (Answer, _) = self.speaker.borrow_mut().unpack(&answer)?;
         let rest = {
             let speaker = &mut *self.speaker.borrow_mut();
             let (checker, now_ms) = (&mut speaker.checker, clock::wall_ms());
             let mut judge = |signed: &_, node: &_| checker.check(signed, node, now_ms);
             speaker.cluster.conclude(with, answer, &mut judge, clock::now())?
         };
-        let rest = self.speaker.borrow().parcel(rest);
+        let rest = self.speaker.borrow().parcel(rest, theirs);
         channel.send(&rest).await
     }
 
@@ -114,13 +114,13 @@ impl Voice {
         let halves = self.speaker.borrow().seal.stream(&theirs, &mine, false)?;
         channel.secure(halves);
         let offer = channel.receive().await?;
-        let offer: Offer = self.speaker.borrow_mut().unpack(&offer)?;
+        let (offer, theirs): (Offer, _) = self.speaker.borrow_mut().unpack(&offer)?;
         let answer = self.speaker.borrow_mut().cluster.answer(offer, clock::now())?;
         self.changed.notify_one();
-        let answer = self.speaker.borrow().parcel(answer);
+        let answer = self.speaker.borrow().parcel(answer, theirs);
         channel.send(&answer).await?;
         let rest = channel.receive().await?;
-        let rest: Rest = self.speaker.borrow_mut().unpack(&rest)?;
+        let (rest, _): (Rest, _) = self.speaker.borrow_mut().unpack(&rest)?;
         self.note_call(&rest.me.node);
         let speaker = &mut *self.speaker.borrow_mut();
         let (checker, now_ms) = (&mut speaker.checker, clock::wall_ms());

@@ -199,6 +199,12 @@ impl Checker {
         &self.banned
     }
 
+    /// Returns the public key of an intermediate certificate (DER) if a root signed it and it is valid.
+    pub fn issuer_key(&self, der: &[u8], now_ms: u64) -> Option<Vec<u8>> {
+        let fits = der.len() <= ISSUER_BYTES_MAX;
+        self.roots.iter().filter(|_| fits).find_map(|root| signed_by(der, root, now_ms))
+    }
+
     /// Returns the intermediates known (DER).
     pub fn issuers(&self) -> Vec<Vec<u8>> {
         self.issuers.values().map(|issuer| issuer.der.clone()).collect()
@@ -210,10 +216,10 @@ impl Checker {
         if self.issuers.contains_key(&id) {
             return true;
         }
-        if der.len() > ISSUER_BYTES_MAX || self.issuers.len() >= ISSUERS_MAX {
+        if self.issuers.len() >= ISSUERS_MAX {
             return false;
         }
-        let Some(key) = self.roots.iter().find_map(|root| signed_by(der, root, now_ms)) else { return false };
+        let Some(key) = self.issuer_key(der, now_ms) else { return false };
         self.issuers.insert(id, Issuer { der: der.to_vec(), key });
         true
     }

@@ -16,23 +16,30 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, watch};
 
+use crate::gossip::bans::{self, Enclosure};
 use crate::gossip::pass::{Checker, Credential, ISSUERS_MAX};
 use crate::gossip::seal::{Refused, Ring, SEALED_BYTES_MAX, Seal};
 use crate::gossip::socket::{self, Error};
 use crate::logic::gossip::catalog::Entry;
 use crate::logic::gossip::cluster::Cluster;
+use crate::logic::gossip::contact::Draws;
 use crate::logic::gossip::sync::Answer;
 use crate::logic::gossip::wire::{Identity, Statement, decode, encode};
 use crate::model::endpoint::{Announcement, Catalog, NodeRecord, Reach, Role};
 use crate::model::identity::TrustDomain;
 use crate::model::name::{NodeName, ZoneName};
-use crate::model::snapshot::{GossipKeys, GossipPass};
-use crate::net::clock;
+use crate::model::resource::Revision;
+use crate::model::snapshot::{BanList, GossipKeys, GossipPass};
+use crate::net::{clock, task};
 
 /// Most exchanges begun at once; others wait.
 pub(crate) const ASKING_MAX: usize = 8;
 /// More than a process says that was given this node's voice and did not keep it.
 const LENT_VERSIONS: u64 = 1 << 20;
+/// With how many members everything is exchanged when a new list of bans is known here.
+const BANS_FANOUT: usize = 3;
+/// Within which time: all that hear of it at once from control must not meet at once.
+const BANS_SPREAD: Duration = Duration::from_millis(300);
 /// Most packets taken in a row before timers are looked at.
 const PACKETS_IN_A_ROW: usize = 64;
 
@@ -59,6 +66,8 @@ pub(crate) struct Wishes {
     pub(crate) pass: GossipPass,
     pub(crate) roots: Vec<Vec<u8>>,
     pub(crate) banned: BTreeSet<NodeName>,
+    /// The newest list of bans that the planes know of.
+    pub(crate) bans: Option<Arc<BanList>>,
     pub(crate) leave: bool,
     /// Whether another process of this node speaks.
     pub(crate) silent: bool,
@@ -137,6 +146,8 @@ pub(crate) struct Speaker {
     pub(crate) cluster: Cluster,
     /// The last version of what this node said of itself.
     pub(crate) version: u64,
+    /// The newest list of bans, told to members that know an older one.
+    pub(crate) bans: Option<Arc<BanList>>,
     /// The salt of these packets; the next is for whoever goes on in this process' place.
     pub(crate) salt: [u8; 4],
 }
@@ -174,7 +185,7 @@ impl Speaker {
     pub(crate) fn inherit(&mut self, known: &str) -> Result<(), Error> {
         let malformed = |_| crate::logic::gossip::wire::Error::Malformed;
         let bytes = BASE64.decode(known.as_bytes()).map_err(malformed)?;
-        let answer: Answer = self.unpack(&bytes)?;
+        let (answer, _): (Answer, _) = self.unpack(&bytes)?;
         let (checker, now_ms) = (&mut self.checker, clock::wall_ms());
         let mut judge = |signed: &_, node: &_| checker.check(signed, node, now_ms);
         Ok(self.cluster.inherit(answer, &mut judge, clock::now())?)
@@ -183,7 +194,7 @@ impl Speaker {
     /// Leaves everything to another process of this node, which is to use a salt of its own.
     fn bequeath(&mut self, said: Option<Said>) -> Legacy {
         self.salt = u32::from_be_bytes(self.salt).wrapping_add(1).to_be_bytes();
-        let known = self.parcel(self.cluster.bequeath(clock::now()));
+        let known = self.parcel(self.cluster.bequeath(clock::now()), Some(0));
         Legacy {
             me: self.cluster.me().clone(),
             version: self.version,
@@ -193,17 +204,49 @@ impl Speaker {
         }
     }
 
-    /// Packs a message with the certificates needed to check the records in it.
-    pub(crate) fn parcel<T: Serialize>(&self, message: T) -> Vec<u8> {
-        encode(&(self.checker.issuers(), message))
+    /// Packs a message with the certificates needed to check the records in it, and with the list of bans for whoever is
+    /// known to have that of an older revision, `theirs`.
+    pub(crate) fn parcel<T: Serialize>(&self, message: T, theirs: Option<Revision>) -> Vec<u8> {
+        let mut enclosed = self.checker.issuers();
+        // Last: those that do not know what this is take it for a certificate that nobody vouches for.
+        enclosed.push(bans::enclose(self.bans.as_deref(), theirs));
+        encode(&(enclosed, message))
     }
 
-    pub(crate) fn unpack<T: DeserializeOwned>(&mut self, bytes: &[u8]) -> Result<T, Error> {
-        let (issuers, message): (Vec<Vec<u8>>, T) = decode(bytes)?;
-        for issuer in issuers.iter().take(ISSUERS_MAX) {
-            self.checker.admit(issuer, clock::wall_ms());
+    /// Unpacks a message, and takes what came with it; returns also the revision of the list of bans that its sender has,
+    /// `None` when that does not say.
+    pub(crate) fn unpack<T: DeserializeOwned>(
+        &mut self,
+        bytes: &[u8],
+    ) -> Result<(T, Option<Revision>), Error> {
+        let (enclosed, message): (Vec<Vec<u8>>, T) = decode(bytes)?;
+        let mut theirs = None;
+        for enclosed in enclosed.iter().take(ISSUERS_MAX + 1) {
+            match bans::disclose(enclosed) {
+                Some(Enclosure::At(revision)) => theirs = Some(revision),
+                Some(Enclosure::List(list)) => {
+                    theirs = Some(list.revision);
+                    self.hear_bans(list);
+                }
+                None => _ = self.checker.admit(enclosed, clock::wall_ms()),
+            }
         }
-        Ok(message)
+        Ok((message, theirs))
+    }
+
+    /// Takes a list of bans that a member has told, if it is newer than the one known, and the authority's own.
+    fn hear_bans(&mut self, list: BanList) {
+        if !bans::is_newer(&list, self.bans.as_deref()) {
+            return;
+        }
+        if bans::is_genuine(&list, &self.checker, &self.trust_domain, clock::wall_ms()) {
+            self.bans = Some(Arc::new(list));
+        } else {
+            tracing::warn!(
+                revision = list.revision,
+                "a member told of bans that no control plane has signed"
+            );
+        }
     }
 }
 
@@ -213,6 +256,8 @@ pub(crate) struct Ends {
     pub(crate) wishes: watch::Receiver<Wishes>,
     pub(crate) catalog: watch::Sender<Arc<Catalog>>,
     pub(crate) status: watch::Sender<Status>,
+    /// The newest list of bans.
+    pub(crate) bans: watch::Sender<Option<Arc<BanList>>>,
     pub(crate) tally: Arc<Tally>,
     /// What a process that goes on in this one's place gets, while this one is silent.
     pub(crate) estate: Arc<Mutex<Option<Estate>>>,
@@ -343,6 +388,7 @@ impl Voice {
         {
             self.ask(with);
         }
+        self.tell_bans(&speaker, ends);
         let again = self.tell_again.take();
         let catalog = speaker.cluster.poll_catalog(now).or_else(|| again.then(|| speaker.cluster.view()));
         if let Some(mut catalog) = catalog {
@@ -359,6 +405,33 @@ impl Voice {
             ends.status.send_if_modified(|status| !std::mem::replace(&mut status.ready, true));
         }
         speaker.cluster.poll_timeout()
+    }
+
+    /// Tells the planes of a newer list of bans; and others soon, when other nodes are on it.
+    fn tell_bans(self: &Rc<Self>, speaker: &Speaker, ends: &Ends) {
+        let Some(newest) = &speaker.bans else { return };
+        let mut is_news = false;
+        ends.bans.send_if_modified(|told| {
+            let is_newer = bans::is_newer(newest, told.as_deref());
+            if is_newer {
+                is_news = told.as_ref().map_or(&[][..], |told| &told.nodes) != newest.nodes;
+                *told = Some(Arc::clone(newest));
+            }
+            is_newer
+        });
+        if !is_news {
+            return;
+        }
+        tracing::info!(revision = newest.revision, banned = newest.nodes.len(), "other nodes are banned");
+        let mut peers = speaker.cluster.peers();
+        Draws::new(rand::random()).choose(&mut peers, BANS_FANOUT);
+        for with in peers {
+            let voice = Rc::clone(self);
+            task::spawn_local("gossip bans", async move {
+                tokio::time::sleep(BANS_SPREAD.mul_f64(rand::random_range(0.0..1.0))).await;
+                voice.ask(with);
+            });
+        }
     }
 
     /// Takes the packets that wait.
@@ -411,6 +484,11 @@ impl Voice {
             if wishes.banned != done.banned {
                 speaker.checker.ban(wishes.banned.clone());
                 self.tell_again.set(true);
+            }
+            if let Some(list) =
+                wishes.bans.as_ref().filter(|list| bans::is_newer(list, speaker.bans.as_deref()))
+            {
+                speaker.bans = Some(Arc::clone(list));
             }
             if wishes.pass != done.pass {
                 match speaker.credential.renew(&speaker.node, &wishes.pass) {

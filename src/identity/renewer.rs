@@ -21,8 +21,9 @@ use crate::net::clock;
 
 /// An answer that takes longer is given up, and asked for again.
 const ISSUE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The time of day is looked at this often at least: it may jump, sleep does not follow it.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// The time of day is looked at this often at least: it may jump, by hand or as a suspended machine goes on, and sleep does
+/// not follow it.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 const LOOK_LEAST: Duration = Duration::from_millis(10);
 const MISSING_LIFE_MS: u64 = 10 * 60 * 1000;
 
@@ -206,7 +207,14 @@ fn follow(tracks: &mut Tracks, wallet: &Wallet, now_ms: u64) {
                 }
             }
         }
+        let latest_ms = validity_of(wallet, subject, now_ms).latest_ms(track.failures, now_ms);
+        track.next_ms = track.next_ms.min(latest_ms);
     }
+}
+
+/// Returns the life by which a missing certificate is awaited.
+fn missing(now_ms: u64) -> Validity {
+    Validity { not_before_ms: now_ms, not_after_ms: now_ms.saturating_add(MISSING_LIFE_MS) }
 }
 
 fn validity(svid: &Svid) -> Validity {
@@ -261,10 +269,9 @@ fn settle(tracks: &mut Tracks, due: &[Subject], wallet: &Wallet, outcome: Result
     }
 }
 
-/// Returns the life by which waits are measured; a missing certificate is awaited as one that lasts [`MISSING_LIFE_MS`].
+/// Returns the life by which waits are measured.
 fn validity_of(wallet: &Wallet, subject: &Subject, now_ms: u64) -> Validity {
-    let missing = Validity { not_before_ms: now_ms, not_after_ms: now_ms.saturating_add(MISSING_LIFE_MS) };
-    wallet.svid(subject).map_or(missing, |svid| validity(svid))
+    wallet.svid(subject).map_or_else(|| missing(now_ms), |svid| validity(svid))
 }
 
 fn statuses(tracks: &Tracks, wallet: &Wallet) -> Vec<IdentityStatus> {

@@ -128,7 +128,7 @@ pub struct ApiPeer {
     pub not_before_ms: u64,
     /// End of the certificate's validity, Unix milliseconds: what the connection may do ends with it.
     pub not_after_ms: u64,
-    /// Whether the certificate has expired: it may renew, and nothing else.
+    /// Whether the certificate has expired, or is not valid yet: it may renew, and nothing else.
     pub expired: bool,
 }
 
@@ -489,7 +489,7 @@ impl ApiAcceptor {
             return Ok((stream, None));
         };
         let peer = side.judge.judge(chain, Lateness::Allowed)?;
-        let expired = clock::wall_ms() > peer.not_after_ms;
+        let expired = !(peer.not_before_ms..=peer.not_after_ms).contains(&clock::wall_ms());
         let key = HEXLOWER.encode(&peer.key);
         let Peer { id, node, not_before_ms, not_after_ms, .. } = peer;
         Ok((stream, Some(ApiPeer { id, node, key, not_before_ms, not_after_ms, expired })))

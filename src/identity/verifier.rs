@@ -106,9 +106,10 @@ struct Known {
 /// Whether time may have run out on a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lateness {
-    /// Expired certificates are refused.
+    /// Certificates that have expired, or are not valid yet, are refused.
     Refused,
-    /// They are judged as of their last moment: for renewals after long downtime.
+    /// They are judged as of the nearest moment of their life: for renewals after long downtime, and after clocks that were
+    /// ahead have been set back.
     Allowed,
 }
 
@@ -231,7 +232,7 @@ pub fn prove(svid: &Svid, wallet: &Wallet, now_ms: u64) -> Result<(), Distrust> 
 fn judged_at(leaf: &Leaf, now_ms: u64, lateness: Lateness) -> u64 {
     match lateness {
         Lateness::Refused => now_ms,
-        Lateness::Allowed => now_ms.min(leaf.not_after_ms),
+        Lateness::Allowed => now_ms.max(leaf.not_before_ms).min(leaf.not_after_ms),
     }
 }
 

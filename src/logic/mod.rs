@@ -16,6 +16,7 @@ pub mod route;
 pub mod traffic;
 pub mod defaults;
 pub mod authorize;
+pub mod bans;
 pub mod compile;
 pub mod plan;
 pub mod roll;

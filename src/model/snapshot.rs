@@ -28,6 +28,9 @@ pub struct Snapshot {
     pub gossip: GossipKeys,
     /// Nodes whose certificates are refused everywhere.
     pub banned: Vec<NodeName>,
+    /// The same, for nodes to tell each other; `None` when control could not sign it, or does not know how.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bans: Option<BanList>,
     /// Nodes whose services are to have no new calls while others serve them.
     #[serde(default)]
     pub draining: Vec<NodeName>,
@@ -51,6 +54,25 @@ impl std::fmt::Debug for GossipKeys {
         let ids: Vec<_> = self.ring.iter().map(|(id, _)| id).collect();
         f.debug_struct("GossipKeys").field("ids", &ids).field("seeds", &self.seeds).finish()
     }
+}
+
+/// Most nodes that can be banned at once: every proxy holds and passes on all of them.
+pub const BANNED_MAX: usize = 4096;
+
+/// The banned nodes as of one revision, under the signature of the authority: nodes tell it each other, so that a ban holds
+/// where control cannot say so itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BanList {
+    /// A revision of the policy that it shows: a list of a later one counts in its place.
+    pub revision: Revision,
+    /// Nodes whose certificates are refused everywhere; at most [`BANNED_MAX`].
+    pub nodes: Vec<NodeName>,
+    /// ECDSA P-256 (fixed form, 64 bytes, base64) by the intermediate whose certificate follows, over
+    /// `"mesh bans v1\0" mesh "\0" revision(8, big-endian) (node "\0")*`.
+    pub signature: String,
+    /// The intermediate's certificate: DER in base64; it must lead to the bundle.
+    pub issuer: String,
 }
 
 /// Control's signature under "this node signs its gossip records with this key".

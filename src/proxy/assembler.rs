@@ -8,9 +8,10 @@ use tokio::sync::watch;
 
 use crate::gossip::agent::Agent;
 use crate::identity::wallet::{self, Wallet};
+use crate::logic::bans;
 use crate::logic::compile::{Policy, Rulebook};
 use crate::model::endpoint::{Catalog, MemberState, Role};
-use crate::model::snapshot::Snapshot;
+use crate::model::snapshot::{BanList, Snapshot};
 use crate::net::resolve;
 use crate::proxy::membership;
 use crate::proxy::shared::Shared;
@@ -18,6 +19,8 @@ use crate::proxy::shared::Shared;
 /// Makes each policy.
 pub(crate) struct Assembler {
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// What members told of bans, which may be later than what control could say.
+    pub(crate) bans: watch::Receiver<Option<Arc<BanList>>>,
     pub(crate) catalog: watch::Receiver<Arc<Catalog>>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) policies: watch::Sender<Arc<Policy>>,
@@ -29,7 +32,7 @@ pub(crate) struct Assembler {
 impl Assembler {
     /// Makes a new policy whenever control or gossip have news, until either ends.
     pub(crate) async fn run(mut self) {
-        let mut snapshot = self.snapshots.borrow_and_update().clone();
+        let mut snapshot = self.told();
         let mut rulebook = Rulebook::new(&snapshot, &self.shared.node);
         loop {
             let policy = rulebook.policy(&self.catalog.borrow_and_update());
@@ -37,17 +40,23 @@ impl Assembler {
             self.shared.install(policy.clone());
             self.policies.send_replace(Arc::new(policy));
             tokio::select! {
-                changed = self.snapshots.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    snapshot = self.snapshots.borrow_and_update().clone();
-                    rulebook = rulebook.next(&snapshot);
-                    self.spread(&snapshot);
-                }
+                changed = self.snapshots.changed() => if changed.is_err() { return },
+                changed = self.bans.changed() => if changed.is_err() { return },
                 changed = self.catalog.changed() => if changed.is_err() { return },
             }
+            let told = self.told();
+            if told != snapshot {
+                snapshot = told;
+                rulebook = rulebook.next(&snapshot);
+                self.spread(&snapshot);
+            }
         }
+    }
+
+    /// Returns the snapshot, with the bans that are in force.
+    fn told(&mut self) -> Arc<Snapshot> {
+        let snapshot = self.snapshots.borrow_and_update().clone();
+        bans::amend(&snapshot, self.bans.borrow_and_update().as_deref())
     }
 
     /// Gives everyone their part of a new snapshot.
@@ -66,6 +75,9 @@ impl Assembler {
         }
         self.agent.rekey(snapshot.gossip.clone());
         self.agent.ban(snapshot.banned.iter().cloned().collect());
+        if let Some(list) = snapshot.bans.clone() {
+            self.agent.tell_bans(list);
+        }
     }
 
     /// Asks the control planes where the snapshot says that they are, and where gossip sees them, should they have moved.

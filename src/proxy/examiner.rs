@@ -124,7 +124,9 @@ impl Examiner {
             Err(error) => (RulesStatus::Unknown, Some(error.to_string())),
         };
         let mode = if mode == Mode::Strict { "strict" } else { "on" };
-        Some(InterceptionStatus { mode: mode.to_owned(), rules, error })
+        let way = ways::missing().into_iter().next().filter(|_| !ways::open_ways().0);
+        let way = way.map(|words| format!("ip {}", words.join(" ")));
+        Some(InterceptionStatus { mode: mode.to_owned(), rules, error, way })
     }
 
     /// Names a service and the addresses that the host's own resolver should find for it.

@@ -63,6 +63,8 @@ pub(crate) struct Interception {
     sources: Sources,
     guard: Guard,
     rules: Rules,
+    /// Which ways to virtual addresses are open.
+    ways: (bool, bool),
 }
 
 /// Makes sure that this process may intercept, and that questions of this host, its own too, are not led to a name server
@@ -129,6 +131,17 @@ pub fn preview(options: &Options) -> Rules {
     sources.rules("preview")
 }
 
+/// Returns the commands for the ways to virtual addresses that this host lacks, one a line, as comments for `nft`; nothing
+/// when it lacks none.
+pub fn preview_ways() -> String {
+    let commands: Vec<_> =
+        ways::missing().iter().map(|words| format!("#   ip {}\n", words.join(" "))).collect();
+    if commands.is_empty() {
+        return String::new();
+    }
+    format!("# this host has no way to these addresses; until the rules are removed:\n{}", commands.concat())
+}
+
 /// Returns whether questions can be led to a name server that listens there: the kernel leads to the loopback address, and
 /// the answer has to come from it.
 pub(crate) fn is_led_to(listen: SocketAddr) -> bool {
@@ -183,7 +196,7 @@ impl Interception {
             return Err(error.into());
         }
         tracing::info!(mode = ?sources.options.mode, "connections of this host to services of the mesh come here");
-        Ok(Self { instance, sources, guard, rules })
+        Ok(Self { instance, sources, guard, rules, ways: ways::open_ways() })
     }
 
     /// Returns what its rules are called after.
@@ -211,6 +224,7 @@ impl Interception {
             if is_due {
                 check = Instant::now() + CHECK_EVERY;
             }
+            self.ways = ways::keep(self.ways).await;
             match self.renew(is_due).await {
                 Ok(true) => {}
                 Ok(false) => {

@@ -22,16 +22,18 @@ use crate::identity::svid::{self, Svid};
 use crate::identity::vault::{self, Vault};
 use crate::identity::verifier::{Distrust, prove};
 use crate::identity::wallet::Wallet;
+use crate::logic::bans;
 use crate::model::endpoint::Role;
 use crate::model::identity::Subject;
 use crate::model::name::NodeName;
-use crate::model::snapshot::{GossipPass, Snapshot};
+use crate::model::snapshot::{BanList, GossipPass, Snapshot};
 use crate::model::token::Token;
 use crate::net::clock;
 
 const MEMBERSHIP_ROW: &str = "membership";
 const SNAPSHOT_ROW: &str = "snapshot";
 const PEERS_ROW: &str = "peers";
+const BANS_ROW: &str = "bans";
 /// How long the start waits for control's word on a membership: without it, the membership is good.
 const ASK_MAX: Duration = Duration::from_secs(3);
 
@@ -106,6 +108,8 @@ pub struct Membership {
     pub pass: GossipPass,
     /// The last snapshot taken.
     pub snapshot: Snapshot,
+    /// The last list of bans that was heard of, from control or from another member.
+    pub bans: Option<BanList>,
     /// The certificates held, expired ones too.
     pub svids: Vec<Arc<Svid>>,
     signer: Zeroizing<Vec<u8>>,
@@ -141,6 +145,7 @@ impl Membership {
         Ok(Some(Self {
             node: kept.node,
             pass: kept.pass,
+            bans: bans::newest(snapshot.bans.clone(), vault.get(BANS_ROW)?),
             snapshot,
             svids: vault.svids()?,
             signer,
@@ -192,7 +197,15 @@ impl Membership {
             token: token.id.clone(),
         };
         let (node, token) = (node.clone(), token.id.clone());
-        let joined = Self { node, pass, snapshot: issued.snapshot, svids, signer, token };
+        let joined = Self {
+            node,
+            pass,
+            bans: issued.snapshot.bans.clone(),
+            snapshot: issued.snapshot,
+            svids,
+            signer,
+            token,
+        };
         let wallet = joined.wallet()?;
         joined.svids.iter().try_for_each(|svid| prove(svid, &wallet, clock::wall_ms()))?;
         vault.put_svids(&joined.svids)?;
@@ -241,7 +254,7 @@ impl Membership {
             trust_domain: self.snapshot.trust_domain.clone(),
             bundle: roots(&self.snapshot)?.into_iter().map(Into::into).collect(),
             svids: self.svids.iter().map(|svid| (svid.id.subject.clone(), svid.clone())).collect(),
-            banned: self.snapshot.banned.iter().cloned().collect(),
+            banned: bans::in_force(&self.snapshot, self.bans.as_ref()).iter().cloned().collect(),
         })
     }
 }
@@ -249,6 +262,11 @@ impl Membership {
 /// Keeps a snapshot: it is in force after a restart.
 pub fn keep_snapshot(vault: &Vault, snapshot: &Snapshot) -> Result<(), Error> {
     Ok(vault.put(SNAPSHOT_ROW, snapshot)?)
+}
+
+/// Keeps a list of bans: it is in force after a restart, as long as no later snapshot says otherwise.
+pub fn keep_bans(vault: &Vault, list: &BanList) -> Result<(), Error> {
+    Ok(vault.put(BANS_ROW, list)?)
 }
 
 /// Keeps the gossip addresses of members that were seen.

@@ -15,6 +15,7 @@ use crate::gossip::agent::{self, Agent, Estate, Said};
 use crate::identity::renewer::Renewer;
 use crate::identity::vault::Vault;
 use crate::identity::wallet::Wallet;
+use crate::logic::bans;
 use crate::logic::compile::{Policy, Rulebook};
 use crate::logic::metric::report::Report;
 use crate::logic::naming::zone::Zone;
@@ -45,6 +46,9 @@ use crate::telemetry::log::LogHandle;
 pub(crate) const BUILD: &str = env!("CARGO_PKG_VERSION");
 /// Shortest time between two writings of who is there.
 const PEERS_KEPT_EVERY: Duration = Duration::from_secs(1);
+
+/// When a list of bans that could not be kept is tried again.
+const KEEP_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether this host still has the address that others know.
 const ADDRESS_LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -99,6 +103,7 @@ impl Node {
         let said_before = estate.as_ref().and_then(|estate| estate.legacy.said.clone());
         let started_ms = clock::wall_ms();
         let snapshot = Arc::new(membership.snapshot.clone());
+        let told = bans::amend(&snapshot, membership.bans.as_ref());
         let signer = membership.signer()?;
         let gossip_key = signer.public_key_base64();
         let before = estate.as_ref().map(|estate| estate.legacy.me.addr.ip());
@@ -118,15 +123,16 @@ impl Node {
             roots: membership::roots(&snapshot)?,
             trust_domain: snapshot.trust_domain.clone(),
             seeds: Vec::new(),
+            bans: membership.bans.clone(),
             known_peers: membership::peers(&vault)?,
             estate,
         })?;
-        agent.ban(snapshot.banned.iter().cloned().collect());
+        agent.ban(told.banned.iter().cloned().collect());
         let wallets = Arc::new(watch::Sender::new(Arc::new(membership.wallet()?)));
         let controls = watch::Sender::new(snapshot.controls.clone());
         let source = Subject::Node(membership.node.clone());
         let client = Client::with_wallet(controls.subscribe(), wallets.subscribe(), source);
-        let policy = Rulebook::new(&snapshot, &membership.node).policy(&agent.catalog().borrow());
+        let policy = Rulebook::new(&told, &membership.node).policy(&agent.catalog().borrow());
         Ok(Self {
             agent: Arc::new(agent),
             vault,
@@ -247,6 +253,7 @@ impl Node {
         let writers = vec![
             task::spawn("subscriber", subscriber),
             task::spawn("renewer", renewer.run()),
+            task::spawn("bans", keep_bans(self.agent.clone(), vault.clone())),
             task::spawn("peers", keep_peers(self.agent.clone(), vault)),
         ];
         *self.writers.lock().unwrap_or_else(PoisonError::into_inner) = writers;
@@ -257,6 +264,7 @@ impl Node {
         self.write();
         let assembler = Assembler {
             snapshots: self.snapshots.subscribe(),
+            bans: self.agent.bans(),
             catalog: self.agent.catalog(),
             shared: shared.clone(),
             policies: self.policies.clone(),
@@ -391,5 +399,22 @@ async fn keep_peers(agent: Arc<Agent>, vault: Arc<Vault>) {
             Err(_) => {}
         }
         sleep(PEERS_KEPT_EVERY).await;
+    }
+}
+
+/// Keeps the newest list of bans for the next start, which may come while nobody is there to tell.
+async fn keep_bans(agent: Arc<Agent>, vault: Arc<Vault>) {
+    let mut lists = agent.bans();
+    // What is known at the beginning may have been heard while another process had the store.
+    lists.mark_changed();
+    while lists.changed().await.is_ok() {
+        let Some(list) = lists.borrow_and_update().clone() else { continue };
+        let (vault, revision) = (vault.clone(), list.revision);
+        let outcome = tokio::task::spawn_blocking(move || membership::keep_bans(&vault, &list)).await;
+        if let Ok(Err(error)) = outcome {
+            tracing::warn!(%error, revision, "the list of banned nodes was not kept; it is tried again");
+            sleep(KEEP_AGAIN).await;
+            lists.mark_changed();
+        }
     }
 }

@@ -28,6 +28,7 @@ fn snapshot() -> Snapshot {
         mode: Mode::Enforce,
         gossip: GossipKeys { ring: vec![(4, SECRET.to_owned())], seeds: Vec::new() },
         banned: Vec::new(),
+        bans: None,
         draining: Vec::new(),
         controls: Vec::new(),
     }

@@ -7,8 +7,13 @@ use std::sync::Arc;
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 use data_encoding::BASE64;
-use mesh::control::authority::{self, Authority, Brought, Error, Wish};
+use mesh::control::authority::{self, Authority, Error, Wish};
+use mesh::control::root::Brought;
+use mesh::gossip::bans;
+use mesh::gossip::pass::Checker;
 use mesh::model::identity::{Subject, TrustDomain};
+use mesh::model::name::NodeName;
+use mesh::model::snapshot::BanList;
 use mesh::net::disk::Db;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -203,4 +208,25 @@ fn a_gossip_pass_is_signed_by_the_intermediate_it_names() {
         UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, &*certificate.public_key().subject_public_key.data);
     key.verify(&message, &BASE64.decode(pass.signature.as_bytes()).unwrap()).unwrap();
     assert_eq!(pass.not_after_ms, NOW_MS + DAY_MS);
+}
+
+#[test]
+fn a_list_of_bans_is_believed_below_its_root_alone_and_as_it_was_signed() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let authority = open(dir.path(), None, NOW_MS).unwrap();
+    let nodes: Vec<NodeName> = ["host-1", "host-2"].map(|node| node.parse().unwrap()).to_vec();
+
+    let list = authority.bans(7, &nodes).unwrap();
+
+    let checker = Checker::new(authority.bundle());
+    let foreign = Checker::new(open(other.path(), None, NOW_MS).unwrap().bundle());
+    let changed = BanList { nodes: nodes[..1].to_vec(), ..list.clone() };
+    let later = BanList { revision: 8, ..list.clone() };
+    let is_genuine =
+        |list: &BanList, mesh: &str, at_ms| bans::is_genuine(list, &checker, &mesh.parse().unwrap(), at_ms);
+    assert!(is_genuine(&list, "shop.test", NOW_MS) && is_genuine(&list, "shop.test", NOW_MS + 300 * DAY_MS));
+    assert!(!bans::is_genuine(&list, &foreign, &domain(), NOW_MS));
+    assert!(!is_genuine(&changed, "shop.test", NOW_MS) && !is_genuine(&later, "shop.test", NOW_MS));
+    assert!(!is_genuine(&list, "other.test", NOW_MS), "of another mesh");
+    assert!(!is_genuine(&list, "shop.test", NOW_MS + 400 * DAY_MS), "its signer has expired");
 }

@@ -588,7 +588,7 @@ async fn an_expired_certificate_is_told_from_a_valid_one_and_from_a_strangers() 
     let now_ms = clock::wall_ms();
     let wallet = |ca: &Ca, at_ms| ca.wallet("host-1", &["node/host-1"], at_ms);
     let valid = wallet(&ca, now_ms);
-    let expired = wallet(&ca, now_ms - 2 * HOUR_MS);
+    let [expired, early] = [now_ms - 2 * HOUR_MS, now_ms + 2 * HOUR_MS].map(|at_ms| wallet(&ca, at_ms));
     let mut strange = wallet(&other, now_ms);
     strange.bundle = valid.bundle.clone();
 
@@ -603,5 +603,6 @@ async fn an_expired_certificate_is_told_from_a_valid_one_and_from_a_strangers() 
     assert_eq!((peer.id.subject, peer.node.as_str()), (id.clone(), "host-1"));
     assert_eq!(peer.key, valid.svid(&id).unwrap().key().fingerprint());
     assert!(seen(&expired).await.unwrap().1.unwrap().expired);
+    assert!(seen(&early).await.unwrap().1.unwrap().expired, "issued by a clock that was ahead");
     assert_strange(&seen(&strange).await.unwrap_err());
 }

@@ -164,6 +164,31 @@ async fn due_certificates_are_renewed_together_and_fresh_ones_left_alone() {
 }
 
 #[tokio::test]
+async fn one_that_was_issued_while_clocks_were_ahead_is_replaced_at_once() {
+    let office = Office::new(&[]);
+    let world = World::begin(&office, &[("cart", 600, 7200)], &["cart", "web"]);
+    world.until(|wallet| wallet.svid(&subject("web")).is_some()).await;
+    let (fresh, ahead_ms) = (world.serial("cart"), clock::wall_ms() + 3 * 86_400_000);
+    let early = Spec {
+        not_before_ms: ahead_ms,
+        not_after_ms: ahead_ms + 86_400_000,
+        ..Spec::of("web", "host-1", ahead_ms)
+    };
+    let early = office.ca.svid(&early);
+
+    world.wallets.send_modify(|wallet| {
+        let wallet = Arc::make_mut(wallet);
+        wallet.svids.insert(subject("web"), early.clone());
+    });
+
+    let valid = |wallet: &Arc<Wallet>| {
+        wallet.svid(&subject("web")).is_some_and(|svid| svid.not_before_ms <= clock::wall_ms())
+    };
+    world.until(valid).await;
+    assert_eq!(world.serial("cart"), fresh);
+}
+
+#[tokio::test]
 async fn what_is_in_the_wallet_is_on_disk() {
     let office = Office::new(&[]);
     let world = World::begin(&office, &[], &["web", "node/host-1"]);

@@ -282,6 +282,7 @@ impl State {
             mode: self.mode,
             gossip: GossipKeys { ring: Vec::new(), seeds: Vec::new() },
             banned: self.banned.clone(),
+            bans: None,
             draining: Vec::new(),
             controls: Vec::new(),
         }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::stage::mesh::Mesh;
 use crate::stage::place::Place;
-use crate::stage::process::{Done, Process, run};
+use crate::stage::process::{Done, Process, run, run_with};
 use crate::stage::program;
 use crate::stage::wait::{seconds, until};
 
@@ -51,6 +51,16 @@ impl Sandbox {
         let from = ["--from", release.to_str().unwrap(), "--prefix", root.to_str().unwrap()];
         let words = [&shell[1..], &[installer.to_str().unwrap()], &from, arguments].concat();
         run(&Place::here(), seconds(20), shell[0], &words)
+    }
+
+    /// As [`Sandbox::install`], with variables in the environment.
+    fn install_with(&self, shell: &[&str], variables: &[(&str, &str)], arguments: &[&str]) -> Done {
+        let (release, root, installer) = (self.release(), self.root(), installer());
+        let from = ["--from", release.to_str().unwrap(), "--prefix", root.to_str().unwrap()];
+        let words = [&shell[1..], &[installer.to_str().unwrap()], &from, arguments].concat();
+        run_with(&Place::here(), seconds(20), shell[0], &words, |command| {
+            command.envs(variables.iter().copied());
+        })
     }
 
     /// Every file in the root with its content and mode.
@@ -150,6 +160,49 @@ fn a_program_that_does_not_run_here_is_not_installed() {
 
     assert!(refused.contains("does not run here"), "{refused}");
     assert_eq!(sandbox.files(), before);
+}
+
+#[test]
+fn what_to_run_may_be_said_by_the_environment_and_flags_count_before_it() {
+    let settings = |sandbox: &Sandbox, role: &str| {
+        fs::read_to_string(sandbox.root().join(format!("etc/mesh/{role}.env"))).unwrap_or_default()
+    };
+    for shell in SHELLS {
+        let variables = [
+            ("MESH_JOIN", TOKEN),
+            ("MESH_SERVICE", "web=8080,api=9090"),
+            ("MESH_INTERCEPT", "strict"),
+            ("MESH_NODE", "vm-1"),
+        ];
+        let sandbox = Sandbox::new();
+        sandbox.install_with(shell, &variables, &[]).ok();
+        let said = settings(&sandbox, "proxy");
+        assert!(said.contains(&format!("MESH_JOIN='{TOKEN}'")), "{said}");
+        let arguments = "MESH_ARGS='--service web=8080,api=9090 --intercept strict --node vm-1'";
+        assert!(said.contains(arguments), "{said}");
+
+        let sandbox = Sandbox::new();
+        sandbox.install_with(shell, &variables, &["--join", TOKEN, "--service", "db=5432"]).ok();
+        let said = settings(&sandbox, "proxy");
+        assert!(said.contains("--service db=5432 --intercept strict") && !said.contains("web"), "{said}");
+
+        // A token that lies around does not make a proxy of a control plane.
+        let sandbox = Sandbox::new();
+        sandbox.install_with(shell, &variables, &["--control"]).ok();
+        let said = settings(&sandbox, "control");
+        assert!(said.contains("MESH_ARGS='--name vm-1'") && !said.contains(TOKEN), "{said}");
+        assert_eq!(settings(&sandbox, "proxy"), "");
+        let sandbox = Sandbox::new();
+        sandbox.install_with(shell, &[("MESH_ROLE", "control")], &[]).ok();
+        assert!(settings(&sandbox, "control").contains("MESH_ARGS=''"));
+
+        let wrong = sandbox.install_with(shell, &[("MESH_ROLE", "both")], &[]).failed(1);
+        assert!(wrong.contains("expected proxy or control"), "{wrong}");
+        let cut = sandbox.install_with(shell, &[("MESH_JOIN", "mesh1.a")], &[]).failed(1);
+        assert!(cut.contains("MESH_JOIN: this is no join token"), "{cut}");
+        let bare = sandbox.install_with(shell, &[("MESH_SERVICE", "web=8080")], &[]);
+        assert!(bare.code == Some(0) && settings(&sandbox, "proxy").is_empty(), "{}", bare.err);
+    }
 }
 
 #[test]
@@ -422,17 +475,22 @@ fn removing_it_leaves_every_file_of_the_host_as_it_was() {
     fs::create_dir(&copy).unwrap();
     let script = program::script("leave_no_trace.sh");
 
-    let words = ["-m", "--propagation", "private", "dash", script.to_str().unwrap()];
+    let words = ["-m", "-n", "--propagation", "private", "dash", script.to_str().unwrap()];
     let rest = [release.to_str().unwrap(), copy.to_str().unwrap(), "dash", "busybox"];
-    let done = run(&Place::here(), seconds(120), "unshare", &[&words[..], &rest].concat());
+    let done = run(&Place::here(), seconds(240), "unshare", &[&words[..], &rest].concat());
 
     assert_eq!(done.code, Some(0), "{}\n{}", done.out, done.err);
     let said = |what: &str| -> Vec<Vec<&str>> {
         let parts = done.out.split("--- ").filter_map(|part| part.strip_prefix(what)?.strip_prefix('\n'));
         parts.map(|part| part.lines().filter(|line| !line.is_empty()).collect()).collect()
     };
-    for nothing in ["after a dry run", "after a second install", "left"] {
+    for nothing in ["after a dry run", "after a second install", "network left", "left"] {
         assert_eq!(said(nothing), vec![Vec::<&str>::new(); 2], "{nothing}");
+    }
+    for changed in said("network changed") {
+        let is_there = |part: &str| changed.iter().any(|line| line.contains(part));
+        assert!(is_there("table inet mesh") && is_there("chain strict"), "{changed:#?}");
+        assert!(is_there("240.0.0.0/5 dev lo"), "a host without a default route: {changed:#?}");
     }
     for shell in 0..2 {
         // A dry run says all that is done then.

@@ -49,7 +49,7 @@ impl Hosts {
 }
 
 /// Everything of a host's network that interception could change, as its own tools write it.
-fn network_state(place: &Place) -> String {
+pub(crate) fn network_state(place: &Place) -> String {
     let commands: [&[&str]; 6] = [
         &["nft", "list", "ruleset"],
         &["ip", "route", "show", "table", "all"],

@@ -1,14 +1,16 @@
 #!/bin/sh
 # Installs and removes mesh in a copy of this host, in which every change lies in a folder of its own, and says what is left.
-# Run as root, in a mount namespace of its own, as: leave_no_trace.sh RELEASE FOLDER SHELL…
+# Run as root, in a mount namespace and a network namespace of its own, as: leave_no_trace.sh RELEASE FOLDER SHELL…
 #
-# Standard output: what each run of the installer said, after a line '--- what'; at last, after '--- left', every file that is
-# not as it was before.
+# Standard output: what each run of the installer said, after a line '--- what'; after '--- network changed', what a proxy that
+# intercepts changes of the network, and after '--- network left' what is left of that; at last, after '--- left', every file
+# that is not as it was before.
 set -eu
 release=$1
 folder=$2
 shift 2
 
+ip link set lo up
 mount -t tmpfs tmpfs "$folder"
 mkdir "$folder/upper" "$folder/work" "$folder/copy"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$folder/upper,workdir=$folder/work" "$folder/copy"
@@ -43,6 +45,33 @@ left() {
     done
 }
 
+# Everything of the network that rules, routes and links are part of, and whom the host asks for names.
+network() {
+    nft list ruleset
+    ip rule
+    ip -6 rule
+    ip route show table all
+    ip -6 route show table all
+    ip -o link
+    cat "$folder/copy/etc/resolv.conf"
+}
+
+# started ROLE: starts what was installed as the installer says that it can be where no service manager runs.
+started() {
+    # shellcheck disable=SC2016 # expanded there
+    chroot "$folder/copy" sh -c 'set -a; . "/etc/mesh/$1.env"; set +a
+        exec /usr/local/bin/mesh "$1" --data-dir "/var/lib/mesh/$1" $MESH_ARGS' sh "$1" >"$folder/$1.log" 2>&1 &
+    waited=0
+    until [ -e "$folder/copy/var/lib/mesh/$1/addresses.json" ]; do
+        waited=$((waited + 1))
+        [ "$waited" -lt 600 ] || {
+            cat "$folder/$1.log" >&2
+            exit 3
+        }
+        sleep 0.1
+    done
+}
+
 set_up() {
     installer "$1" --from /mnt --control --node here --advertise 127.0.0.1 ${2:+"$2"} -- \
         --listen 127.0.0.1:0 --gossip 127.0.0.1:0 --admin 127.0.0.1:0
@@ -58,19 +87,19 @@ for shell_name in "$@"; do
     printf -- '--- after a second install\n'
     changes | diff "$folder/first" - || :
 
-    # As the installer says it can be started where no service manager runs.
-    # shellcheck disable=SC2016 # expanded there
-    chroot "$folder/copy" sh -c 'set -a; . /etc/mesh/control.env; set +a
-        exec /usr/local/bin/mesh control --data-dir /var/lib/mesh/control $MESH_ARGS' >/dev/null 2>&1 &
-    waited=0
-    until [ -e "$folder/copy/var/lib/mesh/control/addresses.json" ]; do
-        waited=$((waited + 1))
-        [ "$waited" -lt 300 ] || exit 3
-        sleep 0.1
-    done
+    started control
+    network >"$folder/network"
+    token=$(MESH_CONTROL=unix:///var/lib/mesh/control/control.sock chroot "$folder/copy" mesh token create)
+    installer 'install proxy' --from /mnt --join "$token" --node there --service web=4000 --intercept strict -- \
+        --outbound 127.0.0.1:0 --inbound 127.0.0.1:0 --gossip 127.0.0.1:0 --admin 127.0.0.1:0
+    started proxy
+    printf -- '--- network changed\n'
+    network | diff "$folder/network" - || :
     installer 'dry uninstall' --uninstall --purge --dry-run
     installer uninstall --uninstall --purge
     wait
+    printf -- '--- network left\n'
+    network | diff "$folder/network" - || :
     installer 'uninstall again' --uninstall --purge
     printf -- '--- left\n'
     left

@@ -25,6 +25,7 @@ mod program;
 mod install;
 mod hosts;
 mod interception;
+mod ways;
 mod rebooting;
 mod mishaps;
 mod checking;

@@ -236,9 +236,23 @@ fn a_wrong_clock_is_measured_and_what_it_breaks_is_said_and_mends_itself_when_it
     });
     assert!(found.contains("timedatectl set-ntp true"), "{found}");
 
-    // And right again, backwards.
+    let identities = || {
+        let text = curl(&Place::here(), &[&format!("http://{}/host", caller.address("admin"))]).ok();
+        let host: serde_json::Value = serde_json::from_str(&text).unwrap();
+        host["identities"].as_array().unwrap().clone()
+    };
+    until("renewing was tried in vain", seconds(15), || {
+        identities().iter().any(|identity| identity["lastError"].is_string()).then_some(())
+    });
+
+    // And right again, backwards: what was planned by the wrong clock does not count.
     step(0);
     caller.reaches("web");
+    until("it is renewed in time", seconds(15), || {
+        let is_timely =
+            |identity: &serde_json::Value| identity["renewMs"].as_u64() < identity["notAfterMs"].as_u64();
+        identities().iter().all(is_timely).then_some(())
+    });
     until("all is well", seconds(30), || {
         (mesh.cli(&["check", "--proxy", &caller.address("admin").to_string()]).code == Some(0)).then_some(())
     });
@@ -250,4 +264,108 @@ fn a_wrong_clock_is_measured_and_what_it_breaks_is_said_and_mends_itself_when_it
     let late = mesh.proxy(&Place::here(), "late").join(&token).flag("--clock-offset", "-86400");
     let late = late.spawn();
     until("it says why", seconds(15), || late.log().contains("do the clocks agree?").then_some(()));
+}
+
+/// Control, a service and its caller, each with a clock of its own that can be set.
+struct Clocks {
+    server: Proxy,
+    caller: Proxy,
+    mesh: Mesh,
+}
+
+impl Clocks {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("mesh-e2e-clocks-").tempdir().unwrap();
+        let file = |name: &str| folder.path().join(format!("{name}.yaml")).to_str().unwrap().to_owned();
+        let files = ["control", "server", "caller"].map(file);
+        for file in &files {
+            fs::write(file, "clock-offset: 0\n").unwrap();
+        }
+        let here = Place::here();
+        let mesh = Mesh::start_in(&here, folder, &["--config", &files[0]]);
+        let token = mesh.token(&["--uses", "2"]);
+        let web = answerer(&here, "web");
+        let plan = |node: &str, file: &str| mesh.proxy(&here, node).join(&token).flag("--config", file);
+        let server = plan("server", &files[1]).service(&format!("web={web}")).start();
+        let caller = plan("caller", &files[2]).start();
+        caller.reaches("web");
+        Self { server, caller, mesh }
+    }
+
+    fn set(&self, name: &str, seconds: i64) {
+        let file = self.mesh.folder().join(format!("{name}.yaml"));
+        fs::write(file, format!("clock-offset: {seconds}\n")).unwrap();
+        let process = match name {
+            "control" => &self.mesh.control,
+            "server" => &self.server.process,
+            _ => &self.caller.process,
+        };
+        kill_process(process.pid(), Signal::HUP).unwrap();
+    }
+
+    /// Waits until all that a proxy holds is valid for longer than until `past_ms`, Unix milliseconds.
+    fn is_renewed(proxy: &Proxy, past_ms: u64) {
+        until("its certificates are renewed", seconds(60), || {
+            let done = curl(&Place::here(), &[&format!("http://{}/host", proxy.address("admin"))]);
+            let host: serde_json::Value = serde_json::from_str(&done.out).ok()?;
+            let identities = host["identities"].as_array()?;
+            let is_fresh = |identity: &serde_json::Value| identity["notAfterMs"].as_u64() > Some(past_ms);
+            (!identities.is_empty() && identities.iter().all(is_fresh)).then_some(())
+        });
+    }
+}
+
+const THREE_DAYS: i64 = 3 * 86_400;
+
+#[test]
+fn a_host_that_was_suspended_past_the_end_of_its_certificates_has_new_ones_within_seconds() {
+    let clocks = Clocks::new();
+    let later_ms = mesh::net::clock::wall_ms() + 3 * 86_400_000;
+
+    // While it stands still the others live through three days.
+    kill_process(clocks.caller.process.pid(), Signal::STOP).unwrap();
+    clocks.set("control", THREE_DAYS);
+    clocks.set("server", THREE_DAYS);
+    Clocks::is_renewed(&clocks.server, later_ms);
+    clocks.set("caller", THREE_DAYS);
+    kill_process(clocks.caller.process.pid(), Signal::CONT).unwrap();
+
+    Clocks::is_renewed(&clocks.caller, later_ms);
+    clocks.caller.reaches("web");
+    clocks.mesh.cli(&["ban", "server"]).ok();
+    until("what control says arrives again", seconds(15), || {
+        (clocks.caller.quick_status("web") != Some(200)).then_some(())
+    });
+}
+
+#[test]
+fn clocks_that_are_set_past_the_end_of_every_certificate_and_back_again_leave_a_mesh_that_works() {
+    let clocks = Clocks::new();
+    let all = ["control", "server", "caller"];
+    let later_ms = mesh::net::clock::wall_ms() + 3 * 86_400_000;
+
+    for name in all {
+        clocks.set(name, THREE_DAYS);
+    }
+    for proxy in [&clocks.server, &clocks.caller] {
+        Clocks::is_renewed(proxy, later_ms);
+    }
+    clocks.caller.reaches("web");
+
+    // Back: what was issued meanwhile is not valid yet, control's own too.
+    for name in all {
+        clocks.set(name, 0);
+    }
+    until("the certificates are of now", seconds(60), || {
+        let now_ms = mesh::net::clock::wall_ms();
+        let is_of_now = |proxy: &Proxy| {
+            let done = curl(&Place::here(), &[&format!("http://{}/host", proxy.address("admin"))]);
+            let host: serde_json::Value = serde_json::from_str(&done.out).ok()?;
+            let identities = host["identities"].as_array()?.clone();
+            Some(identities.iter().all(|identity| identity["notBeforeMs"].as_u64() < Some(now_ms)))
+        };
+        [&clocks.server, &clocks.caller].iter().all(|proxy| is_of_now(proxy) == Some(true)).then_some(())
+    });
+    clocks.caller.reaches("web");
+    clocks.mesh.cli(&["check", "--wait", "30s"]).ok();
 }

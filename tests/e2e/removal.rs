@@ -8,7 +8,7 @@ use crate::failure::{Hosts, pause};
 use crate::stage::mesh::Mesh;
 use crate::stage::peer;
 use crate::stage::place::Network;
-use crate::stage::wait::{meanwhile, seconds};
+use crate::stage::wait::{meanwhile, seconds, until};
 
 /// How long others may go on calling a node, from when the command has returned.
 const STOPPED_WITHIN: Duration = Duration::from_secs(1);
@@ -111,4 +111,52 @@ fn a_ban_holds_while_control_is_down_and_after_restarts_from_disk() {
     mesh.cli(&["ban", "--undo", "bad"]).ok();
     good.reaches("api");
     bad.reaches("web");
+}
+
+#[test]
+fn a_node_that_was_down_hears_of_bans_and_of_their_end_from_its_neighbours_while_control_is_down() {
+    let network = Network::new(4);
+    let mut mesh = Mesh::start(&network.host(1));
+    let token = mesh.token(&["--uses", "3"]);
+    let start = |host: u8, node: &str, service: &str| {
+        let place = network.host(host);
+        let nginx = peer::nginx(&place, mesh.folder(), service);
+        let plan = mesh.proxy(&place, node).join(&token).service(&format!("{service}={}", nginx.port));
+        (plan.start(), nginx)
+    };
+    let (mut good, _web) = start(2, "good", "web");
+    let (bad, _api) = start(3, "bad", "api");
+    let (mut late, _shop) = start(4, "late", "shop");
+    late.reaches("api");
+    late.reaches("web");
+    bad.reaches("shop");
+
+    late.process.kill();
+    mesh.cli(&["ban", "bad"]).ok();
+    mesh.control.kill();
+    late.restart();
+    let is_cut = |late: &crate::stage::mesh::Proxy| {
+        let is_refused =
+            |from: &crate::stage::mesh::Proxy, service: &str| from.quick_status(service) != Some(200);
+        (0..5).all(|_| is_refused(late, "api") && is_refused(&bad, "shop"))
+    };
+    until("the banned node is refused, and not called", seconds(5), || is_cut(&late).then_some(()));
+    late.reaches("web");
+    good.reaches("shop");
+
+    // From its own disk, with nobody there to tell.
+    good.process.kill();
+    late.restart();
+    assert!(is_cut(&late), "it has forgotten");
+
+    // And back: taken back while it is down again.
+    good.restart();
+    late.process.kill();
+    mesh.restart_control();
+    mesh.cli(&["ban", "--undo", "bad"]).ok();
+    good.reaches("api");
+    mesh.control.kill();
+    late.restart();
+    late.reaches("api");
+    bad.reaches("shop");
 }

@@ -30,6 +30,26 @@ const LINK: &str = "[Unit]\nBefore=network-online.target\n[Service]\nType=onesho
                     ip link set veth0 up; ip link set veth1 up; ip route add default via 10.77.0.254'\n\
                     [Install]\nWantedBy=multi-user.target\nRequiredBy=network-online.target\n";
 
+/// Returns the line of shell that prints all of a host that is to be as it was, but for what it writes down of its own life:
+/// each file with its owner, mode and content, users, units, rules, routes, links, and whom it asks for names.
+fn whole_host() -> String {
+    let places = ["proc", "sys", "run", "tmp", "var", "opt", "dev"].map(|place| format!("-path /{place}"));
+    let files = format!("find / -xdev \\( {} \\) -prune -o", places.join(" -o "));
+    let commands = [
+        format!("{files} -printf '%p %y %m %U:%G %l\\n' | sort"),
+        format!("{files} -type f -print0 | sort -z | xargs -0 sha256sum"),
+        "cat /etc/passwd /etc/group; getent passwd; getent group".to_owned(),
+        "systemctl list-unit-files --no-pager".to_owned(),
+        "ls -A /run/systemd/system /run/systemd/transient 2>/dev/null".to_owned(),
+        "nft list ruleset; ip rule; ip -6 rule".to_owned(),
+        // Links have other addresses after each boot.
+        "ip route show table all | grep -v fe80; ip -6 route show table all | grep -v fe80".to_owned(),
+        "ip -br link | cut -d' ' -f1".to_owned(),
+        "resolvectl dns; resolvectl domain; cat /etc/resolv.conf".to_owned(),
+    ];
+    commands.join("; ")
+}
+
 /// A container that boots what is in its root; powered off when dropped.
 struct Machine {
     root: PathBuf,
@@ -121,13 +141,16 @@ impl Drop for Machine {
     }
 }
 
+/// A pin that is no mesh's, as tokens have it: 32 bytes in 52 characters.
+fn another_pin() -> String {
+    mesh::model::token::base32().encode(&[7; 32])
+}
+
 #[test]
 fn systemd_installs_starts_restarts_boots_and_removes_it() {
     let mut machine = Machine::new();
     machine.boot();
-    let files = "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /var -o -path /opt -o \
-                 -path /dev \\) -prune -o \\( -type f -o -type l \\) -print | sort; nft list ruleset; ip route; cat /etc/resolv.conf";
-    let before = machine.inside(files).ok();
+    let before = machine.inside(&whole_host()).ok();
     let control = "MESH_CONTROL=unix:///var/lib/mesh/control/control.sock";
     let installer = "sh /opt/release/install.sh --from /opt/release";
     machine.inside(&format!("{installer} --control")).ok();
@@ -146,6 +169,20 @@ fn systemd_installs_starts_restarts_boots_and_removes_it() {
     let domains = machine.inside("resolvectl domain").ok();
     assert!(domains.contains("mesh0") && domains.contains("~mesh"), "{domains}");
     machine.inside("mesh check --wait 30s").ok();
+
+    // The host's settings say which mesh it is of, whatever a proxy says that runs as another user.
+    let upgrade = machine.inside("mesh upgrade");
+    assert!(upgrade.err.contains("version already"), "{} {}", upgrade.out, upgrade.err);
+    let settings = "cp -p /etc/mesh/proxy.env /etc/kept.env; sed -i 's/mesh1\\.[a-z2-7]*/mesh1.SUM/' /etc/mesh/proxy.env";
+    let pin = another_pin();
+    machine.inside(&settings.replace("SUM", &pin)).ok();
+    let foreign = machine.inside("mesh upgrade");
+    assert!(foreign.err.contains("is not the control plane of this join token"), "{}", foreign.err);
+    assert!(foreign.err.contains("/etc/mesh/proxy.env"), "{}", foreign.err);
+    machine.inside("sed -i '/^MESH_JOIN/d' /etc/mesh/proxy.env").ok();
+    let unsaid = machine.inside("mesh upgrade").failed(1);
+    assert!(unsaid.contains("runs as another user"), "{unsaid}");
+    machine.inside("mv /etc/kept.env /etc/mesh/proxy.env").ok();
 
     machine.inside("systemctl restart mesh-proxy").ok();
     machine.reaches_web("after a restart");
@@ -172,7 +209,11 @@ fn systemd_installs_starts_restarts_boots_and_removes_it() {
     assert!(!log.contains("reception only permitted"), "somebody else speaks for it:\n{log}");
 
     machine.inside("sh /opt/release/install.sh --uninstall --purge").ok();
-    assert_eq!(machine.inside(files).ok(), before, "something is left");
+    let after = machine.inside(&whole_host()).ok();
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
+    let (was, is) = (lines(&before), lines(&after));
+    let different: Vec<_> = was.symmetric_difference(&is).collect();
+    assert!(different.is_empty() && before == after, "something is left, or gone: {different:#?}");
     let left = machine.inside("ls -d /var/lib/mesh* /var/lib/private/mesh* /etc/mesh* 2>/dev/null").out;
     assert_eq!(left, "", "something is left");
     machine.power_off();

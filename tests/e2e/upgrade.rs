@@ -75,7 +75,7 @@ fn is_new(data: &Path) -> bool {
 fn roll(scene: &Scene, flags: &[&str]) -> Done {
     let control = format!("unix://{}", scene.mesh.data().join("control.sock").display());
     let words = [&["upgrade", "--all"], flags].concat();
-    run_with(&Place::here(), seconds(200), program::mesh(), &words, |command| {
+    run_with(&Place::here(), seconds(600), program::mesh(), &words, |command| {
         command.env("MESH_CONTROL", control);
     })
 }
@@ -95,9 +95,18 @@ fn an_upgrade_takes_the_control_planes_program_and_loses_nothing() {
     let data = scene.caller.data().to_str().unwrap().to_owned();
     let upgrade = |flags: &[&str]| {
         let words = [&["upgrade", "--data-dir", data.as_str()], flags].concat();
-        run(&Place::here(), seconds(90), program::mesh(), &words)
+        run(&Place::here(), seconds(180), program::mesh(), &words)
     };
 
+    // Whoever owns the host may say which mesh it is of, whatever the proxy says.
+    let mut foreign: mesh::model::token::Token = scene.mesh.token(&[]).parse().unwrap();
+    foreign.pin = [7; 32];
+    let foreign = upgrade(&["--join", &foreign.to_string()]);
+    assert!(foreign.err.contains("is not the control plane of this join token"), "{}", foreign.err);
+    assert_ne!(foreign.code, Some(0));
+    assert!(fs::read(&program).unwrap() == other.bytes, "it takes a program from anybody");
+    let planned = upgrade(&["--dry-run", "--join", &scene.mesh.token(&[])]);
+    assert!(planned.code == Some(0) && planned.err.contains(program.to_str().unwrap()), "{}", planned.err);
     let planned = upgrade(&["--dry-run"]);
     assert!(planned.code == Some(0) && planned.err.contains(program.to_str().unwrap()), "{}", planned.err);
     assert!(fs::read(&program).unwrap() == other.bytes, "nothing was done");

@@ -25,7 +25,7 @@ use proptest::prelude::*;
 
 use crate::property::route::metadata;
 
-fn snapshot(resources: Vec<Resource>) -> Snapshot {
+pub(crate) fn snapshot(resources: Vec<Resource>) -> Snapshot {
     Snapshot {
         revision: 7,
         trust_domain: "test".parse().unwrap(),
@@ -35,6 +35,7 @@ fn snapshot(resources: Vec<Resource>) -> Snapshot {
         mode: Mode::Enforce,
         gossip: GossipKeys { ring: vec![], seeds: vec![] },
         banned: vec![],
+        bans: None,
         draining: Vec::new(),
         controls: vec![],
     }

@@ -22,6 +22,7 @@ mod limits;
 mod traffic;
 mod authorize;
 mod compile;
+mod bans;
 mod status;
 mod validate;
 mod reach;

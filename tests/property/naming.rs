@@ -179,6 +179,7 @@ fn policy(services: &[(&str, &[u16])]) -> Policy {
         mode: Mode::Enforce,
         gossip: GossipKeys { ring: vec![], seeds: vec![] },
         banned: vec![],
+        bans: None,
         draining: Vec::new(),
         controls: vec![],
     };

@@ -24,6 +24,7 @@ fn snapshot(objects: &[Value], default_action: Action) -> Snapshot {
         mode: Mode::Enforce,
         gossip: GossipKeys { ring: Vec::new(), seeds: Vec::new() },
         banned: Vec::new(),
+        bans: None,
         draining: Vec::new(),
         controls: Vec::new(),
     }

@@ -31,6 +31,26 @@ proptest! {
         prop_assert!(validity.retry_ms(failures + 1, draw) >= wait);
     }
 
+    /// Whatever is planned for a later time than this, no clock that is right has planned.
+    #[test]
+    fn plans_of_a_right_clock_are_kept_and_those_of_one_that_was_ahead_are_not(
+        validity in validity(),
+        failures in 1_u32..100,
+        now_ms in 0..5_000_000_000_000_u64,
+        draw: u64,
+    ) {
+        let latest = validity.latest_ms(failures, now_ms);
+
+        prop_assert!(now_ms + validity.retry_ms(failures, draw) <= latest, "the plan after a failure");
+        if now_ms >= validity.not_before_ms {
+            prop_assert!(validity.renew_ms(draw) <= validity.latest_ms(0, now_ms), "the first plan");
+            prop_assert!(latest <= validity.renew_ms(u64::MAX).max(now_ms) + 300_001);
+        } else {
+            prop_assert_eq!(validity.latest_ms(0, now_ms), now_ms, "it is not valid yet");
+            prop_assert!(latest <= now_ms + 300_000);
+        }
+    }
+
     #[test]
     fn stages_follow_each_other(validity in validity(), a: u32, b: u32) {
         let life = validity.not_after_ms - validity.not_before_ms;

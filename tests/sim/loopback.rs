@@ -8,11 +8,12 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use data_encoding::BASE64;
 use mesh::gossip::agent::{Agent, Config, Estate, LEAVE_MAX, Said};
+use mesh::gossip::bans::bans_message;
 use mesh::gossip::pass::{Signer, pass_message};
 use mesh::model::endpoint::{Announcement, Catalog, MemberState, Role};
 use mesh::model::name::NodeName;
 use mesh::model::service::Protocol;
-use mesh::model::snapshot::{GossipKeys, GossipPass};
+use mesh::model::snapshot::{BanList, GossipKeys, GossipPass};
 use mesh::net::clock;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
@@ -57,6 +58,16 @@ impl Authority {
     }
 }
 
+impl Authority {
+    fn bans(&self, mesh: &str, revision: u64, nodes: &[&str]) -> BanList {
+        let nodes: Vec<NodeName> = nodes.iter().map(|node| node.parse().unwrap()).collect();
+        let message = bans_message(&mesh.parse().unwrap(), revision, &nodes);
+        let signature = self.key.sign(&SystemRandom::new(), &message).unwrap();
+        let (signature, issuer) = (BASE64.encode(signature.as_ref()), BASE64.encode(&self.intermediate));
+        BanList { revision, nodes, signature, issuer }
+    }
+}
+
 fn keys(ids: &[u8]) -> GossipKeys {
     GossipKeys { ring: ids.iter().map(|id| (*id, BASE64.encode(&[*id; 32]))).collect(), seeds: Vec::new() }
 }
@@ -88,6 +99,7 @@ fn start_from(
         roots: vec![authority.root.clone()],
         trust_domain: "test-mesh".parse().unwrap(),
         seeds: seeds.to_vec(),
+        bans: None,
         known_peers: Vec::new(),
         estate,
     })
@@ -267,6 +279,64 @@ async fn a_banned_node_is_left_out_at_once_whatever_it_says_until_the_ban_is_tak
     }
     c.announce(said(4));
     sees(&a, "what c says now", |catalog| services(catalog, "c") == 4).await;
+}
+
+/// Waits until an agent knows the list of bans of a revision; fails when it knows a later one.
+async fn knows_bans(agent: &Agent, revision: u64) -> Arc<BanList> {
+    let mut bans = agent.bans();
+    let told = |bans: &Option<Arc<BanList>>| bans.as_ref().is_some_and(|list| list.revision >= revision);
+    let found = tokio::time::timeout(PATIENCE, bans.wait_for(told)).await.expect("in time");
+    let list = found.expect("the agent runs as long as it is held").clone().unwrap();
+    assert_eq!(list.revision, revision, "{:?}", list.nodes);
+    list
+}
+
+#[tokio::test]
+async fn a_list_of_bans_reaches_all_and_whoever_comes_later_and_nobody_but_the_authority_makes_one() {
+    let (authority, impostor) = (Authority::new(), Authority::new());
+    let a = start(&authority, "a", keys(&[1]), &[]);
+    let seed = [a.local_addr()];
+    let (b, c) = (start(&authority, "b", keys(&[1]), &seed), start(&authority, "c", keys(&[1]), &seed));
+    for agent in [&a, &b, &c] {
+        agent.announce(said(1));
+    }
+    for agent in [&a, &b, &c] {
+        sees(agent, "all", |catalog| ["a", "b", "c"].iter().all(|name| services(catalog, name) == 1)).await;
+    }
+
+    let first = authority.bans("test-mesh", 5, &["x"]);
+    a.tell_bans(first.clone());
+    for agent in [&a, &b, &c] {
+        assert_eq!(*knows_bans(agent, 5).await, first);
+    }
+    let late = start(&authority, "d", keys(&[1]), &seed);
+    late.announce(said(1));
+    late.ready().await;
+    assert_eq!(*knows_bans(&late, 5).await, first);
+
+    // A node that bans on its own, changes a list, or takes one from elsewhere is heard by nobody.
+    let changed = BanList { revision: 9, nodes: vec!["a".parse().unwrap()], ..first };
+    for forged in [changed, impostor.bans("test-mesh", 9, &["a"]), authority.bans("other-mesh", 9, &["a"])] {
+        let liar = start(&authority, "liar", keys(&[1]), &seed);
+        liar.announce(said(1));
+        liar.ready().await;
+        liar.tell_bans(forged);
+        let before = liar.counts().exchanges;
+        let told = async {
+            while liar.counts().exchanges < before + 2 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("it has told two members");
+        liar.leave().await;
+    }
+
+    // And a ban that is taken back goes the same way; those who had believed the others would not hear of it.
+    let last = authority.bans("test-mesh", 6, &[]);
+    b.tell_bans(last.clone());
+    for agent in [&a, &b, &c, &late] {
+        assert_eq!(*knows_bans(agent, 6).await, last);
+    }
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ const OWNERS: [(&[&str], &[&str]); 9] = [
     (&["hickory_resolver", "hickory_proto"], &["net/resolve.rs", "net/dns/"]),
     (
         &["rustls", "tokio_rustls", "rustls_pki_types", "webpki", "rcgen", "x509_parser"],
-        &["identity/", "control/authority", "gossip/pass"],
+        &["identity/", "control/root", "control/authority", "gossip/pass"],
     ),
     (
         &["hyper", "hyper_util"],

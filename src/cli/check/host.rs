@@ -63,7 +63,7 @@ async fn judge(host: &HostStatus) -> Vec<Category> {
     let held = host.identities.iter().map(|status| (&host.node, status));
     let mut interception = Vec::new();
     match &host.interception {
-        Some(found) => interception.extend([rules(found), resolver(host).await]),
+        Some(found) => interception.extend([rules(found), way(found), resolver(host).await]),
         None => interception.push(leftover_rules(false).await),
     }
     vec![
@@ -177,6 +177,13 @@ fn rules(found: &InterceptionStatus) -> Check {
         "'mesh intercept show' prints them; the proxy installs them again within ten seconds when they are gone, and \
          'systemctl restart mesh-proxy' at once: two proxies cannot intercept on one host",
     )
+}
+
+/// Judges whether connections to virtual addresses leave their application at all.
+fn way(found: &InterceptionStatus) -> Check {
+    let missing = found.way.as_ref().map(|_| "the kernel knows no way to virtual addresses".to_owned());
+    let hint = format!("'{}' makes one", found.way.as_deref().unwrap_or_default());
+    check("connections by name have a way to the proxy", Mark::Error, missing, &hint)
 }
 
 /// Looks for rules that lead to no proxy; with `all` to none at all, else to none of this one.

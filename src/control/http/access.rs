@@ -12,7 +12,7 @@ use crate::api::endpoint::Right;
 use crate::control::enrollment::{self, Holder};
 use crate::control::http::answer::Refused;
 use crate::control::plane::Plane;
-use crate::model::identity::Subject;
+use crate::model::identity::{BACKDATE_MS, Subject};
 use crate::model::name::NodeName;
 use crate::net::clock;
 
@@ -30,7 +30,7 @@ pub enum Caller {
     Nobody,
 }
 
-/// A certificate that leads to the root; it may have expired.
+/// A certificate that leads to the root; it may have expired, or not be valid yet.
 #[derive(Debug, Clone)]
 pub struct Certificate {
     /// Whose, where it was issued to, and its key.
@@ -42,6 +42,11 @@ pub struct Certificate {
 impl Certificate {
     fn is_expired(&self) -> bool {
         self.not_after_ms <= clock::wall_ms()
+    }
+
+    /// Whether it was issued while clocks were ahead, which have been set back since.
+    fn is_early(&self) -> bool {
+        self.holder.issued_ms > clock::wall_ms().saturating_add(BACKDATE_MS)
     }
 }
 
@@ -101,13 +106,17 @@ impl Caller {
         }
     }
 
-    /// Returns the certificate if it has not expired and its node is neither banned nor removed.
+    /// Returns the certificate if it is valid now and its node is neither banned nor removed.
     fn valid(&self, plane: &Plane) -> Result<&Certificate, Refused> {
         let certificate = self.certificate()?;
         let node = &certificate.holder.node;
-        if certificate.is_expired() {
-            let detail =
-                format!("the certificate of {} has expired: renew it first", certificate.holder.subject);
+        let flaw = match (certificate.is_expired(), certificate.is_early()) {
+            (true, _) => Some("has expired"),
+            (false, true) => Some("is not valid yet"),
+            (false, false) => None,
+        };
+        if let Some(flaw) = flaw {
+            let detail = format!("the certificate of {} {flaw}: renew it first", certificate.holder.subject);
             return Err(Refused::new(StatusCode::UNAUTHORIZED, detail));
         }
         let state = plane.store.state();

@@ -4,6 +4,9 @@
 //! come back together (as SPIRE's jittered half-life, `rotationutil`). Retries back off exponentially with equal jitter
 //! (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog 2015), capped at a share of the life, so that even a
 //! short-lived certificate gets many tries.
+//!
+//! All of this goes by the time of day, which may be set, or jump when a machine that was suspended goes on. What was planned
+//! by a clock that was wrong must not count once it is right.
 
 /// Renewal is due between these shares of the life, in thousandths.
 const DUE_FROM: u64 = 500;
@@ -59,10 +62,27 @@ impl Validity {
         from + spread(to - from, draw)
     }
 
+    /// Returns the longest wait after a failure, ms.
+    fn retry_most_ms(self) -> u64 {
+        scale(self.life_ms(), RETRY_SHARE, 1000).clamp(RETRY_LEAST_MS, RETRY_MOST_MS)
+    }
+
+    /// Returns when to ask for the next one at the latest, Unix milliseconds: whatever is planned for later was planned by a
+    /// clock that was ahead. `failures` is how often it was asked for in vain.
+    pub fn latest_ms(self, failures: u32, now_ms: u64) -> u64 {
+        let retry = now_ms.saturating_add(self.retry_most_ms());
+        match (now_ms < self.not_before_ms, failures) {
+            // Issued while clocks were ahead: of no use now.
+            (true, 0) => now_ms,
+            (true, _) => retry,
+            (false, _) => self.at(DUE_TO).max(retry),
+        }
+    }
+
     /// Returns how long to wait after the `failures`-th failure in a row (from 1), in ms: spread by `draw` over the upper
     /// half of what backing off asks for.
     pub fn retry_ms(self, failures: u32, draw: u64) -> u64 {
-        let most = scale(self.life_ms(), RETRY_SHARE, 1000).clamp(RETRY_LEAST_MS, RETRY_MOST_MS);
+        let most = self.retry_most_ms();
         let doublings = failures.saturating_sub(1).min(DOUBLINGS_MAX);
         let wait = (RETRY_FIRST_MS << doublings).min(most);
         wait - wait / 2 + spread(wait / 2, draw)

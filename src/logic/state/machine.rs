@@ -16,6 +16,7 @@ use crate::model::identity::{Subject, TrustDomain};
 use crate::model::intention::{Action, Mode};
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::resource::{Key, Resource, Revision};
+use crate::model::snapshot::BANNED_MAX;
 
 /// Most objects: every proxy holds all of them.
 pub const RESOURCES_MAX: usize = 20_000;
@@ -357,6 +358,9 @@ impl State {
         self.role_of(&node)?;
         if self.banned.contains_key(&node) {
             return Ok(Vec::new());
+        }
+        if self.banned.len() >= BANNED_MAX {
+            return Err(Refusal::TooMany { what: "banned nodes", max: BANNED_MAX });
         }
         self.banned.insert(node.clone(), at_ms);
         Ok(vec![Event::Banned { node }])

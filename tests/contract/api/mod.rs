@@ -58,6 +58,7 @@ async fn plane(dir: &Path, catalog: watch::Receiver<Arc<Catalog>>, closing: watc
     let founded = Change::Found { trust_domain: trust_domain.clone(), default_action: Action::Allow };
     store.submit(founded).await.unwrap();
     let authority = Authority::open(dir, store.db(), &trust_domain, None, clock::wall_ms()).unwrap();
+    let authority = Arc::new(authority);
     let admission = Admission {
         node: "control".parse().unwrap(),
         role: Role::Control,
@@ -70,7 +71,7 @@ async fn plane(dir: &Path, catalog: watch::Receiver<Arc<Catalog>>, closing: watc
     store.submit(Change::InstallGossipKey { id: 1, key: BASE64.encode(&[3; 32]) }).await.unwrap();
     let around = Surroundings {
         trust_domain: trust_domain.clone(),
-        bundle: authority.bundle(),
+        authority: Arc::clone(&authority),
         advertised: "control.test:7443".to_owned(),
         gossip: "127.0.0.1:7946".parse().unwrap(),
     };
@@ -312,7 +313,10 @@ async fn a_host_joins_with_its_token_and_renews_with_its_certificate_even_an_exp
     let (renewed, body) = world.call(host.caller(1), "POST", "/v1/renew", Some(host.renew(&["web"]))).await;
     assert_eq!(renewed, StatusCode::OK, "{body}");
     let (expired, _) = world.call(host.caller(1), "GET", "/v1/snapshot", None).await;
-    assert_eq!(expired, StatusCode::UNAUTHORIZED);
+    let Caller::Certificate(mut ahead) = host.caller(tomorrow()) else { panic!("a host has a certificate") };
+    ahead.holder.issued_ms = tomorrow();
+    let (early, _) = world.call(Caller::Certificate(ahead), "GET", "/v1/snapshot", None).await;
+    assert_eq!([expired, early], [StatusCode::UNAUTHORIZED; 2]);
     let (foreign, problem) = world.call(host.caller(1), "POST", "/v1/renew", Some(host.renew(&["db"]))).await;
     assert_eq!(foreign, StatusCode::FORBIDDEN);
     assert!(problem["detail"].as_str().unwrap().contains("may not run db.default"), "{problem}");
@@ -395,6 +399,28 @@ async fn a_banned_node_gets_nothing_and_its_streams_end() {
     assert!(ended.is_none(), "{ended:?}");
     assert_eq!((renewal, after), (StatusCode::FORBIDDEN, StatusCode::OK));
     assert_eq!(unknown, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn snapshots_carry_the_list_of_bans_which_is_signed_anew_when_it_changes_and_only_then() {
+    let world = world().await;
+    world.joined("host-1", &[]).await;
+    let list = || {
+        let newest = world.plane.publisher.newest();
+        (newest.revision(), newest.snapshot.bans.clone().unwrap())
+    };
+    let (_, first) = list();
+    let banned = world.call(Caller::Local, "POST", "/v1/nodes/host-1/ban", None).await.0;
+    let (revision, second) = list();
+    let drained = world.call(Caller::Local, "POST", "/v1/nodes/host-1/drain", None).await.0;
+    let (later, third) = list();
+    let unbanned = world.call(Caller::Local, "DELETE", "/v1/nodes/host-1/ban", None).await.0;
+    let (_, last) = list();
+
+    assert_eq!([banned, drained, unbanned], [StatusCode::NO_CONTENT; 3]);
+    assert_eq!((first.nodes.len(), second.nodes.len(), last.nodes.len()), (0, 1, 0));
+    assert!(first.revision < second.revision && second.revision == revision && revision < last.revision);
+    assert!(later > revision && third == second, "it was signed anew");
 }
 
 #[tokio::test]

@@ -307,7 +307,7 @@ impl Proxy {
     pub(crate) fn hand_over(&mut self, flags: &[&str]) {
         let successor = self.successor(flags);
         let name = self.plan.node.clone();
-        let status = until(&format!("{name} hands over and ends"), seconds(60), || self.process.ended());
+        let status = until(&format!("{name} hands over and ends"), seconds(120), || self.process.ended());
         self.process = successor;
         assert!(status.success(), "{status}:\n{}", self.process.log());
         self.wait_until_ready();
@@ -316,7 +316,7 @@ impl Proxy {
     /// Waits until it has handed over to a process that it has started itself, and ended.
     pub(crate) fn has_handed_over(&mut self) {
         let name = self.plan.node.clone();
-        let status = until(&format!("{name} hands over and ends"), seconds(60), || self.process.ended());
+        let status = until(&format!("{name} hands over and ends"), seconds(120), || self.process.ended());
         assert!(status.success(), "{status}:\n{}", self.process.log());
     }
 

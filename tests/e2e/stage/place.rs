@@ -119,6 +119,17 @@ impl Network {
         ip(&format!("-n {host} route add default via 10.88.0.254"));
     }
 
+    /// Takes a host's default route away, or gives it back.
+    pub(crate) fn default_route(&self, number: u8, verb: &str) {
+        ip(&format!("-n {} route {verb} default via 10.88.0.254", self.host_name(number)));
+    }
+
+    /// Leaves a host with its loopback interface alone; returns it as it is reached from itself.
+    pub(crate) fn isolate(&self, number: u8) -> Place {
+        ip(&format!("-n {} link del eth0", self.host_name(number)));
+        Place { ip: Ipv4Addr::LOCALHOST.into(), ..self.host(number) }
+    }
+
     /// Returns a host, the first is 1.
     pub(crate) fn host(&self, number: u8) -> Place {
         self.hosts[usize::from(number) - 1].clone()

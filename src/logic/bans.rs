@@ -1,0 +1,26 @@
+//! Who is banned, when control and the other members tell of different moments: the later one counts.
+
+use std::sync::Arc;
+
+use crate::model::name::NodeName;
+use crate::model::snapshot::{BanList, Snapshot};
+
+/// Returns the list that shows the later revision.
+pub fn newest(one: Option<BanList>, other: Option<BanList>) -> Option<BanList> {
+    let revision = |list: &Option<BanList>| list.as_ref().map(|list| list.revision);
+    if revision(&one) < revision(&other) { other } else { one }
+}
+
+/// Returns the banned nodes: those of the snapshot, or of the list that members told when it shows a later revision.
+pub fn in_force<'a>(snapshot: &'a Snapshot, told: Option<&'a BanList>) -> &'a [NodeName] {
+    told.filter(|told| told.revision > snapshot.revision).map_or(&snapshot.banned, |told| &told.nodes)
+}
+
+/// Returns the snapshot with those nodes banned that are.
+pub fn amend(snapshot: &Arc<Snapshot>, told: Option<&BanList>) -> Arc<Snapshot> {
+    let banned = in_force(snapshot, told);
+    if *banned == snapshot.banned {
+        return Arc::clone(snapshot);
+    }
+    Arc::new(Snapshot { banned: banned.to_vec(), ..Snapshot::clone(snapshot) })
+}
