@@ -57,6 +57,9 @@ enum DryRun {
     Server,
 }
 
+/// Doubts or faults that are shown at once.
+const SENTENCES_MAX: usize = 50;
+
 /// What is to be done with the manifests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
@@ -75,7 +78,7 @@ impl Wanted {
     /// When one cannot be read or is not valid.
     pub(crate) fn read(&self) -> anyhow::Result<Manifests> {
         let manifests = manifest::read(&self.files)?;
-        manifests.warnings.iter().for_each(|warning| output::warn(&warning.to_string()));
+        warn(manifests.warnings.iter().map(ToString::to_string));
         let unlabelled = manifests
             .objects
             .iter()
@@ -111,7 +114,7 @@ impl Wanted {
         // What was said while the manifests were read is not said again.
         let said = |text: &String| manifests.warnings.iter().any(|known| known.to_string() == *text);
         let news = result.warnings.iter().map(|warning| sentence(manifests, warning));
-        news.filter(|text| !said(text)).for_each(|text| output::warn(&text));
+        warn(news.filter(|text| !said(text)));
         Ok(result)
     }
 }
@@ -224,8 +227,26 @@ pub(crate) fn placed(manifests: &Manifests, error: Error) -> anyhow::Error {
         | Error::Broken(_)
         | Error::TimedOut) => return error.into(),
     };
-    let lines: Vec<_> = problem.errors.iter().map(|wrong| sentence(manifests, wrong)).collect();
+    let shown = problem.errors.iter().take(SENTENCES_MAX).map(|wrong| sentence(manifests, wrong));
+    let mut lines: Vec<_> = shown.collect();
+    let rest = problem.errors.len() - lines.len();
+    lines.extend((rest > 0).then(|| format!("and {rest} more")));
     anyhow::Error::new(Error::Problem(Problem { detail: lines.join("\n"), errors: Vec::new(), ..problem }))
+}
+
+/// Says doubts, as many as anybody reads.
+fn warn(texts: impl Iterator<Item = String>) {
+    let mut rest = 0;
+    for (index, text) in texts.enumerate() {
+        if index < SENTENCES_MAX {
+            output::warn(&text);
+        } else {
+            rest += 1;
+        }
+    }
+    if rest > 0 {
+        output::warn(&format!("and {rest} more; 'mesh describe' tells those of one route"));
+    }
 }
 
 fn sentence(manifests: &Manifests, wrong: &FieldProblem) -> String {

@@ -245,7 +245,7 @@ fn subject(resource: &Resource) -> String {
 
 fn routed(parents: &[ParentRef], rules: usize) -> String {
     let parents: Vec<_> = parents.iter().map(|parent| parent.name.as_str()).collect();
-    format!("{} ({rules} rules)", parents.join(","))
+    format!("{} ({rules} rule{})", parents.join(","), if rules == 1 { "" } else { "s" })
 }
 
 /// Flags of `mesh describe`.

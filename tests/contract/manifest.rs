@@ -386,3 +386,26 @@ fn manifests_that_belong_to_a_cluster_are_refused_with_what_to_use_instead() {
     }
     assert!(documents > 20, "{documents}");
 }
+
+#[test]
+fn what_somebody_else_says_of_a_field_is_put_to_its_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let rule = "    - backendRefs: [{name: api}]\n";
+    let second = ROUTE.replace("  name: web\nspec", "  name: second\nspec");
+    let file = directory.path().join("two.yaml");
+    std::fs::write(&file, format!("# é\n---\n{ROUTE}{rule}--- # another\n{second}{rule}")).unwrap();
+
+    let read = manifest::read(std::slice::from_ref(&file)).unwrap();
+
+    let place = |name: &str, path: &str| {
+        let (object, _) = read.objects.iter().find(|(object, _)| object.metadata().name == name).unwrap();
+        let fault = read.fault(&object.key(), path, "no").unwrap();
+        (fault.origin.line, fault.origin.column, fault.line)
+    };
+    let line = rule.trim_end().to_owned();
+    assert_eq!(place("web", "spec.rules[0].backendRefs[0].name"), (11, 28, line.clone()));
+    assert_eq!(place("second", "spec.rules[0].backendRefs[0].name"), (21, 28, line));
+    assert_eq!(place("second", "metadata.name"), (16, 9, "  name: second".to_owned()));
+    let stranger: mesh::model::resource::Key = "httproutes/default/nobody".parse().unwrap();
+    assert!(read.fault(&stranger, "spec", "no").is_none());
+}

@@ -54,6 +54,16 @@ pub struct Manifests {
     pub warnings: Vec<Fault>,
     /// Every text, by the name of its file.
     texts: BTreeMap<String, String>,
+    /// Where each object stands in its text, by where it begins: thousands of sentences may have to find their place.
+    spans: BTreeMap<Origin, Span>,
+}
+
+/// The lines of one document within a text.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    begin: usize,
+    end: usize,
+    lines_before: usize,
 }
 
 impl Manifests {
@@ -62,9 +72,12 @@ impl Manifests {
     pub fn fault(&self, key: &Key, path: &str, message: &str) -> Option<Fault> {
         let (_, origin) = self.objects.iter().find(|(object, _)| object.key() == *key)?;
         let text = self.texts.get(&origin.file)?;
-        let documents = place::documents(text).ok()?;
-        let at = Place { line: origin.line, column: origin.column };
-        let place = place::find(documents.iter().find(|document| document.start == at)?, path);
+        let Span { begin, end, lines_before } = *self.spans.get(origin)?;
+        let start = Place { line: origin.line, column: origin.column };
+        let (kind, api_version) = (None, None);
+        let own = text.get(begin..end)?;
+        let document = Document { text: own, begin, lines_before, start, kind, api_version };
+        let place = place::find(&document, path);
         let message = if path.is_empty() { message.to_owned() } else { format!("{path}: {message}") };
         let origin = Origin { file: origin.file.clone(), line: place.line, column: place.column };
         Some(Fault::new(text, origin, message))
@@ -86,6 +99,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Manifests, Error> {
                 Ok(mut read) => {
                     all.texts.insert(name, text);
                     all.objects.append(&mut read.objects);
+                    all.spans.append(&mut read.spans);
                     all.warnings.append(&mut read.warnings);
                 }
                 Err(mut found) => faults.append(&mut found),
@@ -127,6 +141,9 @@ pub fn parse(text: &str, file: &str) -> Result<Manifests, Vec<Fault>> {
             let list = if problem.is_error() { &mut faults } else { &mut read.warnings };
             list.push(fault(place::find(document, &problem.path), message));
         }
+        let (begin, end) = (document.begin, document.begin + document.text.len());
+        let span = Span { begin, end, lines_before: document.lines_before };
+        read.spans.insert(origin(document.start), span);
         read.objects.push((resource, origin(document.start)));
     }
     faults.sort_by(|a, b| a.origin.cmp(&b.origin));

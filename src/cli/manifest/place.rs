@@ -30,6 +30,8 @@ impl Place {
 pub struct Document<'a> {
     /// Its lines, with the `---` before it.
     pub text: &'a str,
+    /// Where they begin in the whole text, bytes.
+    pub begin: usize,
     /// Lines of the whole text before them.
     pub lines_before: usize,
     /// Where its content begins, in the whole text.
@@ -64,9 +66,10 @@ pub fn documents(text: &str) -> Result<Vec<Document<'_>>, ScanError> {
                 let Some(node) = walk.step(&event, &span) else { continue };
                 let empty = node.scalar.is_some_and(|value| matches!(value, "" | "~" | "null"));
                 if node.path.is_empty() && !empty {
-                    let lines_before = begin.lines_before;
+                    let Marks { byte, lines_before } = begin;
                     let start = node.place;
-                    document = Some(Document { text, lines_before, start, kind: None, api_version: None });
+                    let (kind, api_version) = (None, None);
+                    document = Some(Document { text, begin: byte, lines_before, start, kind, api_version });
                 }
                 if let (Some(document), [Step::Key(key)], Some(value), false) =
                     (document.as_mut(), node.path, node.scalar, node.is_key)

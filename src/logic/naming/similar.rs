@@ -20,13 +20,20 @@ pub fn similar<'a>(
         if name == wanted {
             return Vec::new();
         }
+        if wanted.namespace() != name.namespace() {
+            close.extend((wanted.name() == name.name()).then_some((1, name)));
+            continue;
+        }
+        let (length, other) = (wanted.name().len(), name.name().len());
+        let most = (length / BYTES_PER_SLIP).max(1);
+        // Of a name of two letters, every other one is half right. Most others are told apart by their length, which counts
+        // where a thousand routes name services that are not there yet.
+        if length.min(other) < 3 || length.abs_diff(other) > most {
+            continue;
+        }
         let slips = slips(wanted.name(), name.name());
-        let elsewhere = usize::from(wanted.namespace() != name.namespace());
-        let most = if elsewhere > 0 { 0 } else { (wanted.name().len() / BYTES_PER_SLIP).max(1) };
-        // Of a name of two letters, every other one is half right.
-        let short = wanted.name().len().min(name.name().len()) < 3;
-        if slips <= if short { 0 } else { most } {
-            close.insert((slips + elsewhere, name));
+        if slips <= most {
+            close.insert((slips, name));
         }
     }
     close.into_iter().map(|(_, name)| name).take(SHOWN_MAX).collect()
