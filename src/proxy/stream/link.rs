@@ -117,6 +117,8 @@ impl Leaving {
         let last = matches!(self.end, Some(Ending::Plain));
         let Some(sender) = &mut self.sender else { return Poll::Ready(Err(Failure::CallerGone.into())) };
         ready!(sender.poll_data(cx, &mut self.held, last)).map_err(|broken| failed(&broken))?;
+        // What is empty still holds the whole buffer that it was a part of.
+        self.held = Bytes::new();
         if last {
             self.end = None;
         }
