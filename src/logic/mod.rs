@@ -7,6 +7,7 @@ pub mod pki;
 pub mod metric;
 pub mod gossip;
 pub mod duration;
+pub mod moment;
 pub mod difference;
 pub mod request;
 pub mod detect;

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::logic::moment;
+
 /// By how much this process takes the time of day for later than the host does, milliseconds.
 static OFFSET_MS: AtomicI64 = AtomicI64::new(0);
 
@@ -25,8 +27,8 @@ pub fn shift(seconds: i64) {
     OFFSET_MS.store(seconds.saturating_mul(1000), Ordering::Relaxed);
 }
 
-/// Returns a time of day (Unix milliseconds) for people and files: RFC 3339, UTC, to the second.
+/// Returns a time of day (Unix milliseconds) for people and files: RFC 3339, UTC, to the second; empty for one that has no
+/// such form.
 pub fn rfc3339(unix_ms: u64) -> String {
-    let seconds = i64::try_from(unix_ms / 1_000).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).map(|at| at.to_string()).unwrap_or_default()
+    moment::rfc3339(unix_ms).unwrap_or_default()
 }

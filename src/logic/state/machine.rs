@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::logic::moment::rfc3339;
 use crate::logic::state::command::{
     Admission, Change, Command, Event, Expected, Refusal, TokenUse, Write, Written,
 };
@@ -190,7 +191,7 @@ impl State {
             return Err(Refusal::TooMany { what: "objects", max: RESOURCES_MAX });
         }
         let (created, generation) = match old {
-            None => (timestamp(stamp.at_ms), 1),
+            None => (rfc3339(stamp.at_ms), 1),
             Some(old) => {
                 let history = old.metadata();
                 let mut same = resource.clone();
@@ -501,10 +502,4 @@ fn join(one: &[ServiceName], other: &[ServiceName]) -> Vec<ServiceName> {
 
 fn list(services: &[ServiceName]) -> String {
     services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// Returns the text form of a time; `None` for times that have none, thousands of years from now.
-fn timestamp(at_ms: u64) -> Option<String> {
-    let seconds = i64::try_from(at_ms / 1000).ok()?;
-    Some(jiff::Timestamp::from_second(seconds).ok()?.to_string())
 }
