@@ -244,8 +244,9 @@ fn subject(resource: &Resource) -> String {
 }
 
 fn routed(parents: &[ParentRef], rules: usize) -> String {
-    let parents: Vec<_> = parents.iter().map(|parent| parent.name.as_str()).collect();
-    format!("{} ({rules} rule{})", parents.join(","), if rules == 1 { "" } else { "s" })
+    let names: Vec<_> = parents.iter().map(|parent| parent.name.as_str()).collect();
+    let parents = if names.is_empty() { "nothing".to_owned() } else { names.join(",") };
+    format!("{parents} ({rules} rule{})", if rules == 1 { "" } else { "s" })
 }
 
 /// Flags of `mesh describe`.

@@ -13,7 +13,8 @@ use crate::model::traffic_policy::SessionKind;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpRouteSpec {
-    /// The services it routes for: 1 to 32.
+    /// The services it routes for, at most 32; none means that it applies to no calls yet.
+    #[serde(default)]
     pub parent_refs: Vec<ParentRef>,
     /// Ignored in a mesh, as the specification says: the destination decides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -9,7 +9,8 @@ use crate::model::route::{HttpBackendRef, ParentRef};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpRouteSpec {
-    /// The services it routes for: 1 to 32.
+    /// The services it routes for, at most 32; none means that it applies to no calls yet.
+    #[serde(default)]
     pub parent_refs: Vec<ParentRef>,
     /// The rules, 1 to 16; the first takes every connection.
     pub rules: Vec<TcpRouteRule>,

@@ -234,6 +234,14 @@ impl Node {
         reporter::Config { registry, sources, local, controls, send: Box::new(send) }
     }
 
+    /// Puts on disk who is there by now: a node that is ready finds others after a crash, without a control plane too.
+    pub(crate) async fn keep_peers(&self) {
+        let peers = self.agent.peers();
+        if !peers.is_empty() {
+            keep(&self.vault, &peers).await;
+        }
+    }
+
     /// Starts what writes to the store.
     pub(crate) fn write(&self) {
         let (client, vault) = (self.client.clone(), self.vault.clone());
@@ -387,18 +395,27 @@ async fn deliver(client: Client, report: Report, answerer: Answerer) -> Delivery
     }
 }
 
-/// Keeps the addresses of members for the next start, as soon as they have changed, until gossip ends.
+/// Keeps the addresses of members for the next start, whenever they have changed, until gossip ends.
 async fn keep_peers(agent: Arc<Agent>, vault: Arc<Vault>) {
     let mut kept = Vec::new();
     while let Some(peers) = agent.peers_besides(&kept).await {
-        let (vault, written) = (vault.clone(), peers.clone());
-        let outcome = tokio::task::spawn_blocking(move || membership::keep_peers(&vault, &written)).await;
-        match outcome {
-            Ok(Ok(())) => kept = peers,
-            Ok(Err(error)) => tracing::warn!(%error, "the addresses of members were not kept"),
-            Err(_) => {}
+        if keep(&vault, &peers).await {
+            kept = peers;
         }
         sleep(PEERS_KEPT_EVERY).await;
+    }
+}
+
+/// Writes the addresses of members down; returns whether they are on disk.
+async fn keep(vault: &Arc<Vault>, peers: &[SocketAddr]) -> bool {
+    let (vault, peers) = (vault.clone(), peers.to_vec());
+    match tokio::task::spawn_blocking(move || membership::keep_peers(&vault, &peers)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "the addresses of members were not kept");
+            false
+        }
+        Err(_) => false,
     }
 }
 

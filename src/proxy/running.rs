@@ -494,6 +494,7 @@ impl Running {
             tracing::warn!("no other member answers; serving with what is known");
         }
         sleep(SETTLE).await;
+        self.node.keep_peers().await;
     }
 
     /// Leaves the mesh, lets what is under way finish within `grace`, and sends the last report.

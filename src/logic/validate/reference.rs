@@ -12,7 +12,10 @@ const PARENTS_MAX: usize = 32;
 pub fn parents(parents: &[ParentRef], namespace: &str, problems: &mut Problems) {
     problems.at_most("spec.parentRefs", parents.len(), PARENTS_MAX);
     if parents.is_empty() {
-        problems.error("spec.parentRefs", "a route needs at least one service as its parent");
+        problems.warning(
+            "spec.parentRefs",
+            "the route applies to no calls until it names a service here: '- {group: \"\", kind: Service, name: …}'",
+        );
     }
     let mut known = BTreeSet::new();
     for (index, parent) in parents.iter().enumerate() {
