@@ -42,7 +42,13 @@ impl Assembler {
             tokio::select! {
                 changed = self.snapshots.changed() => if changed.is_err() { return },
                 changed = self.bans.changed() => if changed.is_err() { return },
-                changed = self.catalog.changed() => if changed.is_err() { return },
+                changed = self.catalog.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    // What control and members said is as it was.
+                    continue;
+                }
             }
             let told = self.told();
             if told != snapshot {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use mesh::net::clock;
 
 use crate::failure::{Hosts, pause};
-use crate::stage::mesh::Mesh;
-use crate::stage::peer;
-use crate::stage::place::Network;
+use crate::stage::mesh::{Mesh, Proxy};
+use crate::stage::peer::{self, Peer};
+use crate::stage::place::{Network, Place};
 use crate::stage::wait::{meanwhile, seconds, until};
 
 /// How long others may go on calling a node, from when the command has returned.
@@ -72,17 +72,19 @@ fn a_node_that_was_removed_serves_again_once_it_has_joined_again() {
     hosts.caller.reaches("web");
 }
 
+/// Starts a service and the proxy of its node.
+fn serving(mesh: &Mesh, token: &str, place: &Place, (node, service): (&str, &str)) -> (Proxy, Peer) {
+    let nginx = peer::nginx(place, mesh.folder(), service);
+    let plan = mesh.proxy(place, node).join(token).service(&format!("{service}={}", nginx.port));
+    (plan.start(), nginx)
+}
+
 #[test]
 fn a_ban_holds_while_control_is_down_and_after_restarts_from_disk() {
     let network = Network::new(3);
     let mut mesh = Mesh::start(&network.host(1));
     let token = mesh.token(&["--uses", "2"]);
-    let start = |host: u8, node: &str, service: &str| {
-        let place = network.host(host);
-        let nginx = peer::nginx(&place, mesh.folder(), service);
-        let plan = mesh.proxy(&place, node).join(&token).service(&format!("{service}={}", nginx.port));
-        (plan.start(), nginx)
-    };
+    let start = |host, node, service| serving(&mesh, &token, &network.host(host), (node, service));
     let (mut good, _web) = start(2, "good", "web");
     let (mut bad, _api) = start(3, "bad", "api");
     good.reaches("api");
@@ -90,7 +92,7 @@ fn a_ban_holds_while_control_is_down_and_after_restarts_from_disk() {
 
     mesh.cli(&["ban", "bad"]).ok();
     pause(seconds(1));
-    let is_cut = |from: &crate::stage::mesh::Proxy, service: &str| {
+    let is_cut = |from: &Proxy, service: &str| {
         (0..10).all(|_| {
             pause(Duration::from_millis(100));
             from.quick_status(service) != Some(200)
@@ -118,12 +120,7 @@ fn a_node_that_was_down_hears_of_bans_and_of_their_end_from_its_neighbours_while
     let network = Network::new(4);
     let mut mesh = Mesh::start(&network.host(1));
     let token = mesh.token(&["--uses", "3"]);
-    let start = |host: u8, node: &str, service: &str| {
-        let place = network.host(host);
-        let nginx = peer::nginx(&place, mesh.folder(), service);
-        let plan = mesh.proxy(&place, node).join(&token).service(&format!("{service}={}", nginx.port));
-        (plan.start(), nginx)
-    };
+    let start = |host, node, service| serving(&mesh, &token, &network.host(host), (node, service));
     let (mut good, _web) = start(2, "good", "web");
     let (bad, _api) = start(3, "bad", "api");
     let (mut late, _shop) = start(4, "late", "shop");
@@ -135,9 +132,8 @@ fn a_node_that_was_down_hears_of_bans_and_of_their_end_from_its_neighbours_while
     mesh.cli(&["ban", "bad"]).ok();
     mesh.control.kill();
     late.restart();
-    let is_cut = |late: &crate::stage::mesh::Proxy| {
-        let is_refused =
-            |from: &crate::stage::mesh::Proxy, service: &str| from.quick_status(service) != Some(200);
+    let is_cut = |late: &Proxy| {
+        let is_refused = |from: &Proxy, service: &str| from.quick_status(service) != Some(200);
         (0..5).all(|_| is_refused(late, "api") && is_refused(&bad, "shop"))
     };
     until("the banned node is refused, and not called", seconds(5), || is_cut(&late).then_some(()));

@@ -124,25 +124,16 @@ fn places(resources: &[Resource]) -> BTreeMap<Place<'_>, Vec<(Key, Route<'_>)>> 
 /// calls for the same reasons.
 fn conditions(route: Route<'_>) -> Vec<Vec<String>> {
     match route {
-        Route::Http(route) => {
-            let any = [HttpRouteMatch::default()];
-            let of = |matches: &[HttpRouteMatch]| {
-                let matches = if matches.is_empty() { &any } else { matches };
-                matches.iter().map(of_http).collect()
-            };
-            route.spec.rules.iter().map(|rule| of(&rule.matches)).collect()
-        }
-        Route::Grpc(route) => {
-            let any = [GrpcRouteMatch::default()];
-            let of = |matches: &[GrpcRouteMatch]| {
-                let matches = if matches.is_empty() { &any } else { matches };
-                matches.iter().map(of_grpc).collect()
-            };
-            route.spec.rules.iter().map(|rule| of(&rule.matches)).collect()
-        }
+        Route::Http(route) => route.spec.rules.iter().map(|rule| of_each(&rule.matches, of_http)).collect(),
+        Route::Grpc(route) => route.spec.rules.iter().map(|rule| of_each(&rule.matches, of_grpc)).collect(),
         // The first takes every connection.
         Route::Tcp(route) => route.spec.rules.iter().map(|_| vec![String::new()]).collect(),
     }
+}
+
+/// Returns the text of each match; a rule without any has the one that takes everything.
+fn of_each<M: Default>(matches: &[M], of: fn(&M) -> String) -> Vec<String> {
+    if matches.is_empty() { vec![of(&M::default())] } else { matches.iter().map(of).collect() }
 }
 
 fn of_http(wanted: &HttpRouteMatch) -> String {
