@@ -22,7 +22,7 @@ use crate::model::name::{NodeName, ZoneName};
 use crate::model::service::{LocalService, UpstreamPort};
 use crate::model::token::Token;
 use crate::net::dns::resolvers::{self, Upstreams};
-use crate::net::{clock, interface, task};
+use crate::net::{clock, interface, pages, task};
 use crate::proxy::bootstrap::{AccessLogTarget, InterceptOptions, NamesOptions, Options, Settings};
 use crate::proxy::program;
 use crate::proxy::successor::Successor;
@@ -405,10 +405,13 @@ fn begin(args: &LogArgs) -> anyhow::Result<LogHandle> {
     log::init(format, &args.log).map_err(|error| refuse(Exit::Usage, format!("--log: {error}")))
 }
 
-/// Tells the service manager, if there is one, that traffic would be served.
+/// Tells the service manager, if there is one, that traffic would be served, and gives back what only the start needed.
 fn ready(status: &str) {
     // Without a service manager there is nobody to tell.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);
+    if let Err(error) = pages::give_back() {
+        tracing::debug!(%error, "what only the start needed stays in memory");
+    }
     if let Some(patience) = watchdog() {
         task::spawn("watchdog", async move {
             loop {

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod task;
 pub mod disk;
+pub mod pages;
 pub mod resolve;
 pub mod interface;
 pub mod listen;
