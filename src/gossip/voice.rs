@@ -20,6 +20,7 @@ use crate::gossip::bans::{self, Enclosure};
 use crate::gossip::pass::{Checker, Credential, ISSUERS_MAX};
 use crate::gossip::seal::{Refused, Ring, SEALED_BYTES_MAX, Seal};
 use crate::gossip::socket::{self, Error};
+use crate::logic::bans::is_newer;
 use crate::logic::gossip::catalog::Entry;
 use crate::logic::gossip::cluster::Cluster;
 use crate::logic::gossip::contact::Draws;
@@ -236,7 +237,7 @@ impl Speaker {
 
     /// Takes a list of bans that a member has told, if it is newer than the one known, and the authority's own.
     fn hear_bans(&mut self, list: BanList) {
-        if !bans::is_newer(&list, self.bans.as_deref()) {
+        if !is_newer(&list, self.bans.as_deref()) {
             return;
         }
         if bans::is_genuine(&list, &self.checker, &self.trust_domain, clock::wall_ms()) {
@@ -412,12 +413,12 @@ impl Voice {
         let Some(newest) = &speaker.bans else { return };
         let mut is_news = false;
         ends.bans.send_if_modified(|told| {
-            let is_newer = bans::is_newer(newest, told.as_deref());
-            if is_newer {
+            let counts = is_newer(newest, told.as_deref());
+            if counts {
                 is_news = told.as_ref().map_or(&[][..], |told| &told.nodes) != newest.nodes;
                 *told = Some(Arc::clone(newest));
             }
-            is_newer
+            counts
         });
         if !is_news {
             return;
@@ -485,9 +486,7 @@ impl Voice {
                 speaker.checker.ban(wishes.banned.clone());
                 self.tell_again.set(true);
             }
-            if let Some(list) =
-                wishes.bans.as_ref().filter(|list| bans::is_newer(list, speaker.bans.as_deref()))
-            {
+            if let Some(list) = wishes.bans.as_ref().filter(|list| is_newer(list, speaker.bans.as_deref())) {
                 speaker.bans = Some(Arc::clone(list));
             }
             if wishes.pass != done.pass {
