@@ -203,7 +203,8 @@ async fn leftover_rules(all: bool) -> Check {
 async fn resolver(host: &HostStatus) -> Check {
     let description = "names below .mesh resolve on this host";
     let hint = "'getent hosts NAME.mesh' must ask by DNS: 'hosts:' in /etc/nsswitch.conf needs 'dns' or 'resolve', and \
-                /etc/resolv.conf a name server; with systemd-resolved, 'resolvectl domain' shows ~mesh at the link mesh0";
+                /etc/resolv.conf a name server to which 'ip route get ADDRESS' knows a way; with systemd-resolved, \
+                'resolvectl domain' shows ~mesh at the link mesh0";
     let Some((service, expected)) = &host.names.example else {
         return check(description, Mark::Success, [], "");
     };
