@@ -262,9 +262,11 @@ pub const ENDPOINTS: &[Endpoint] = &[
         .gives("Catalog")
         .says("Returns every member and its services, as gossip knows them"),
     endpoint(Operation::Ban, Method::Post, "/v1/nodes/{name}/ban", Right::Administrator)
-        .says("Refuses the certificates of a node everywhere, from now on"),
+        .gives("Spread")
+        .says("Refuses the certificates of a node everywhere, from now on; tells which proxies have heard of it"),
     endpoint(Operation::Unban, Method::Delete, "/v1/nodes/{name}/ban", Right::Administrator)
-        .says("Takes a ban back"),
+        .gives("Spread")
+        .says("Takes a ban back; tells which proxies have heard of it"),
     endpoint(Operation::Drain, Method::Post, "/v1/nodes/{name}/drain", Right::Administrator)
         .says("Lets the services of a node have no new calls while other nodes serve them"),
     endpoint(Operation::Undrain, Method::Delete, "/v1/nodes/{name}/drain", Right::Administrator)

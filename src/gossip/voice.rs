@@ -116,6 +116,9 @@ pub struct Estate {
     pub tcp: std::net::TcpListener,
 }
 
+/// The revision of the list of bans that each member had when this node last asked it.
+pub(crate) type Heard = Mutex<BTreeMap<NodeName, Revision>>;
+
 /// What the thread counts.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -262,6 +265,7 @@ pub(crate) struct Ends {
     pub(crate) tally: Arc<Tally>,
     /// What a process that goes on in this one's place gets, while this one is silent.
     pub(crate) estate: Arc<Mutex<Option<Estate>>>,
+    pub(crate) heard: Arc<Heard>,
 }
 
 /// All that the tasks of the thread share.
@@ -277,6 +281,7 @@ pub(crate) struct Voice {
     pub(crate) tally: Arc<Tally>,
     /// When each member last began an exchange with this node.
     pub(crate) called: RefCell<BTreeMap<NodeName, Instant>>,
+    pub(crate) heard: Arc<Heard>,
     /// Since when this thread speaks.
     pub(crate) began: Instant,
     /// Whether the catalogue must be told again though nothing in it has changed: others are left out of it.
@@ -316,6 +321,7 @@ async fn run(speaker: Speaker, ends: &mut Ends, udp: UdpSocket, tcp: TcpListener
         tally: Arc::clone(&ends.tally),
         tell_again: Cell::new(false),
         called: RefCell::default(),
+        heard: Arc::clone(&ends.heard),
         began: clock::now(),
         changed: Notify::new(),
         done: RefCell::new(done.clone()),
