@@ -72,6 +72,7 @@ pub enum Operation {
     Status,
     Authority,
     Catalog,
+    Reach,
     Ban,
     Unban,
     Drain,
@@ -261,6 +262,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint(Operation::Catalog, Method::Get, "/v1/catalog", Right::Reader)
         .gives("Catalog")
         .says("Returns every member and its services, as gossip knows them"),
+    endpoint(Operation::Reach, Method::Get, "/v1/reach", Right::Reader)
+        .gives("Reach")
+        .says("Tries to reach every member by gossip, and tells how each was reached and reached this control plane"),
     endpoint(Operation::Ban, Method::Post, "/v1/nodes/{name}/ban", Right::Administrator)
         .gives("Spread")
         .says("Refuses the certificates of a node everywhere, from now on; tells which proxies have heard of it"),

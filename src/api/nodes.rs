@@ -4,6 +4,7 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::api::client::{Client, Error};
+use crate::model::endpoint::Reach;
 use crate::model::name::NodeName;
 use crate::model::resource::Revision;
 
@@ -30,6 +31,12 @@ impl Client {
             return Ok(None);
         }
         serde_json::from_slice(&answer).map(Some).map_err(|error| Error::Broken(error.to_string()))
+    }
+
+    /// Returns how the gossip of the control plane that answers reaches the members, and they it; takes some seconds when
+    /// somebody does not answer.
+    pub async fn reach(&self) -> Result<Reach, Error> {
+        self.ask("/v1/reach").await
     }
 
     /// Gives the services of a node no new calls while others serve them (`on`), or takes that back.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
@@ -21,7 +21,7 @@ use crate::control::transitions::Transitions;
 use crate::gossip::agent::Agent;
 use crate::logic::metric::view::ViewInput;
 use crate::logic::state::Change;
-use crate::model::endpoint::{Catalog, Member, MemberState, Role};
+use crate::model::endpoint::{Catalog, Member, MemberState, Reach, Role};
 use crate::model::identity::{Subject, TrustDomain};
 use crate::model::name::NodeName;
 use crate::model::resource::Revision;
@@ -30,6 +30,9 @@ use crate::net::clock;
 
 /// A view is computed at most once in this time, however many watch, milliseconds.
 const VIEW_FRESH_MS: u64 = 250;
+
+/// How long a look at how members are reached is good for.
+const REACH_FRESH: Duration = Duration::from_secs(1);
 
 /// How long proxies may take to acknowledge what is to be in force at once: one that hangs holds nobody up.
 const IN_FORCE_MAX: Duration = Duration::from_secs(2);
@@ -70,6 +73,8 @@ pub struct Plane {
     pub catalog: watch::Receiver<Arc<Catalog>>,
     /// What it says to the other members, and hears of them; `None` for one that stands alone.
     pub gossip: Option<Arc<Agent>>,
+    /// The last look at how gossip reaches the members, and when it ended.
+    pub reached: tokio::sync::Mutex<Option<(Instant, Arc<Reach>)>>,
     /// Becomes true when the control plane stops.
     pub closing: watch::Receiver<bool>,
     /// Told when a snapshot waits to be restored: the control plane begins again with it.
@@ -158,6 +163,20 @@ impl Plane {
         };
         let (heard, unheard) = there.into_iter().filter(is_told).cloned().partition(has_heard);
         Spread { revision, heard, unheard }
+    }
+
+    /// Finds out how gossip reaches the members and they this control plane, or returns what was found a moment ago: one look at
+    /// a time, whoever asks. `None` when it could not be found out in time.
+    pub async fn reach(&self) -> Option<Arc<Reach>> {
+        let mut last = self.reached.lock().await;
+        if let Some((at, found)) = &*last
+            && at.elapsed() < REACH_FRESH
+        {
+            return Some(Arc::clone(found));
+        }
+        let found = self.gossip.as_ref()?.look().await?;
+        *last = Some((clock::now(), Arc::clone(&found)));
+        Some(found)
     }
 
     /// Returns whether nothing has been heard of a node for long enough that another host may take its name.

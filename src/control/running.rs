@@ -141,6 +141,7 @@ impl Running {
             transitions: Arc::new(Transitions::load(&options.data_dir)),
             catalog: voice.catalog(),
             gossip: Some(voice.agent()),
+            reached: tokio::sync::Mutex::default(),
             closing: closed.clone(),
             restoring: Notify::new(),
             shown: Mutex::new(None),

@@ -156,11 +156,13 @@ impl Voice {
             let tried = futures_util::stream::iter(members).map(|(seen, answered)| async move {
                 let outcome = within(EXCHANGE_MAX, voice.ask_all(seen.identity.addr)).await;
                 let called = voice.called.borrow().get(&seen.identity.node).copied();
+                let heard = voice.heard_from.borrow().get(&seen.identity.addr).copied();
                 Contact {
                     node: seen.identity.node,
                     gossip: seen.identity.addr,
                     state: seen.state,
                     answered_ms_ago: answered.map(ms_since),
+                    heard_ms_ago: heard.map(ms_since),
                     exchange_error: outcome.err().map(|error| error.to_string()),
                     called_ms_ago: called.map(ms_since),
                 }

@@ -21,7 +21,7 @@ use crate::gossip::pass::{Checker, Credential, ISSUERS_MAX};
 use crate::gossip::seal::{Refused, Ring, SEALED_BYTES_MAX, Seal};
 use crate::gossip::socket::{self, Error};
 use crate::logic::bans::is_newer;
-use crate::logic::gossip::catalog::Entry;
+use crate::logic::gossip::catalog::{Entry, NODES_MAX};
 use crate::logic::gossip::cluster::Cluster;
 use crate::logic::gossip::contact::Draws;
 use crate::logic::gossip::sync::Answer;
@@ -281,6 +281,8 @@ pub(crate) struct Voice {
     pub(crate) tally: Arc<Tally>,
     /// When each member last began an exchange with this node.
     pub(crate) called: RefCell<BTreeMap<NodeName, Instant>>,
+    /// When a packet last came from each address: what opens was sealed by a member.
+    pub(crate) heard_from: RefCell<BTreeMap<SocketAddr, Instant>>,
     pub(crate) heard: Arc<Heard>,
     /// Since when this thread speaks.
     pub(crate) began: Instant,
@@ -321,6 +323,7 @@ async fn run(speaker: Speaker, ends: &mut Ends, udp: UdpSocket, tcp: TcpListener
         tally: Arc::clone(&ends.tally),
         tell_again: Cell::new(false),
         called: RefCell::default(),
+        heard_from: RefCell::default(),
         heard: Arc::clone(&ends.heard),
         began: clock::now(),
         changed: Notify::new(),
@@ -453,6 +456,12 @@ impl Voice {
             let checker = &mut speaker.checker;
             match speaker.seal.open(packet) {
                 Ok(payload) => {
+                    let mut heard = self.heard_from.borrow_mut();
+                    if heard.len() >= NODES_MAX && !heard.contains_key(&from) {
+                        // Of members that have moved, mostly: those that are there speak again within seconds.
+                        heard.clear();
+                    }
+                    heard.insert(from, now);
                     let mut judge = |signed: &_, node: &_| checker.check(signed, node, now_ms);
                     if speaker.cluster.handle_packet(from, payload, &mut judge, now).is_err() {
                         count(&self.tally.malformed);

@@ -117,6 +117,10 @@ pub struct Contact {
     pub exchange_error: Option<String>,
     /// Since it last began an exchange by TCP itself, milliseconds; `None` when it never has.
     pub called_ms_ago: Option<u64>,
+    /// Since a packet of it last arrived, UDP from there to here, milliseconds; `None` when none ever has, or the node is of a
+    /// version that does not say.
+    #[serde(default)]
+    pub heard_ms_ago: Option<u64>,
 }
 
 /// How one node reaches the others.

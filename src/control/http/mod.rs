@@ -81,6 +81,7 @@ fn handler(operation: Operation) -> MethodRouter<Arc<Plane>> {
         Operation::Status => get(view::status),
         Operation::Authority => get(view::authority),
         Operation::Catalog => get(view::catalog),
+        Operation::Reach => get(view::reach),
         Operation::Ban => post(ban(Change::Ban)),
         Operation::Unban => delete(ban(Change::Unban)),
         Operation::Drain => post(mark(Change::Drain)),

@@ -92,6 +92,7 @@ async fn plane(dir: &Path, catalog: watch::Receiver<Arc<Catalog>>, closing: watc
         transitions: Arc::default(),
         catalog,
         gossip: None,
+        reached: tokio::sync::Mutex::default(),
         closing,
         restoring: Notify::new(),
         shown: Mutex::new(None),
