@@ -411,7 +411,8 @@ impl Voice {
                 changed
             });
         }
-        if speaker.cluster.is_ready() {
+        // Whoever hears that it is ready finds the catalogue as it then is.
+        if speaker.cluster.is_ready() && speaker.cluster.is_told() {
             ends.status.send_if_modified(|status| !std::mem::replace(&mut status.ready, true));
         }
         speaker.cluster.poll_timeout()

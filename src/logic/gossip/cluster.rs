@@ -109,6 +109,11 @@ impl Cluster {
         self.contacts.is_ready() && (self.introduction.is_over() || is_alone)
     }
 
+    /// Returns whether the last catalogue was told that [`Self::poll_catalog`] has to tell.
+    pub fn is_told(&self) -> bool {
+        !self.dirty
+    }
+
     /// Replaces the seeds.
     pub fn set_seeds(&mut self, seeds: &[SocketAddr], now: Instant) {
         self.contacts.set_seeds(seeds, now);
