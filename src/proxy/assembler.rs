@@ -40,6 +40,7 @@ impl Assembler {
             let catalog = self.catalog.borrow_and_update().clone();
             let policy = rulebook.policy(&catalog);
             self.find_controls(&snapshot);
+            self.shared.set_catalog(catalog.clone());
             self.shared.install(policy.clone());
             self.policies.send_replace(Arc::new(policy));
             self.assembled.send_replace(Some(catalog));

@@ -366,7 +366,7 @@ async fn a_name_that_is_alive_is_not_given_to_another_key() {
     world.joined("host-1", &[]).await;
     let alive = |state| {
         let gossip = "127.0.0.1:1".parse().unwrap();
-        let member = Member { record: None, state, gossip, since_ms: 0, rtt_us: None };
+        let member = Member { record: None, state, gossip, since_ms: 0, rtt_us: None, vouched_ms: None };
         Arc::new(Catalog { members: [("host-1".parse().unwrap(), member)].into() })
     };
     let token = world.token(json!({ "role": "proxy", "uses": 1, "ttlSeconds": 600 })).await;

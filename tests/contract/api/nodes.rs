@@ -57,7 +57,7 @@ async fn snapshots_carry_the_list_of_bans_which_is_signed_anew_when_it_changes_a
 /// Returns a catalogue of members in these states, of which nothing else is known.
 fn catalog(members: &[(&str, MemberState)]) -> Catalog {
     let gossip = "127.0.0.1:7946".parse().unwrap();
-    let member = |state| Member { record: None, state, gossip, since_ms: 0, rtt_us: None };
+    let member = |state| Member { record: None, state, gossip, since_ms: 0, rtt_us: None, vouched_ms: None };
     let members = members.iter().map(|(node, state)| (node.parse().unwrap(), member(*state)));
     Catalog { members: members.collect() }
 }
