@@ -27,15 +27,14 @@ use crate::api::problem::Problem;
 use crate::api::stream;
 use crate::api::why::{Why, WhyRequest};
 use crate::api::wire::{
-    Ack, ApplyRequest, ApplyResult, AuthorityInfo, Defaults, History, Issued, JoinRequest, Mark,
-    RenewRequest, ResourceEvent, ResourceList, Status, TokenCreated, TokenInfo, TokenRequest, WriteResult,
+    Ack, ApplyRequest, ApplyResult, AuthorityInfo, Defaults, History, Issued, JoinRequest, RenewRequest,
+    ResourceEvent, ResourceList, Status, TokenCreated, TokenInfo, TokenRequest, WriteResult,
 };
 use crate::identity::tls::{self, ApiConnector};
 use crate::identity::wallet::Wallet;
 use crate::logic::metric::report::Report;
 use crate::model::endpoint::Catalog;
 use crate::model::identity::Subject;
-use crate::model::name::NodeName;
 use crate::model::resource::{Key, Kind, Resource, Revision};
 use crate::model::snapshot::Snapshot;
 use crate::model::token::Token;
@@ -256,17 +255,6 @@ impl Client {
     /// Returns what gossip knows there.
     pub async fn catalog(&self) -> Result<Catalog, Error> {
         self.ask("/v1/catalog").await
-    }
-
-    /// Says something about a node (`on`), or takes it back.
-    pub async fn mark(&self, node: &NodeName, mark: Mark, on: bool) -> Result<(), Error> {
-        let method = if on { Method::POST } else { Method::DELETE };
-        self.tell(method, &format!("/v1/nodes/{node}/{}", mark.word()), None::<&()>).await
-    }
-
-    /// Removes a node from the mesh: it can no longer renew, and its name is free.
-    pub async fn forget_node(&self, node: &NodeName) -> Result<(), Error> {
-        self.tell(Method::DELETE, &format!("/v1/nodes/{node}"), None::<&()>).await
     }
 
     // --- keeping ---

@@ -72,6 +72,7 @@ pub enum Operation {
     Status,
     Authority,
     Catalog,
+    Reach,
     Ban,
     Unban,
     Drain,
@@ -261,10 +262,15 @@ pub const ENDPOINTS: &[Endpoint] = &[
     endpoint(Operation::Catalog, Method::Get, "/v1/catalog", Right::Reader)
         .gives("Catalog")
         .says("Returns every member and its services, as gossip knows them"),
+    endpoint(Operation::Reach, Method::Get, "/v1/reach", Right::Reader)
+        .gives("Reach")
+        .says("Tries to reach every member by gossip, and tells how each was reached and reached this control plane"),
     endpoint(Operation::Ban, Method::Post, "/v1/nodes/{name}/ban", Right::Administrator)
-        .says("Refuses the certificates of a node everywhere, from now on"),
+        .gives("Spread")
+        .says("Refuses the certificates of a node everywhere, from now on; tells which proxies have heard of it"),
     endpoint(Operation::Unban, Method::Delete, "/v1/nodes/{name}/ban", Right::Administrator)
-        .says("Takes a ban back"),
+        .gives("Spread")
+        .says("Takes a ban back; tells which proxies have heard of it"),
     endpoint(Operation::Drain, Method::Post, "/v1/nodes/{name}/drain", Right::Administrator)
         .says("Lets the services of a node have no new calls while other nodes serve them"),
     endpoint(Operation::Undrain, Method::Delete, "/v1/nodes/{name}/drain", Right::Administrator)

@@ -9,5 +9,6 @@ pub mod stream;
 mod dial;
 pub mod client;
 pub mod program;
+pub mod nodes;
 pub mod local;
 pub mod host;

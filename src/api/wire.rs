@@ -259,25 +259,6 @@ pub struct Ack {
     pub refused: Option<String>,
 }
 
-/// What can be said about a node, and taken back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    /// Its certificates are refused everywhere.
-    Ban,
-    /// Its services get no new calls while other nodes serve them.
-    Drain,
-}
-
-impl Mark {
-    /// Returns its word in paths.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Ban => "ban",
-            Self::Drain => "drain",
-        }
-    }
-}
-
 /// `GET /v1/authority`: who signs, and what has been signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -357,7 +357,7 @@ pub(crate) fn proxy(told: Told<ProxyArgs>, reread: Reread<ProxyArgs>) -> anyhow:
     let options = told.args.options(settings.subscribe())?;
     if dry_run {
         let rules = crate::proxy::intercept::preview(&options);
-        output::write(&format!("{rules}{}", crate::proxy::intercept::preview_ways()))?;
+        output::write(&format!("{rules}{}", crate::proxy::intercept::preview_ways(&rules)))?;
         return Ok(Exit::Done);
     }
     become_current(&options.data_dir);

@@ -71,6 +71,16 @@ impl Listeners {
             socket,
         })
     }
+
+    /// Returns where the API listens, and what tells of health.
+    fn addresses(&self, options: &Options) -> Result<(SocketAddr, SocketAddr), Error> {
+        let local = |listener: &TcpListener| {
+            let refused =
+                |source| Error::Listen { what: "the API", addr: options.listen.to_string(), source };
+            listener.local_addr().map_err(refused)
+        };
+        Ok((local(&self.api)?, local(&self.admin)?))
+    }
 }
 
 /// A control plane at work.
@@ -92,12 +102,7 @@ impl Running {
     /// Starts all of it.
     pub async fn start(options: &Options, founded: Founded, listeners: Listeners) -> Result<Self, Error> {
         let Founded { store, authority, trust_domain, node } = founded;
-        let local = |listener: &TcpListener| {
-            let refused =
-                |source| Error::Listen { what: "the API", addr: options.listen.to_string(), source };
-            listener.local_addr().map_err(refused)
-        };
-        let (listen, admin) = (local(&listeners.api)?, local(&listeners.admin)?);
+        let (listen, admin) = listeners.addresses(options)?;
         let host = advertised_host(options)?;
         let ip = gossip_ip(options, &host);
         let advertised = reachable(&host, listen.port());
@@ -135,6 +140,8 @@ impl Running {
             inquiries: Arc::default(),
             transitions: Arc::new(Transitions::load(&options.data_dir)),
             catalog: voice.catalog(),
+            gossip: Some(voice.agent()),
+            reached: tokio::sync::Mutex::default(),
             closing: closed.clone(),
             restoring: Notify::new(),
             shown: Mutex::new(None),

@@ -1,7 +1,7 @@
 //! What a control plane is among the others: its own certificate, kept fresh, and its voice in the gossip.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
@@ -174,8 +174,7 @@ pub struct Place<'a> {
 
 /// The gossip of this control plane.
 pub struct Voice {
-    /// `None` once it has said good-bye.
-    agent: Mutex<Option<Agent>>,
+    agent: Arc<Agent>,
     key: [u8; pass::KEY_BYTES],
     local_addr: SocketAddr,
     catalog: watch::Receiver<Arc<Catalog>>,
@@ -221,7 +220,7 @@ impl Voice {
             services: Vec::new(),
         });
         let (local_addr, catalog) = (agent.local_addr(), agent.catalog());
-        Ok(Self { agent: Mutex::new(Some(agent)), key, local_addr, catalog })
+        Ok(Self { agent: Arc::new(agent), key, local_addr, catalog })
     }
 
     /// Returns the address bound.
@@ -234,33 +233,25 @@ impl Voice {
         self.catalog.clone()
     }
 
-    fn with_agent(&self, act: impl FnOnce(&Agent)) {
-        let agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(agent) = agent.as_ref() {
-            act(agent);
-        }
+    /// Returns what speaks.
+    pub fn agent(&self) -> Arc<Agent> {
+        Arc::clone(&self.agent)
     }
 
     /// Ends when the gossip has ended without having been told to.
     pub async fn failed(&self) {
-        let mut failed = None;
-        self.with_agent(|agent| failed = Some(agent.failed()));
-        match failed {
-            Some(failed) => failed.await,
-            None => std::future::pending().await,
-        }
+        self.agent.failed().await;
     }
 
     fn repass(&self, plane: &Plane) -> Result<(), Error> {
         let pass = plane.authority.pass(&plane.node, &self.key, clock::wall_ms())?;
-        self.with_agent(|agent| agent.repass(pass));
+        self.agent.repass(pass);
         Ok(())
     }
 
     /// Keeps the addresses of the members that are there for the next start; a mesh that is all gone is not kept.
     fn keep_peers(&self, store: &Store) {
-        let mut peers = Vec::new();
-        self.with_agent(|agent| peers = agent.peers());
+        let peers = self.agent.peers();
         if peers.is_empty() {
             return;
         }
@@ -276,10 +267,7 @@ impl Voice {
     /// Says good-bye.
     pub async fn leave(&self, store: &Store) {
         self.keep_peers(store);
-        let agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(agent) = agent {
-            agent.leave().await;
-        }
+        self.agent.leave().await;
     }
 }
 
@@ -291,13 +279,11 @@ pub async fn relay(plane: Arc<Plane>, voice: Arc<Voice>) {
     loop {
         let snapshot = snapshots.borrow_and_update().snapshot.clone();
         let keys = GossipKeys { seeds: Vec::new(), ..snapshot.gossip.clone() };
-        voice.with_agent(|agent| {
-            agent.rekey(keys);
-            agent.ban(snapshot.banned.iter().cloned().collect());
-            if let Some(list) = snapshot.bans.clone() {
-                agent.tell_bans(list);
-            }
-        });
+        voice.agent.rekey(keys);
+        voice.agent.ban(snapshot.banned.iter().cloned().collect());
+        if let Some(list) = snapshot.bans.clone() {
+            voice.agent.tell_bans(list);
+        }
         tokio::select! {
             changed = snapshots.changed() => if changed.is_err() { return },
             _ = ticks.tick() => {

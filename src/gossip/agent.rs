@@ -2,7 +2,7 @@
 //!
 //! It runs on a thread of its own, so that a busy data plane cannot make its neighbours look dead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,12 +13,13 @@ use tokio::sync::watch;
 use crate::gossip::pass::{Checker, Credential, Signer};
 use crate::gossip::seal::{BadRing, Ring, Seal};
 use crate::gossip::socket;
-use crate::gossip::voice::{self, Ends, Speaker, Status, Tally, Wishes};
+use crate::gossip::voice::{self, Ends, Heard, Speaker, Status, Tally, Wishes};
 use crate::logic::gossip::cluster::{Cluster, Settings};
 use crate::logic::gossip::wire::Identity;
 use crate::model::endpoint::{Catalog, Reach, Role};
 use crate::model::identity::TrustDomain;
 use crate::model::name::NodeName;
+use crate::model::resource::Revision;
 use crate::model::snapshot::{BanList, GossipKeys, GossipPass};
 use crate::net::clock;
 
@@ -107,6 +108,7 @@ pub struct Agent {
     bans: watch::Receiver<Option<Arc<BanList>>>,
     tally: Arc<Tally>,
     estate: Arc<Mutex<Option<Estate>>>,
+    heard: Arc<Heard>,
 }
 
 /// What an agent has counted since it started.
@@ -234,7 +236,7 @@ impl Agent {
         let (status_tx, status) = watch::channel(Status::default());
         let (bans_tx, bans) = watch::channel(wishes.bans.clone());
         let (wishes, wished) = watch::channel(wishes);
-        let (tally, estate) = (Arc::new(Tally::default()), Arc::default());
+        let (tally, estate, heard) = (Arc::new(Tally::default()), Arc::default(), Arc::<Heard>::default());
         let ends = Ends {
             wishes: wished,
             catalog: catalog_tx,
@@ -242,10 +244,11 @@ impl Agent {
             bans: bans_tx,
             tally: Arc::clone(&tally),
             estate: Arc::clone(&estate),
+            heard: Arc::clone(&heard),
         };
         let thread = std::thread::Builder::new().name("gossip".to_owned());
         thread.spawn(move || speak(ends)).map_err(Error::Thread)?;
-        Ok(Self { local_addr, wishes, catalog, status, bans, tally, estate })
+        Ok(Self { local_addr, wishes, catalog, status, bans, tally, estate, heard })
     }
 
     /// Returns the address bound: `listen` with the port that was free.
@@ -327,6 +330,12 @@ impl Agent {
     /// Returns the newest list of bans that this node or a member knows of, as it changes. To act on it is the planes' business.
     pub fn bans(&self) -> watch::Receiver<Option<Arc<BanList>>> {
         self.bans.clone()
+    }
+
+    /// Returns the revision of the list of bans that each member had when this node last asked it by an exchange. Members that
+    /// were not asked are left out.
+    pub fn heard_bans(&self) -> BTreeMap<NodeName, Revision> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends when the thread has ended without having been told to: this node hears nothing any more, so that the process

@@ -39,11 +39,6 @@ pub fn bans_message(mesh: &TrustDomain, revision: Revision, nodes: &[NodeName]) 
     message
 }
 
-/// Returns whether a list counts in the place of the one known.
-pub fn is_newer(list: &BanList, known: Option<&BanList>) -> bool {
-    known.is_none_or(|known| known.revision < list.revision)
-}
-
 /// Returns whether the authority of this mesh has signed a list, by an intermediate that `checker` finds good.
 pub fn is_genuine(list: &BanList, checker: &Checker, mesh: &TrustDomain, now_ms: u64) -> bool {
     let decoded = |text: &str| BASE64.decode(text.as_bytes()).ok();

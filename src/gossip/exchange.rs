@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -18,6 +18,7 @@ use crate::logic::gossip::catalog::NODES_MAX;
 use crate::logic::gossip::sync::{Answer, Offer, Rest};
 use crate::model::endpoint::{Contact, Reach};
 use crate::model::name::NodeName;
+use crate::model::resource::Revision;
 use crate::net::{clock, task};
 
 /// Most exchanges answered at once: each may hold 8 MiB.
@@ -67,14 +68,24 @@ impl Voice {
         channel.send(&offer).await?;
         let answer = channel.receive().await?;
         let (answer, theirs): (Answer, _) = self.speaker.borrow_mut().unpack(&answer)?;
+        let node = answer.me.node.clone();
         let rest = {
             let speaker = &mut *self.speaker.borrow_mut();
             let (checker, now_ms) = (&mut speaker.checker, clock::wall_ms());
             let mut judge = |signed: &_, node: &_| checker.check(signed, node, now_ms);
             speaker.cluster.conclude(with, answer, &mut judge, clock::now())?
         };
-        let rest = self.speaker.borrow().parcel(rest, theirs);
-        channel.send(&rest).await
+        let (rest, known) = {
+            let speaker = self.speaker.borrow();
+            (speaker.parcel(rest, theirs), speaker.bans.as_ref().map(|list| list.revision))
+        };
+        channel.send(&rest).await?;
+        let was_sent = theirs.zip(known).is_some_and(|(theirs, known)| theirs < known);
+        // Whoever has been sent the list has it once it has read all of the message, and so ends the exchange.
+        if !was_sent || channel.ended().await {
+            self.note_heard(&node, theirs.max(known.filter(|_| was_sent)));
+        }
+        Ok(())
     }
 
     /// Answers an exchange, unless too many are under way.
@@ -145,11 +156,13 @@ impl Voice {
             let tried = futures_util::stream::iter(members).map(|(seen, answered)| async move {
                 let outcome = within(EXCHANGE_MAX, voice.ask_all(seen.identity.addr)).await;
                 let called = voice.called.borrow().get(&seen.identity.node).copied();
+                let heard = voice.heard_from.borrow().get(&seen.identity.addr).copied();
                 Contact {
                     node: seen.identity.node,
                     gossip: seen.identity.addr,
                     state: seen.state,
                     answered_ms_ago: answered.map(ms_since),
+                    heard_ms_ago: heard.map(ms_since),
                     exchange_error: outcome.err().map(|error| error.to_string()),
                     called_ms_ago: called.map(ms_since),
                 }
@@ -159,6 +172,17 @@ impl Voice {
             let reach = Reach { speaking_ms: ms_since(voice.began), contacts };
             status.send_modify(|status| status.looked = (number, Arc::new(reach)));
         });
+    }
+
+    /// Notes which list of bans a member has. What it says when it begins an exchange itself does not count: whoever has the
+    /// keys could say so in its name, and this one was called at the member's address.
+    fn note_heard(&self, node: &NodeName, revision: Option<Revision>) {
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(revision) = revision
+            && (heard.len() < NODES_MAX || heard.contains_key(node))
+        {
+            heard.insert(node.clone(), revision);
+        }
     }
 
     /// Notes that a member has begun an exchange.

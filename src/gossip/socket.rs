@@ -146,6 +146,11 @@ impl Channel {
         Ok(())
     }
 
+    /// Waits until the other side has read all that was sent and says no more; returns whether it came to that.
+    pub async fn ended(&mut self) -> bool {
+        matches!(self.stream.read(&mut [0]).await, Ok(0))
+    }
+
     /// Receives a message: never holds more than what members sent, plus one frame.
     pub async fn receive(&mut self) -> Result<Vec<u8>, Error> {
         let halves = self.halves.as_mut().ok_or(Refused::Malformed)?;

@@ -20,7 +20,8 @@ use crate::gossip::bans::{self, Enclosure};
 use crate::gossip::pass::{Checker, Credential, ISSUERS_MAX};
 use crate::gossip::seal::{Refused, Ring, SEALED_BYTES_MAX, Seal};
 use crate::gossip::socket::{self, Error};
-use crate::logic::gossip::catalog::Entry;
+use crate::logic::bans::is_newer;
+use crate::logic::gossip::catalog::{Entry, NODES_MAX};
 use crate::logic::gossip::cluster::Cluster;
 use crate::logic::gossip::contact::Draws;
 use crate::logic::gossip::sync::Answer;
@@ -114,6 +115,9 @@ pub struct Estate {
     /// Exchanges.
     pub tcp: std::net::TcpListener,
 }
+
+/// The revision of the list of bans that each member had when this node last asked it.
+pub(crate) type Heard = Mutex<BTreeMap<NodeName, Revision>>;
 
 /// What the thread counts.
 #[derive(Debug, Default)]
@@ -236,7 +240,7 @@ impl Speaker {
 
     /// Takes a list of bans that a member has told, if it is newer than the one known, and the authority's own.
     fn hear_bans(&mut self, list: BanList) {
-        if !bans::is_newer(&list, self.bans.as_deref()) {
+        if !is_newer(&list, self.bans.as_deref()) {
             return;
         }
         if bans::is_genuine(&list, &self.checker, &self.trust_domain, clock::wall_ms()) {
@@ -261,6 +265,7 @@ pub(crate) struct Ends {
     pub(crate) tally: Arc<Tally>,
     /// What a process that goes on in this one's place gets, while this one is silent.
     pub(crate) estate: Arc<Mutex<Option<Estate>>>,
+    pub(crate) heard: Arc<Heard>,
 }
 
 /// All that the tasks of the thread share.
@@ -276,6 +281,9 @@ pub(crate) struct Voice {
     pub(crate) tally: Arc<Tally>,
     /// When each member last began an exchange with this node.
     pub(crate) called: RefCell<BTreeMap<NodeName, Instant>>,
+    /// When a packet last came from each address: what opens was sealed by a member.
+    pub(crate) heard_from: RefCell<BTreeMap<SocketAddr, Instant>>,
+    pub(crate) heard: Arc<Heard>,
     /// Since when this thread speaks.
     pub(crate) began: Instant,
     /// Whether the catalogue must be told again though nothing in it has changed: others are left out of it.
@@ -315,6 +323,8 @@ async fn run(speaker: Speaker, ends: &mut Ends, udp: UdpSocket, tcp: TcpListener
         tally: Arc::clone(&ends.tally),
         tell_again: Cell::new(false),
         called: RefCell::default(),
+        heard_from: RefCell::default(),
+        heard: Arc::clone(&ends.heard),
         began: clock::now(),
         changed: Notify::new(),
         done: RefCell::new(done.clone()),
@@ -401,7 +411,8 @@ impl Voice {
                 changed
             });
         }
-        if speaker.cluster.is_ready() {
+        // Whoever hears that it is ready finds the catalogue as it then is.
+        if speaker.cluster.is_ready() && speaker.cluster.is_told() {
             ends.status.send_if_modified(|status| !std::mem::replace(&mut status.ready, true));
         }
         speaker.cluster.poll_timeout()
@@ -412,12 +423,12 @@ impl Voice {
         let Some(newest) = &speaker.bans else { return };
         let mut is_news = false;
         ends.bans.send_if_modified(|told| {
-            let is_newer = bans::is_newer(newest, told.as_deref());
-            if is_newer {
+            let counts = is_newer(newest, told.as_deref());
+            if counts {
                 is_news = told.as_ref().map_or(&[][..], |told| &told.nodes) != newest.nodes;
                 *told = Some(Arc::clone(newest));
             }
-            is_newer
+            counts
         });
         if !is_news {
             return;
@@ -446,6 +457,12 @@ impl Voice {
             let checker = &mut speaker.checker;
             match speaker.seal.open(packet) {
                 Ok(payload) => {
+                    let mut heard = self.heard_from.borrow_mut();
+                    if heard.len() >= NODES_MAX && !heard.contains_key(&from) {
+                        // Of members that have moved, mostly: those that are there speak again within seconds.
+                        heard.clear();
+                    }
+                    heard.insert(from, now);
                     let mut judge = |signed: &_, node: &_| checker.check(signed, node, now_ms);
                     if speaker.cluster.handle_packet(from, payload, &mut judge, now).is_err() {
                         count(&self.tally.malformed);
@@ -485,9 +502,7 @@ impl Voice {
                 speaker.checker.ban(wishes.banned.clone());
                 self.tell_again.set(true);
             }
-            if let Some(list) =
-                wishes.bans.as_ref().filter(|list| bans::is_newer(list, speaker.bans.as_deref()))
-            {
+            if let Some(list) = wishes.bans.as_ref().filter(|list| is_newer(list, speaker.bans.as_deref())) {
                 speaker.bans = Some(Arc::clone(list));
             }
             if wishes.pass != done.pass {

@@ -5,10 +5,17 @@ use std::sync::Arc;
 use crate::model::name::NodeName;
 use crate::model::snapshot::{BanList, Snapshot};
 
-/// Returns the list that shows the later revision.
+/// Returns whether a list counts in the place of the one known.
+pub fn is_newer(list: &BanList, known: Option<&BanList>) -> bool {
+    known.is_none_or(|known| known.revision < list.revision)
+}
+
+/// Returns the list that counts.
 pub fn newest(one: Option<BanList>, other: Option<BanList>) -> Option<BanList> {
-    let revision = |list: &Option<BanList>| list.as_ref().map(|list| list.revision);
-    if revision(&one) < revision(&other) { other } else { one }
+    match (one, other) {
+        (one, Some(other)) if is_newer(&other, one.as_ref()) => Some(other),
+        (one, _) => one,
+    }
 }
 
 /// Returns the banned nodes: those of the snapshot, or of the list that members told when it shows a later revision.

@@ -99,6 +99,10 @@ pub struct Member {
     pub since_ms: u64,
     /// Last measured gossip round trip, in microseconds; `None` before the first.
     pub rtt_us: Option<u32>,
+    /// Until when control vouches for the node, by the last word of it that was heard, Unix milliseconds: later after each
+    /// renewal of its certificates. `None` before its record arrived.
+    #[serde(default)]
+    pub vouched_ms: Option<u64>,
 }
 
 /// How one node reaches another, as it has seen itself.
@@ -113,6 +117,10 @@ pub struct Contact {
     pub state: MemberState,
     /// Since it last answered a packet, UDP there and back, milliseconds; `None` when it never has.
     pub answered_ms_ago: Option<u64>,
+    /// Since a packet of it last arrived, UDP from there to here, milliseconds; `None` when none ever has, or the node is of a
+    /// version that does not say.
+    #[serde(default)]
+    pub heard_ms_ago: Option<u64>,
     /// Why an exchange by TCP failed that was tried just now; `None` when it did not.
     pub exchange_error: Option<String>,
     /// Since it last began an exchange by TCP itself, milliseconds; `None` when it never has.

@@ -19,6 +19,7 @@ pub mod intention;
 pub mod service_spec;
 pub mod traffic_policy;
 pub mod route_filter;
+mod route_schema;
 pub mod route;
 pub mod grpc_route;
 pub mod tcp_route;

@@ -11,6 +11,8 @@ use crate::model::grpc_route::GrpcRouteSpec;
 use crate::model::intention::IntentionSpec;
 use crate::model::name::DEFAULT_NAMESPACE;
 use crate::model::route::HttpRouteSpec;
+use crate::model::route_filter::FilterKind;
+use crate::model::route_schema;
 use crate::model::route_status::RouteStatus;
 use crate::model::service_spec::ServiceSpec;
 use crate::model::tcp_route::TcpRouteSpec;
@@ -149,7 +151,7 @@ macro_rules! kinds {
             }
 
             /// Returns the JSON Schema of its manifests, as the types that read them say.
-            pub fn schema(self) -> Schema {
+            fn type_schema(self) -> Schema {
                 match self { $(Self::$variant => manifest_schema::<$spec>($kind, $api, concat!($($doc_text, " "),*)),)+ }
             }
 
@@ -262,6 +264,17 @@ impl Kind {
     /// Returns whether manifests of this kind may have an `apiVersion`. What is shown of them has [`Self::api_version`].
     pub fn has_version(self, api_version: &str) -> bool {
         self.api_version() == api_version || ALIASES.contains(&(self, api_version))
+    }
+
+    /// Returns the JSON Schema of its manifests.
+    pub fn schema(self) -> Schema {
+        let mut schema = self.type_schema();
+        match self {
+            Self::GrpcRoute => route_schema::keep_filters(&mut schema, &FilterKind::GRPC),
+            Self::TcpRoute => route_schema::drop_filters(&mut schema),
+            Self::HttpRoute | Self::Intention | Self::Service | Self::TrafficPolicy => {}
+        }
+        schema
     }
 
     /// Returns whether its objects say where calls to services go.

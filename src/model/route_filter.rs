@@ -68,6 +68,45 @@ pub enum FilterKind {
     Cors,
 }
 
+impl FilterKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [
+        Self::RequestHeaderModifier,
+        Self::ResponseHeaderModifier,
+        Self::RequestMirror,
+        Self::RequestRedirect,
+        Self::UrlRewrite,
+        Self::Cors,
+    ];
+    /// Those that routes for gRPC can have.
+    pub const GRPC: [Self; 3] =
+        [Self::RequestHeaderModifier, Self::ResponseHeaderModifier, Self::RequestMirror];
+
+    /// Returns its name in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RequestHeaderModifier => "RequestHeaderModifier",
+            Self::ResponseHeaderModifier => "ResponseHeaderModifier",
+            Self::RequestMirror => "RequestMirror",
+            Self::RequestRedirect => "RequestRedirect",
+            Self::UrlRewrite => "URLRewrite",
+            Self::Cors => "CORS",
+        }
+    }
+
+    /// Returns the field of a filter that says how it is done.
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::RequestHeaderModifier => "requestHeaderModifier",
+            Self::ResponseHeaderModifier => "responseHeaderModifier",
+            Self::RequestMirror => "requestMirror",
+            Self::RequestRedirect => "requestRedirect",
+            Self::UrlRewrite => "urlRewrite",
+            Self::Cors => "cors",
+        }
+    }
+}
+
 /// Changes to header fields: `set` replaces, `add` appends, `remove` removes; at most 16 each.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

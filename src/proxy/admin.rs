@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
 use axum::{Extension, Json, Router};
@@ -45,6 +46,8 @@ pub use crate::api::host::Unready;
 
 /// How often a watched view is sent.
 const VIEW_EVERY: Duration = Duration::from_secs(1);
+/// A refusal in words is no longer.
+const REFUSAL_BYTES_MAX: usize = 64 << 10;
 /// For answers under way to end when the proxy does.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
@@ -125,8 +128,34 @@ fn router(handles: Arc<AdminHandles>) -> Router {
         .route("/log", get(log).put(set_log))
         .route("/services", get(services).put(add_service))
         .route("/services/{name}", delete(remove_service))
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
         .layer(DefaultBodyLimit::max(FILTER_BYTES_MAX))
+        .layer(middleware::map_response(end_line))
         .with_state(handles)
+}
+
+async fn no_such_path(uri: Uri) -> (StatusCode, String) {
+    (StatusCode::NOT_FOUND, format!("there is nothing at {}; GET / says what there is\n", uri.path()))
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> (StatusCode, String) {
+    let words = format!("{method} is not for {}; GET / says what there is\n", uri.path());
+    (StatusCode::METHOD_NOT_ALLOWED, words)
+}
+
+/// Ends a refusal in plain text with a line feed: those that extractors make have none, and terminals want one.
+async fn end_line(response: Response) -> Response {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let is_text = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if response.status().is_success() || !is_text {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let words = axum::body::to_bytes(body, REFUSAL_BYTES_MAX).await.unwrap_or_default();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let end = if words.ends_with(b"\n") { &b""[..] } else { b"\n" };
+    Response::from_parts(parts, Body::from([&words, end].concat()))
 }
 
 async fn index() -> &'static str {
@@ -228,8 +257,9 @@ fn mesh_view(handles: &AdminHandles) -> Option<MeshView> {
     }))
 }
 
-async fn host(State(handles): Handles) -> Result<Json<Arc<HostStatus>>, StatusCode> {
-    let examine = handles.examine.as_ref().ok_or(StatusCode::NOT_FOUND)?;
+async fn host(State(handles): Handles) -> Result<Json<Arc<HostStatus>>, (StatusCode, &'static str)> {
+    let nobody = (StatusCode::NOT_FOUND, "nobody examines this host\n");
+    let examine = handles.examine.as_ref().ok_or(nobody)?;
     Ok(Json(examine((handles.unready)()).await))
 }
 

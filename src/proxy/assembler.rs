@@ -26,6 +26,8 @@ pub(crate) struct Assembler {
     pub(crate) policies: watch::Sender<Arc<Policy>>,
     pub(crate) wallets: Arc<watch::Sender<Arc<Wallet>>>,
     pub(crate) controls: watch::Sender<Vec<String>>,
+    /// The catalogue of which the tables in force are made.
+    pub(crate) assembled: watch::Sender<Option<Arc<Catalog>>>,
     pub(crate) agent: Arc<Agent>,
 }
 
@@ -35,10 +37,13 @@ impl Assembler {
         let mut snapshot = self.told();
         let mut rulebook = Rulebook::new(&snapshot, &self.shared.node);
         loop {
-            let policy = rulebook.policy(&self.catalog.borrow_and_update());
+            let catalog = self.catalog.borrow_and_update().clone();
+            let policy = rulebook.policy(&catalog);
             self.find_controls(&snapshot);
+            self.shared.set_catalog(catalog.clone());
             self.shared.install(policy.clone());
             self.policies.send_replace(Arc::new(policy));
+            self.assembled.send_replace(Some(catalog));
             tokio::select! {
                 changed = self.snapshots.changed() => if changed.is_err() { return },
                 changed = self.bans.changed() => if changed.is_err() { return },

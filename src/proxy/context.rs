@@ -99,6 +99,7 @@ impl Context {
     /// Closes what nobody used for a while, and forgets what is gone.
     pub(crate) fn sweep(&self, now: Instant) {
         self.links.sweep(now);
+        self.links.lapses.sweep(now, |node| self.shared.vouched_ms(node));
         self.ledger.sweep();
         self.rest.sweep(now, self.patience.idle);
         self.silences.sweep(now);

@@ -71,6 +71,8 @@ pub enum Failure {
     Delayed,
     /// The time of one attempt is over; that of the request is not.
     Late,
+    /// The certificate of the proxy at the other end has ended, and it has not renewed.
+    Lapsed,
 }
 
 /// Whether another endpoint may be tried.
@@ -128,7 +130,7 @@ const fn row(
 
 impl Failure {
     /// Every failure there is.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::BadRequest,
         Self::Unsupported,
         Self::UnknownService,
@@ -155,6 +157,7 @@ impl Failure {
         Self::Faulted,
         Self::Delayed,
         Self::Late,
+        Self::Lapsed,
     ];
 
     /// Returns what follows from it: the table.
@@ -226,6 +229,7 @@ impl Failure {
             Self::Late => {
                 row(26, (TOO_LATE, 4), "UT", (Idempotent, Callee), "the time of an attempt is over")
             }
+            Self::Lapsed => row(27, (GATEWAY, 14), "UC", (Idempotent, Callee), "a peer's certificate ended"),
         }
     }
 

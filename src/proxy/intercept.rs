@@ -65,6 +65,8 @@ pub(crate) struct Interception {
     rules: Rules,
     /// Which ways to virtual addresses are open.
     ways: (bool, bool),
+    /// Ways to name servers that could not be made.
+    in_vain: Vec<Vec<String>>,
 }
 
 /// Makes sure that this process may intercept, and that questions of this host, its own too, are not led to a name server
@@ -131,15 +133,18 @@ pub fn preview(options: &Options) -> Rules {
     sources.rules("preview")
 }
 
-/// Returns the commands for the ways to virtual addresses that this host lacks, one a line, as comments for `nft`; nothing
-/// when it lacks none.
-pub fn preview_ways() -> String {
-    let commands: Vec<_> =
-        ways::missing().iter().map(|words| format!("#   ip {}\n", words.join(" "))).collect();
-    if commands.is_empty() {
-        return String::new();
-    }
-    format!("# this host has no way to these addresses; until the rules are removed:\n{}", commands.concat())
+/// Returns the commands for the ways that this host lacks, to virtual addresses and to the name servers whose questions `rules`
+/// lead here, one a line, as comments for `nft`; nothing when it lacks none.
+pub fn preview_ways(rules: &Rules) -> String {
+    let list = |whereto: &str, commands: &[Vec<String>]| {
+        if commands.is_empty() {
+            return String::new();
+        }
+        let lines: Vec<_> = commands.iter().map(|words| format!("#   ip {}\n", words.join(" "))).collect();
+        format!("# this host has no way to {whereto}; until the rules are removed:\n{}", lines.concat())
+    };
+    let servers = rules.names.as_ref().map(|(_, servers)| ways::missing_to(servers)).unwrap_or_default();
+    list("these addresses", &ways::missing()) + &list("the name servers that it asks", &servers)
 }
 
 /// Returns whether questions can be led to a name server that listens there: the kernel leads to the loopback address, and
@@ -196,7 +201,9 @@ impl Interception {
             return Err(error.into());
         }
         tracing::info!(mode = ?sources.options.mode, "connections of this host to services of the mesh come here");
-        Ok(Self { instance, sources, guard, rules, ways: ways::open_ways() })
+        let mut made = Self { instance, sources, guard, rules, ways: ways::open_ways(), in_vain: Vec::new() };
+        made.reach_servers().await;
+        Ok(made)
     }
 
     /// Returns what its rules are called after.
@@ -226,7 +233,7 @@ impl Interception {
             }
             self.ways = ways::keep(self.ways).await;
             match self.renew(is_due).await {
-                Ok(true) => {}
+                Ok(true) => self.reach_servers().await,
                 Ok(false) => {
                     tracing::info!("another proxy intercepts on this host from now on");
                     break;
@@ -238,6 +245,14 @@ impl Interception {
             tracing::debug!("the rules for interception were not this proxy's any more");
         }
         self.guard.dismiss().await;
+    }
+
+    /// Makes ways to the name servers whose questions are led here, unless that was tried in vain.
+    async fn reach_servers(&mut self) {
+        let Some((_, servers)) = &self.rules.names else { return };
+        if ways::missing_to(servers) != self.in_vain {
+            self.in_vain = ways::open_to(servers).await;
+        }
     }
 
     /// Installs the rules again if they should be others, or, with `check`, if they are gone; returns whether they are still
@@ -257,6 +272,10 @@ impl Interception {
             }
         }
         nft::apply(&wanted.install()).await?;
+        if wanted.names != self.rules.names {
+            // Other servers are asked by now: what leads to these is made anew.
+            ways::close_to_servers().await;
+        }
         self.rules = wanted;
         Ok(true)
     }

@@ -14,6 +14,7 @@ use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
 use crate::net::{dial, listen, task};
 use crate::proxy::failure::{Failed, Failure};
+use crate::proxy::lapses::Lapses;
 use crate::proxy::link::{Limits, Link};
 use crate::proxy::upstream::endpoint::{Live, Target};
 use crate::proxy::upstream::mux::{Carrier, Mux};
@@ -31,6 +32,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Links {
     connector: Rc<Connector>,
     open: Rc<Mux<Key, Link>>,
+    /// Looks after the certificates of the peers, of links that others have made too.
+    pub(crate) lapses: Rc<Lapses>,
     /// Whether TCP connections share links.
     reuse: bool,
 }
@@ -73,7 +76,7 @@ impl Carrier for Link {
 impl Links {
     /// Makes the links of a worker: none yet. Without `reuse`, each TCP connection gets a link of its own.
     pub(crate) fn new(connector: Connector, reuse: bool) -> Self {
-        Self { connector: Rc::new(connector), open: Mux::new(), reuse }
+        Self { connector: Rc::new(connector), open: Mux::new(), lapses: Rc::default(), reuse }
     }
 
     /// Finds a link to an endpoint with room for a stream, which must be opened at once. `connect` is how long a new TCP
@@ -90,9 +93,9 @@ impl Links {
     ) -> Result<Link, Failed> {
         let key = Key { live: target.live.clone(), source: source.clone(), addr: target.endpoint.addr };
         let dial = || {
-            let (connector, source) = (self.connector.clone(), source.clone());
+            let (connector, lapses, source) = (self.connector.clone(), self.lapses.clone(), source.clone());
             let (service, endpoint) = (service.clone(), target.endpoint.clone());
-            async move { dial(&connector, &source, &service, (&endpoint, connect)).await }
+            async move { dial((&connector, &lapses), &source, &service, (&endpoint, connect)).await }
         };
         self.open.connection(&key, dial).await
     }
@@ -111,7 +114,7 @@ impl Links {
         if self.reuse {
             return self.find(source, service, target, connect).await;
         }
-        dial(&self.connector, source, service, (&target.endpoint, connect)).await
+        dial((&self.connector, &self.lapses), source, service, (&target.endpoint, connect)).await
     }
 
     /// Closes links that nobody used for a while.
@@ -122,7 +125,7 @@ impl Links {
 
 /// Makes a link: a connection to the proxy of `endpoint` that has proven to speak for `service`.
 async fn dial(
-    connector: &Connector,
+    (connector, lapses): (&Connector, &Lapses),
     source: &Subject,
     service: &ServiceName,
     (endpoint, connect): (&Endpoint, Duration),
@@ -144,10 +147,11 @@ async fn dial(
         Err(Failed::new(Failure::Untrusted, cause))
     })?;
     let (link, driver) = Link::dial(connected.stream, Limits::DIALLED);
-    task::spawn_local("link", async move {
+    let driven = task::spawn_local("link", async move {
         if let Err(error) = driver.await {
             tracing::debug!(%error, "link ended");
         }
     });
+    lapses.enter(link.handle().clone(), &driven, &connected.peer);
     Ok(link)
 }

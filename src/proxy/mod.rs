@@ -25,6 +25,7 @@ pub mod callers;
 pub mod shared;
 pub(crate) mod ledger;
 pub(crate) mod stream;
+pub(crate) mod lapses;
 pub(crate) mod links;
 pub(crate) mod rest;
 pub(crate) mod silence;

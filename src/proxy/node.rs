@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::api::client::Client;
 use crate::gossip::agent::{self, Agent, Estate, Said};
@@ -17,9 +17,10 @@ use crate::identity::vault::Vault;
 use crate::identity::wallet::Wallet;
 use crate::logic::bans;
 use crate::logic::compile::{Policy, Rulebook};
+use crate::logic::gossip::cluster::PUBLISH_PERIOD;
 use crate::logic::metric::report::Report;
 use crate::logic::naming::zone::Zone;
-use crate::model::endpoint::{Announcement, Role};
+use crate::model::endpoint::{Announcement, Catalog, Role};
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName, ZoneName};
 use crate::model::service::LocalService;
@@ -52,6 +53,14 @@ const KEEP_AGAIN: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether this host still has the address that others know.
 const ADDRESS_LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long the start waits until this node's tables hold that catalogue: making them takes milliseconds.
+const TABLES_MAX: Duration = Duration::from_secs(2);
+/// How long the first members may take until their calls reach a service that they have just heard of. This is a time, as
+/// nobody tells a node what others have in force: whoever is told publishes within one period and makes its tables within
+/// the next, and the third is for the way. It is a courtesy to scripts that call as soon as a proxy is ready: who takes longer
+/// hears of the service as soon as it would anyway.
+const INTRODUCTION: Duration = PUBLISH_PERIOD.saturating_mul(3);
 
 /// Why a host is no node.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +100,10 @@ pub(crate) struct Node {
     pub(crate) said_before: Vec<Announcement>,
     /// Those tasks that write to the store.
     pub(crate) writers: Mutex<Vec<JoinHandle<Option<()>>>>,
+    /// The addresses of members that are on disk.
+    kept_peers: Arc<tokio::sync::Mutex<Vec<SocketAddr>>>,
+    /// The catalogue of which the tables in force are made; `None` before the first.
+    assembled: watch::Sender<Option<Arc<Catalog>>>,
 }
 
 impl Node {
@@ -111,6 +124,7 @@ impl Node {
             Some(ip) => ip,
             None => advertise(options, &snapshot).await,
         };
+        let known_peers = membership::peers(&vault)?;
         let agent = Agent::start(agent::Config {
             node: membership.node.clone(),
             role: Role::Proxy,
@@ -124,7 +138,7 @@ impl Node {
             trust_domain: snapshot.trust_domain.clone(),
             seeds: Vec::new(),
             bans: membership.bans.clone(),
-            known_peers: membership::peers(&vault)?,
+            known_peers: known_peers.clone(),
             estate,
         })?;
         agent.ban(told.banned.iter().cloned().collect());
@@ -150,6 +164,8 @@ impl Node {
             started_ms,
             said_before: said_before.map_or_else(Vec::new, |said| said.services),
             writers: Mutex::default(),
+            kept_peers: Arc::new(tokio::sync::Mutex::new(known_peers)),
+            assembled: watch::Sender::new(None),
         })
     }
 
@@ -238,8 +254,25 @@ impl Node {
     pub(crate) async fn keep_peers(&self) {
         let peers = self.agent.peers();
         if !peers.is_empty() {
-            keep(&self.vault, &peers).await;
+            keep(&self.vault, &self.kept_peers, peers).await;
         }
+    }
+
+    /// Waits until calls of this host go to those who are there, and the first of the others know the way here.
+    pub(crate) async fn settle(&self) {
+        let ((), assembled) = tokio::join!(sleep(INTRODUCTION), timeout(TABLES_MAX, self.is_assembled()));
+        if assembled.is_err() {
+            tracing::warn!("the tables do not keep up with what gossip tells; serving with those in force");
+        }
+    }
+
+    /// Waits until the tables in force are made of all that gossip has told.
+    async fn is_assembled(&self) {
+        let (mut assembled, told) = (self.assembled.subscribe(), self.agent.catalog());
+        let is_newest =
+            |made: &Option<Arc<Catalog>>| made.as_ref().is_some_and(|made| Arc::ptr_eq(made, &told.borrow()));
+        // It cannot fail: this node holds the sender.
+        _ = assembled.wait_for(is_newest).await;
     }
 
     /// Starts what writes to the store.
@@ -262,7 +295,7 @@ impl Node {
             task::spawn("subscriber", subscriber),
             task::spawn("renewer", renewer.run()),
             task::spawn("bans", keep_bans(self.agent.clone(), vault.clone())),
-            task::spawn("peers", keep_peers(self.agent.clone(), vault)),
+            task::spawn("peers", keep_peers(self.agent.clone(), vault, self.kept_peers.clone())),
         ];
         *self.writers.lock().unwrap_or_else(PoisonError::into_inner) = writers;
     }
@@ -278,6 +311,7 @@ impl Node {
             policies: self.policies.clone(),
             wallets: self.wallets.clone(),
             controls: self.controls.clone(),
+            assembled: self.assembled.clone(),
             agent: self.agent.clone(),
         };
         task::spawn("assembler", assembler.run());
@@ -396,26 +430,26 @@ async fn deliver(client: Client, report: Report, answerer: Answerer) -> Delivery
 }
 
 /// Keeps the addresses of members for the next start, whenever they have changed, until gossip ends.
-async fn keep_peers(agent: Arc<Agent>, vault: Arc<Vault>) {
-    let mut kept = Vec::new();
-    while let Some(peers) = agent.peers_besides(&kept).await {
-        if keep(&vault, &peers).await {
-            kept = peers;
-        }
+async fn keep_peers(agent: Arc<Agent>, vault: Arc<Vault>, kept: Arc<tokio::sync::Mutex<Vec<SocketAddr>>>) {
+    loop {
+        let known = kept.lock().await.clone();
+        let Some(peers) = agent.peers_besides(&known).await else { return };
+        keep(&vault, &kept, peers).await;
         sleep(PEERS_KEPT_EVERY).await;
     }
 }
 
-/// Writes the addresses of members down; returns whether they are on disk.
-async fn keep(vault: &Arc<Vault>, peers: &[SocketAddr]) -> bool {
-    let (vault, peers) = (vault.clone(), peers.to_vec());
-    match tokio::task::spawn_blocking(move || membership::keep_peers(&vault, &peers)).await {
-        Ok(Ok(())) => true,
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the addresses of members were not kept");
-            false
-        }
-        Err(_) => false,
+/// Writes the addresses of members down, unless they are on disk.
+async fn keep(vault: &Arc<Vault>, kept: &tokio::sync::Mutex<Vec<SocketAddr>>, peers: Vec<SocketAddr>) {
+    let mut kept = kept.lock().await;
+    if *kept == peers {
+        return;
+    }
+    let (vault, written) = (vault.clone(), peers.clone());
+    match tokio::task::spawn_blocking(move || membership::keep_peers(&vault, &written)).await {
+        Ok(Ok(())) => *kept = peers,
+        Ok(Err(error)) => tracing::warn!(%error, "the addresses of members were not kept"),
+        Err(_) => {}
     }
 }
 

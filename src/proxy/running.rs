@@ -59,9 +59,6 @@ const JOIN_RETRY: Duration = Duration::from_secs(1);
 /// How long the start waits for the catalogue. A node whose neighbours are all away serves what it knows.
 const GOSSIP_MAX: Duration = Duration::from_secs(10);
 
-/// How long after that: what members and this node were told a moment ago is in force by then.
-const SETTLE: Duration = Duration::from_millis(150);
-
 /// Why a proxy did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -223,6 +220,7 @@ async fn begin(options: Options, log: LogHandle) -> Result<(Running, Options), E
         running.open(&options);
         running.intercept(&options).await?;
         running.wait_for_others().await;
+        running.node.settle().await;
         running.node.ready.send_replace(true);
         return Ok((running, options));
     };
@@ -493,7 +491,6 @@ impl Running {
         if timeout(GOSSIP_MAX, self.node.agent.ready()).await.is_err() {
             tracing::warn!("no other member answers; serving with what is known");
         }
-        sleep(SETTLE).await;
         self.node.keep_peers().await;
     }
 

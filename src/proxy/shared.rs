@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::identity::wallet::Wallet;
 use crate::logic::compile::Policy;
 use crate::logic::naming::zone::Zone;
+use crate::model::endpoint::Catalog;
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::service::LocalService;
@@ -39,6 +40,8 @@ pub struct Shared {
     generation: watch::Sender<u64>,
     locals: ArcSwap<Locals>,
     own: ArcSwap<Vec<SocketAddr>>,
+    /// What gossip knows.
+    catalog: ArcSwap<Catalog>,
     /// What the services are called on this host, once that is known.
     zone: OnceLock<watch::Receiver<Arc<Zone>>>,
     /// What each instance of this host lets in, by service and port.
@@ -86,6 +89,7 @@ impl Shared {
                 callers: Callers::default(),
             }),
             own: ArcSwap::default(),
+            catalog: ArcSwap::default(),
             zone: OnceLock::new(),
             quotas: Mutex::default(),
             workers: AtomicU32::new(1),
@@ -137,6 +141,16 @@ impl Shared {
         let generation = next.generation;
         self.tables.store(Arc::new(next));
         self.generation.send_replace(generation);
+    }
+
+    /// Says what gossip knows by now.
+    pub(crate) fn set_catalog(&self, catalog: Arc<Catalog>) {
+        self.catalog.store(catalog);
+    }
+
+    /// Returns until when control vouches for a node, Unix milliseconds, as far as gossip has told.
+    pub(crate) fn vouched_ms(&self, node: &NodeName) -> Option<u64> {
+        self.catalog.load().members.get(node)?.vouched_ms
     }
 
     /// Returns what tells of new tables, by their generation.

@@ -272,8 +272,8 @@ impl Opened {
                 () = drain.closing() => Err(Failure::Truncated.into()),
             };
             if let Err(failed) = &carried {
-                let silent = failed.failure == Failure::Stalled;
-                account.fail(if silent { Failure::Stalled } else { Failure::Truncated });
+                let is_named = matches!(failed.failure, Failure::Stalled | Failure::Lapsed);
+                account.fail(if is_named { failed.failure } else { Failure::Truncated });
             }
             drop(held);
             carried

@@ -69,8 +69,13 @@ async fn start(ready: Arc<AtomicBool>) -> SocketAddr {
 
 /// Returns status line and body.
 async fn get(address: SocketAddr, path: &str) -> (String, String) {
+    ask(address, "GET", path, "", "").await
+}
+
+/// As [`get`], with a method, more lines of the head, and a body.
+async fn ask(address: SocketAddr, method: &str, path: &str, head: &str, body: &str) -> (String, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+    let request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\n{head}connection: close\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -137,5 +142,34 @@ async fn a_watched_view_comes_line_by_line() {
 async fn an_unknown_path_is_not_found() {
     let address = start(Arc::new(AtomicBool::new(true))).await;
 
-    assert_eq!(get(address, "/secrets").await.0, "HTTP/1.1 404 Not Found");
+    let (status, body) = get(address, "/secrets").await;
+
+    assert_eq!(status, "HTTP/1.1 404 Not Found");
+    assert_eq!(body, "there is nothing at /secrets; GET / says what there is\n");
+}
+
+#[tokio::test]
+async fn every_refusal_is_a_whole_line() {
+    let address = start(Arc::new(AtomicBool::new(true))).await;
+    let mut refusals = Vec::new();
+
+    for (method, path, head) in [
+        ("PUT", "/services", "content-type: text/plain\r\ncontent-length: 2\r\n"),
+        ("PUT", "/services", "content-type: application/json\r\ncontent-length: 2\r\n"),
+        ("DELETE", "/services/-", ""),
+        ("DELETE", "/services/web?port=none", ""),
+        ("GET", "/view?watch=perhaps", ""),
+        ("GET", "/host", ""),
+        ("GET", "/log", ""),
+        ("POST", "/metrics", ""),
+    ] {
+        let (status, body) = ask(address, method, path, head, if head.is_empty() { "" } else { "{}" }).await;
+        assert!(status.starts_with("HTTP/1.1 4"), "{method} {path}: {status}");
+        assert!(
+            body.ends_with('\n') && body.len() > 10 && !body.ends_with("\n\n"),
+            "{method} {path}: {body:?}"
+        );
+        refusals.push(body);
+    }
+    assert!(refusals[0].contains("application/json"), "{refusals:?}");
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use data_encoding::BASE64;
 use futures_util::StreamExt as _;
 use mesh::api::client::{Client, Error};
-use mesh::api::wire::{Ack, Issued, JoinRequest, Mark, RenewRequest, SigningRequest, TokenRequest};
+use mesh::api::wire::{Ack, Issued, JoinRequest, RenewRequest, SigningRequest, TokenRequest};
 use mesh::control;
 use mesh::control::bootstrap::{Options, SOCKET_FILE, Started};
 use mesh::identity::key::Key;
@@ -162,7 +162,7 @@ async fn a_ban_reaches_those_who_follow_and_ends_what_the_node_may_do() {
         let mut views = node.client.views().await.unwrap();
         views.next().await.unwrap().unwrap();
 
-        admin.mark(&"host-1".parse().unwrap(), Mark::Ban, true).await.unwrap();
+        admin.ban(&"host-1".parse().unwrap(), true).await.unwrap();
 
         assert_eq!(status_of(&node.client.status().await.unwrap_err()), 403);
         let ended = timeout(Duration::from_secs(10), async { while let Some(Ok(_)) = views.next().await {} });

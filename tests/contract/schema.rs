@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mesh::cli::manifest;
 use mesh::model::resource::{Kind, Resource};
+use mesh::model::route_filter::FilterKind;
 use serde_json::{Value, json};
 
 fn schema(kind: Kind) -> Value {
@@ -137,4 +138,36 @@ fn every_field_of_every_kind_is_explained() {
         assert!(count > 10, "{kind}");
         assert!(schema["description"].as_str().is_some_and(|words| words.len() > 10), "{kind}");
     }
+}
+
+#[test]
+fn a_kind_of_route_is_explained_with_the_filters_that_it_can_have_and_no_others() {
+    let filters = |kind: Kind| {
+        let schema = schema(kind);
+        let choices = schema["$defs"]["FilterKind"]["oneOf"].as_array().cloned().unwrap_or_default();
+        let names: Vec<_> = choices.iter().map(|one| one["const"].as_str().unwrap().to_owned()).collect();
+        let fields =
+            schema["$defs"]["HttpRouteFilter"]["properties"].as_object().cloned().unwrap_or_default();
+        let fields: Vec<_> = fields.keys().filter(|name| *name != "type").cloned().collect();
+        (names, fields)
+    };
+    let all = |kinds: &[FilterKind]| {
+        let mut fields: Vec<_> = kinds.iter().map(|kind| kind.field().to_owned()).collect();
+        fields.sort();
+        (kinds.iter().map(|kind| kind.name().to_owned()).collect::<Vec<_>>(), fields)
+    };
+
+    assert_eq!(filters(Kind::HttpRoute), all(&FilterKind::ALL));
+    assert_eq!(filters(Kind::GrpcRoute), all(&FilterKind::GRPC));
+    assert_eq!(filters(Kind::TcpRoute), (Vec::new(), Vec::new()));
+    for kind in FilterKind::ALL {
+        assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+    }
+    for kind in [Kind::GrpcRoute, Kind::TcpRoute] {
+        let text = schema(kind).to_string();
+        for gone in ["urlRewrite", "cors", "HttpPathModifier", "CorsFilter", "HttpUrlRewrite"] {
+            assert!(!text.contains(gone), "{kind}: {gone}");
+        }
+    }
+    assert!(!schema(Kind::TcpRoute).to_string().contains("filters\""), "backends of TCP have no filters");
 }

@@ -198,6 +198,7 @@ impl Mesh {
             gossip: addr,
             since_ms: 0,
             rtt_us: None,
+            vouched_ms: None,
         };
         self.change(|state| _ = state.catalog.members.insert(node.clone(), member));
     }

@@ -155,6 +155,72 @@ fn the_host_of_a_proxy_is_checked_without_a_control_plane_or_an_operator() {
 }
 
 #[test]
+fn the_gossip_of_the_control_plane_is_judged_both_ways() {
+    let network = Network::new(3);
+    let mesh = Mesh::start(&network.host(1));
+    let token = mesh.token(&["--uses", "2"]);
+    let server = mesh.proxy(&network.host(2), "server").join(&token).start();
+    let _other = mesh.proxy(&network.host(3), "other").join(&token).start();
+    let here = network.host(1);
+    let (udp, gossip) = ("every member answers the control plane's packets", server.address("gossip"));
+    let look = || mesh.cli(&["check", "-o", "json"]);
+    let well = until("all is well", seconds(30), || Some(look()).filter(|done| done.code == Some(0)));
+    for description in [
+        "the control plane's gossip knows other members",
+        "the control plane reaches every member by TCP",
+        udp,
+        "members reach the control plane by TCP",
+    ] {
+        assert_eq!(mark(&well, description), "success", "{description}: {}", well.out);
+    }
+    // Who was reached, and who reached us, and how long ago.
+    until("both have answered and called", seconds(60), || {
+        let all: Value = serde_json::from_str(&look().out).unwrap();
+        let category =
+            all["categories"].as_array()?.iter().find(|one| one["categoryName"] == "control-gossip")?;
+        let contacts = category["reach"]["contacts"].as_array()?;
+        let names: Vec<_> = contacts.iter().map(|contact| contact["node"].as_str().unwrap()).collect();
+        assert_eq!(names, ["other", "server"]);
+        let is_told = |one: &Value| {
+            ["answeredMsAgo", "heardMsAgo", "calledMsAgo"].iter().all(|what| one[what].is_u64())
+        };
+        contacts.iter().all(is_told).then_some(())
+    });
+
+    let wall = |hook: &str, rule: &str| {
+        let table =
+            format!("table inet wall {{ chain c {{ type filter hook {hook} priority 0; {rule}; }}; }}");
+        run(&here, seconds(5), "nft", &[&table]).ok();
+    };
+    let opened = || _ = run(&here, seconds(5), "nft", &["delete", "table", "inet", "wall"]).ok();
+    let finds = |words: &str| {
+        until(words, seconds(60), || {
+            let (mark, findings, hint) = told(&look(), udp);
+            let is_found = mark == "warning" && findings.contains("server at") && findings.contains(words);
+            assert!(
+                !is_found || hint.contains("7946") && !findings.contains("other at"),
+                "{findings} {hint}"
+            );
+            is_found.then_some(())
+        });
+    };
+
+    // Packets are lost on the way there; on the way back; connections there.
+    wall("output", &format!("ip daddr {} udp dport {} drop", gossip.ip(), gossip.port()));
+    finds("but its own packets arrive: UDP from the control plane to");
+    opened();
+    until("all is well again", seconds(30), || (mark(&look(), udp) == "success").then_some(()));
+    wall("input", &format!("ip saddr {} udp sport {} drop", gossip.ip(), gossip.port()));
+    finds("UDP from there to the control plane is lost");
+    opened();
+    wall("output", &format!("ip daddr {} tcp dport {} reject with tcp reset", gossip.ip(), gossip.port()));
+    until("it is refused", seconds(15), || {
+        (mark(&look(), "the control plane reaches every member by TCP") == "warning").then_some(())
+    });
+    opened();
+}
+
+#[test]
 fn what_is_wrong_with_the_command_line_is_usage_and_nobody_there_is_unreachable() {
     let network = Network::new(1);
     let here = network.host(1);

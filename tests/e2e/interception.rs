@@ -50,12 +50,13 @@ impl Hosts {
 
 /// Everything of a host's network that interception could change, as its own tools write it.
 pub(crate) fn network_state(place: &Place) -> String {
-    let commands: [&[&str]; 6] = [
+    let commands: [&[&str]; 7] = [
         &["nft", "list", "ruleset"],
         &["ip", "route", "show", "table", "all"],
         &["ip", "-6", "route", "show", "table", "main"],
         &["ip", "link"],
         &["ip", "rule"],
+        &["ip", "-6", "rule"],
         &["cat", "/etc/resolv.conf"],
     ];
     let text = commands.map(|words| run(place, seconds(5), words[0], &words[1..]).ok()).concat();

@@ -2,13 +2,16 @@
 //! recovery, or in words that say what to do.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
+use mesh::logic::pki::lapse::GRACE;
 use rustix::process::{Signal, kill_process};
 
 use crate::stage::mesh::{Mesh, Proxy};
-use crate::stage::peer::answerer;
+use crate::stage::peer::{answerer, greeter};
 use crate::stage::place::{Network, Place};
 use crate::stage::process::{Process, curl, run};
 use crate::stage::program;
@@ -203,14 +206,16 @@ fn a_wrong_clock_is_measured_and_what_it_breaks_is_said_and_mends_itself_when_it
     let mesh = Mesh::start(&Place::here());
     let token = mesh.token(&["--uses", "9"]);
     let web = answerer(&Place::here(), "web");
-    let server = mesh.proxy(&Place::here(), "server").join(&token).service(&format!("web={web}")).start();
+    let mail = greeter(&Place::here(), "mail").port();
+    let server = mesh.proxy(&Place::here(), "server").join(&token).service(&format!("web={web}"));
+    let server = server.service(&format!("mail={mail}/tcp")).start();
     server.reaches("web");
     let config = mesh.folder().join("caller.yaml");
     let clock = |seconds: i64| fs::write(&config, format!("clock-offset: {seconds}\n")).unwrap();
     let checked = |proxy: &Proxy| mesh.cli(&["check", "--proxy", &proxy.address("admin").to_string()]).out;
     clock(3600);
     let caller = mesh.proxy(&Place::here(), "caller").join(&token).flag("--config", config.to_str().unwrap());
-    let caller = caller.start();
+    let caller = caller.upstream("mail").start();
 
     // An hour ahead: it works, and both sides say so.
     caller.reaches("web");
@@ -220,7 +225,8 @@ fn a_wrong_clock_is_measured_and_what_it_breaks_is_said_and_mends_itself_when_it
     assert!(found.contains("the clock of caller is 60m ahead of that of control/control-1"), "{found}");
     assert!(found.contains("is 60m behind that of this host"), "{found}");
 
-    // Three days ahead: to this node every certificate is over. Calls by a connection that is there may go on.
+    // Three days ahead: to this node every certificate is over.
+    let mut talk = Talk::begin(&caller);
     let step = |seconds: i64| {
         clock(seconds);
         kill_process(caller.process.pid(), Signal::HUP).unwrap();
@@ -234,6 +240,16 @@ fn a_wrong_clock_is_measured_and_what_it_breaks_is_said_and_mends_itself_when_it
         Some(checked(&caller)).filter(is_said)
     });
     assert!(found.contains("timedatectl set-ntp true"), "{found}");
+
+    // Nothing new begins on a connection that is there, and no other one comes about; what is under way ends after the grace.
+    let failed = until("calls fail", seconds(15), || {
+        let done = caller.get("web", "/", &["-i", "--max-time", "5"]);
+        done.out.to_ascii_lowercase().contains("mesh-failure").then_some(done.out)
+    });
+    assert!(failed.contains("certificate") || failed.contains("mutual TLS"), "{failed}");
+    assert!(talk.goes_on(), "it was cut at once");
+    until("the connection is cut", GRACE + seconds(20), || (!talk.goes_on()).then_some(()));
+    assert!(caller.process.log().contains("what is under way is cut"), "{}", caller.process.log());
 
     let identities = || {
         let text = curl(&Place::here(), &[&format!("http://{}/host", caller.address("admin"))]).ok();
@@ -265,6 +281,38 @@ fn a_wrong_clock_is_measured_and_what_it_breaks_is_said_and_mends_itself_when_it
     until("it says why", seconds(15), || late.log().contains("do the clocks agree?").then_some(()));
 }
 
+/// A connection that is talked on for as long as it goes on.
+struct Talk(TcpStream);
+
+impl Talk {
+    /// Begins one to the service `mail`, by the port that the caller's proxy has for it.
+    fn begin(caller: &Proxy) -> Self {
+        until("the service greets", seconds(20), || {
+            let stream = TcpStream::connect(caller.upstream("mail.default")).ok()?;
+            stream.set_read_timeout(Some(seconds(5))).unwrap();
+            let mut talk = Self(stream);
+            let mut greeting = [0; 4];
+            (talk.0.read_exact(&mut greeting).is_ok() && &greeting == b"220 ").then(|| talk.read_line())?;
+            Some(talk)
+        })
+    }
+
+    /// Reads up to the end of a line.
+    fn read_line(&mut self) -> bool {
+        let mut byte = [0];
+        while self.0.read_exact(&mut byte).is_ok() {
+            if byte == *b"\n" {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn goes_on(&mut self) -> bool {
+        self.0.write_all(b"still here\n").is_ok() && self.read_line()
+    }
+}
+
 /// Control, a service and its caller, each with a clock of its own that can be set.
 struct Clocks {
     server: Proxy,
@@ -283,10 +331,11 @@ impl Clocks {
         let here = Place::here();
         let mesh = Mesh::start_in(&here, folder, &["--config", &files[0]]);
         let token = mesh.token(&["--uses", "2"]);
-        let web = answerer(&here, "web");
+        let (web, mail) = (answerer(&here, "web"), greeter(&here, "mail").port());
         let plan = |node: &str, file: &str| mesh.proxy(&here, node).join(&token).flag("--config", file);
-        let server = plan("server", &files[1]).service(&format!("web={web}")).start();
-        let caller = plan("caller", &files[2]).start();
+        let server = plan("server", &files[1]).service(&format!("web={web}"));
+        let server = server.service(&format!("mail={mail}/tcp")).start();
+        let caller = plan("caller", &files[2]).upstream("mail").start();
         caller.reaches("web");
         Self { server, caller, mesh }
     }
@@ -342,6 +391,7 @@ fn clocks_that_are_set_past_the_end_of_every_certificate_and_back_again_leave_a_
     let clocks = Clocks::new();
     let all = ["control", "server", "caller"];
     let later_ms = mesh::net::clock::wall_ms() + 3 * 86_400_000;
+    let mut talk = Talk::begin(&clocks.caller);
 
     for name in all {
         clocks.set(name, THREE_DAYS);
@@ -350,6 +400,12 @@ fn clocks_that_are_set_past_the_end_of_every_certificate_and_back_again_leave_a_
         Clocks::is_renewed(proxy, later_ms);
     }
     clocks.caller.reaches("web");
+    // What was under way before goes on, as both have renewed.
+    let begin = mesh::net::clock::now();
+    while begin.elapsed() < GRACE + seconds(10) {
+        assert!(talk.goes_on(), "cut after {:?}", begin.elapsed());
+        std::thread::sleep(seconds(1));
+    }
 
     // Back: what was issued meanwhile is not valid yet, control's own too.
     for name in all {

@@ -8,6 +8,7 @@ use crate::failure::{Hosts, pause};
 use crate::stage::mesh::{Mesh, Proxy};
 use crate::stage::peer::{self, Peer};
 use crate::stage::place::{Network, Place};
+use crate::stage::process::run;
 use crate::stage::wait::{meanwhile, seconds, until};
 
 /// How long others may go on calling a node, from when the command has returned.
@@ -155,4 +156,54 @@ fn a_node_that_was_down_hears_of_bans_and_of_their_end_from_its_neighbours_while
     late.restart();
     late.reaches("api");
     bad.reaches("shop");
+}
+
+#[test]
+fn a_ban_says_how_many_nodes_have_heard_of_it_and_warns_when_not_all_have() {
+    let network = Network::new(4);
+    let mesh = Mesh::start(&network.host(1));
+    let token = mesh.token(&["--uses", "3"]);
+    let start = |host, node, service| serving(&mesh, &token, &network.host(host), (node, service));
+    let (good, _web) = start(2, "good", "web");
+    let (_bad, _api) = start(3, "bad", "api");
+    let (other, _shop) = start(4, "other", "shop");
+    good.reaches("api");
+    other.reaches("web");
+    let told = |words: &[&str]| {
+        let done = mesh.cli(words);
+        assert_eq!(done.code, Some(0), "{}", done.err);
+        done.err
+    };
+    let (ban, undo) = (["ban", "bad"], ["ban", "--undo", "bad"]);
+
+    for words in [&ban[..], &undo] {
+        let said = told(words);
+        assert!(said.contains("all 2 nodes that are there have heard of it"), "{said}");
+        assert!(!said.contains("keep this control plane running"), "{said}");
+    }
+
+    // One is kept from the control plane's API: it hears by gossip.
+    let table = format!(
+        "table inet wall {{ chain c {{ type filter hook input priority 0; ip saddr 10.88.0.2 tcp dport {} drop; }}; }}",
+        mesh.listen().port()
+    );
+    run(&network.host(1), seconds(5), "nft", &[&table]).ok();
+    let said = told(&ban);
+    assert!(said.contains("all 2 nodes that are there have heard of it"), "{said}");
+    assert_ne!(good.quick_status("api"), Some(200), "it has not heard");
+    run(&network.host(1), seconds(5), "nft", &["delete", "table", "inet", "wall"]).ok();
+
+    // The control plane is cut off: it must not be said that anybody knows.
+    network.plug(1, "down");
+    let begin = clock::now();
+    let said = told(&undo);
+    assert!(begin.elapsed() < seconds(5), "{:?}", begin.elapsed());
+    assert!(said.contains("none of the 2 nodes") && said.contains("(good, other)"), "{said}");
+    assert!(
+        said.contains("keep this control plane running") && said.contains("mesh ban --undo bad"),
+        "{said}"
+    );
+    network.plug(1, "up");
+    until("all have heard of its end", seconds(30), || told(&undo).contains("all 2 nodes").then_some(()));
+    good.reaches("api");
 }

@@ -1,5 +1,9 @@
 //! Hosts that know no way to virtual addresses: without a default route, or without any address but the loopback one.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
 use crate::interception::network_state;
 use crate::stage::mesh::{Mesh, Proxy};
 use crate::stage::peer::answerer;
@@ -90,4 +94,86 @@ fn a_host_that_has_the_loopback_interface_alone_calls_by_virtual_addresses() {
 
     assert!(only.process.terminate().success());
     assert_eq!(network_state(&here), before);
+}
+
+/// A host whose `resolv.conf` names this server, to which there is no way: returns a file that runs mesh there, and what runs
+/// something else there.
+fn asking(server: &str, folder: &Path) -> (PathBuf, PathBuf) {
+    let conf = folder.join("resolv.conf");
+    fs::write(&conf, format!("nameserver {server}\noptions timeout:1 attempts:1\n")).unwrap();
+    let script = |name: &str, program: &str| {
+        let inside = format!("mount --bind {} /etc/resolv.conf && exec {program} \"$@\"", conf.display());
+        let file = folder.join(name);
+        fs::write(&file, format!("#!/bin/sh\nexec unshare --mount sh -c '{inside}' sh \"$@\"\n")).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        file
+    };
+    (script("mesh-there", &program::mesh().display().to_string()), script("there", "env"))
+}
+
+#[test]
+fn names_resolve_where_no_way_leads_to_the_name_server_that_the_host_asks() {
+    let network = Network::new(1);
+    let here = network.isolate(1);
+    let before = network_state(&here);
+    let mesh = Mesh::start(&here);
+    let (mesh_there, there) = asking("192.0.2.53", mesh.folder());
+    let planned = run(&here, seconds(10), &mesh_there, &["proxy", "--intercept", "--dry-run"]).ok();
+    assert!(
+        planned.contains("#   ip -4 rule add not fwmark") && planned.contains("192.0.2.53 dev lo"),
+        "{planned}"
+    );
+    let web = answerer(&here, "web");
+    let plan =
+        mesh.proxy(&here, "only").join(&mesh.token(&[])).service(&format!("web={web}")).intercept("on");
+    let mut only = plan.program(&mesh_there).start();
+
+    until("the name leads to the service", seconds(20), || {
+        let done = run(&here, seconds(10), &there, &["curl", "-sS", "--max-time", "5", "http://web.mesh/"]);
+        (done.out == "web").then_some(())
+    });
+    // What the server itself would have to know is refused, and not waited for.
+    let begin = mesh::net::clock::now();
+    let other = run(&here, seconds(20), &there, &["getent", "ahosts", "example.org"]);
+    assert_ne!(other.code, Some(0));
+    assert!(begin.elapsed() < seconds(4), "{:?}", begin.elapsed());
+    // What was made is made again.
+    run(&here, seconds(5), "ip", &["rule", "del", "pref", "32800"]).ok();
+    until("it resolves again", seconds(10), || {
+        (run(&here, seconds(10), &there, &["getent", "ahosts", "web.mesh"]).code == Some(0)).then_some(())
+    });
+
+    assert!(only.process.terminate().success());
+    assert_eq!(network_state(&here), before);
+}
+
+#[test]
+fn a_way_of_the_hosts_own_to_its_name_server_comes_before_ours() {
+    let network = Network::new(1);
+    let here = network.host(1);
+    network.default_route(1, "del");
+    let before = network_state(&here);
+    let mesh = Mesh::start(&here);
+    let (mesh_there, _) = asking("192.0.2.53", mesh.folder());
+    let plan = mesh.proxy(&here, "only").join(&mesh.token(&[])).intercept("on");
+    let mut only = plan.program(&mesh_there).start();
+    let way = || run(&here, seconds(5), "ip", &["route", "get", "192.0.2.53"]).ok();
+    assert!(way().contains("dev lo"), "{}", way());
+
+    network.default_route(1, "add");
+    assert!(way().contains("via 10.88.0.254"), "{}", way());
+    network.default_route(1, "del");
+    assert!(way().contains("dev lo"), "{}", way());
+
+    // Another server, and the way to the first is gone.
+    let conf = mesh.folder().join("resolv.conf");
+    fs::write(&conf, "nameserver 192.0.2.54\n").unwrap();
+    let table = || run(&here, seconds(5), "ip", &["route", "show", "table", "229"]).out;
+    until("the other is reached", seconds(15), || {
+        (table().contains("192.0.2.54") && !table().contains("192.0.2.53")).then_some(())
+    });
+
+    // Killed, with nobody to come.
+    only.process.kill();
+    until("what it left is removed", seconds(20), || (network_state(&here) == before).then_some(()));
 }

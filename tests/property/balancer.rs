@@ -342,7 +342,14 @@ fn gossip_says_how_far_zones_are() {
             draining: false,
             services: vec![],
         };
-        Member { record: Some(record), state, gossip: "192.0.2.1:2".parse().unwrap(), since_ms: 0, rtt_us }
+        Member {
+            record: Some(record),
+            state,
+            gossip: "192.0.2.1:2".parse().unwrap(),
+            since_ms: 0,
+            rtt_us,
+            vouched_ms: None,
+        }
     };
     let members = [
         ("me", member("east", MemberState::Alive, Role::Proxy, None)),

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use mesh::gossip::bans::{Enclosure, bans_message, disclose, enclose, is_newer};
-use mesh::logic::bans::{amend, in_force};
+use mesh::gossip::bans::{Enclosure, bans_message, disclose, enclose};
+use mesh::logic::bans::{amend, in_force, is_newer, newest};
 use mesh::logic::gossip::wire::encode;
 use mesh::model::identity::TrustDomain;
 use mesh::model::name::NodeName;
@@ -69,6 +69,9 @@ proptest! {
         prop_assert!(!(is_newer(&a, Some(&b)) && is_newer(&b, Some(&a))));
         prop_assert!(is_newer(&a, None));
         prop_assert_eq!(is_newer(&a, Some(&b)), a.revision > b.revision);
+        let kept = newest(Some(b.clone()), Some(a.clone())).unwrap();
+        prop_assert_eq!(&kept, if is_newer(&a, Some(&b)) { &a } else { &b });
+        prop_assert_eq!(newest(None, Some(a.clone())), newest(Some(a), None));
     }
 
     #[test]

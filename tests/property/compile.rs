@@ -59,7 +59,7 @@ fn member(node: &str, state: MemberState, services: Vec<Announcement>) -> (NodeN
         services,
     };
     let gossip = "192.0.2.1:7946".parse().unwrap();
-    (node, Member { record: Some(record), state, gossip, since_ms: 0, rtt_us: None })
+    (node, Member { record: Some(record), state, gossip, since_ms: 0, rtt_us: None, vouched_ms: None })
 }
 
 fn catalog(members: impl IntoIterator<Item = (NodeName, Member)>) -> Catalog {

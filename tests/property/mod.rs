@@ -28,6 +28,7 @@ mod validate;
 mod reach;
 mod trust;
 mod rotation;
+mod lapse;
 mod wire;
 mod catalog;
 mod console;

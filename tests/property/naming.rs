@@ -168,8 +168,14 @@ fn policy(services: &[(&str, &[u16])]) -> Policy {
         services: said.collect(),
     };
     let gossip = "192.0.2.1:7946".parse().unwrap();
-    let member =
-        Member { record: Some(record), state: MemberState::Alive, gossip, since_ms: 0, rtt_us: None };
+    let member = Member {
+        record: Some(record),
+        state: MemberState::Alive,
+        gossip,
+        since_ms: 0,
+        rtt_us: None,
+        vouched_ms: None,
+    };
     let snapshot = Snapshot {
         revision: 7,
         trust_domain: "test".parse().unwrap(),

@@ -400,7 +400,17 @@ fn two_hosts() -> Catalog {
             services,
         };
         let state = MemberState::Alive;
-        (node(name), Member { record: Some(record), state, gossip: addr, since_ms: START_MS, rtt_us: None })
+        (
+            node(name),
+            Member {
+                record: Some(record),
+                state,
+                gossip: addr,
+                since_ms: START_MS,
+                rtt_us: None,
+                vouched_ms: None,
+            },
+        )
     };
     let api = Announcement {
         service: "api".parse().unwrap(),

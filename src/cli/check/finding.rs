@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::model::endpoint::Reach;
+
 /// What one check found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -31,8 +33,19 @@ pub(crate) struct Check {
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Category {
-    pub(crate) category_name: &'static str,
+    #[serde(rename = "categoryName")]
+    pub(crate) name: &'static str,
     pub(crate) checks: Vec<Check>,
+    /// What the checks of gossip were made from, as some want to see how long ago all was well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reach: Option<Reach>,
+}
+
+impl Category {
+    /// Names checks.
+    pub(crate) fn new(name: &'static str, checks: Vec<Check>) -> Self {
+        Self { name, checks, reach: None }
+    }
 }
 
 /// The whole answer, as `-o json` prints it.
@@ -72,7 +85,7 @@ pub(crate) fn lines(findings: &Findings) -> Vec<String> {
     let mut lines = Vec::new();
     let mut worst = Mark::Success;
     for category in &findings.categories {
-        lines.extend([category.category_name.to_owned(), "-".repeat(category.category_name.len())]);
+        lines.extend([category.name.to_owned(), "-".repeat(category.name.len())]);
         for check in &category.checks {
             worst = worst.max(check.result);
             lines.push(format!("{} {}", glyph(check.result), check.description));

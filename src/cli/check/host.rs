@@ -7,20 +7,14 @@ use crate::api::client::{Client, Error};
 use crate::api::host::{HostStatus, InterceptionStatus, RulesStatus};
 use crate::cli::check::finding::{Category, Check, Mark, check};
 use crate::cli::check::mesh::{SKEW_MS, SYNCHRONISE, skew};
-use crate::cli::check::{certificate, disk};
+use crate::cli::check::{certificate, disk, gossip};
 use crate::cli::local_proxy::LocalProxy;
 use crate::logic::intercept::TABLE;
-use crate::model::endpoint::{MemberState, Reach};
 use crate::model::name::MESH_DOMAIN;
 use crate::net::{clock, nft, tool};
 
 /// Beyond this, certificates that were just issued are refused: they are backdated by ten minutes.
 const SKEW_MS_MAX: u64 = 540_000;
-/// Members answer packets at least so often, milliseconds, and in a large mesh within so many for each member.
-const ANSWER_AGE_MS: u64 = 10_000;
-const ANSWER_AGE_EACH_MS: u64 = 1_500;
-/// Within this time somebody exchanges everything with each node, milliseconds; the odds against it are 1 in 100,000.
-const CALL_AGE_MS: u64 = 120_000;
 
 /// What is known of this host.
 pub(crate) struct Host {
@@ -50,10 +44,7 @@ pub(crate) async fn examine(proxy: &LocalProxy) -> anyhow::Result<Option<Host>> 
             );
             let runs = check("the proxy of this host answers", Mark::Error, [error.to_string()], &hint);
             let checks = vec![runs, leftover_rules(true).await];
-            Ok(Some(Host {
-                status: None,
-                categories: vec![Category { category_name: "host-proxy", checks }],
-            }))
+            Ok(Some(Host { status: None, categories: vec![Category::new("host-proxy", checks)] }))
         }
     }
 }
@@ -67,10 +58,10 @@ async fn judge(host: &HostStatus) -> Vec<Category> {
         None => interception.push(leftover_rules(false).await),
     }
     vec![
-        Category { category_name: "host-proxy", checks: proxy(host) },
-        Category { category_name: "host-identity", checks: certificate::judge(held, now_ms) },
-        Category { category_name: "host-gossip", checks: gossip(host.reach.as_ref()) },
-        Category { category_name: "host-interception", checks: interception },
+        Category::new("host-proxy", proxy(host)),
+        Category::new("host-identity", certificate::judge(held, now_ms)),
+        gossip::of_host(host.reach.as_ref()),
+        Category::new("host-interception", interception),
     ]
 }
 
@@ -120,47 +111,6 @@ fn proxy(host: &HostStatus) -> Vec<Check> {
     ]
 }
 
-/// Judges how gossip reaches others from here, and others this host.
-fn gossip(reach: Option<&Reach>) -> Vec<Check> {
-    const PORTS: &str = "open UDP and TCP port 7946 (or what --gossip says) between the hosts, both ways";
-    let Some(reach) = reach else {
-        let found = ["the proxy could not find out in time".to_owned()];
-        return vec![check("gossip reaches the other members", Mark::Error, found, "look at its log")];
-    };
-    let alive = || reach.contacts.iter().filter(|contact| contact.state == MemberState::Alive);
-    let count = reach.contacts.len() as u64;
-    let patience_ms = ANSWER_AGE_MS.max(ANSWER_AGE_EACH_MS.saturating_mul(count));
-    let unreached = reach.contacts.iter().filter_map(|contact| {
-        let error = contact.exchange_error.as_ref()?;
-        Some(format!("{} at {}: {error}", contact.node, contact.gossip))
-    });
-    let unreached: Vec<_> = unreached.collect();
-    let all = !unreached.is_empty() && unreached.len() == reach.contacts.len();
-    let mute = alive().filter(|contact| {
-        reach.speaking_ms > patience_ms && contact.answered_ms_ago.is_none_or(|age| age > patience_ms)
-    });
-    let mute = mute.map(|contact| match contact.answered_ms_ago {
-        Some(age) => format!("{} at {} last answered {} s ago", contact.node, contact.gossip, age / 1000),
-        None => format!("{} at {} has never answered", contact.node, contact.gossip),
-    });
-    let called = reach.contacts.iter().filter_map(|contact| contact.called_ms_ago).min();
-    let uncalled = count > 0 && reach.speaking_ms > CALL_AGE_MS && called.is_none_or(|age| age > CALL_AGE_MS);
-    let uncalled =
-        uncalled.then(|| "no member has opened a connection to this host for two minutes".to_owned());
-    let alone = (count == 0).then(|| "this node knows of no other member that is there".to_owned());
-    vec![
-        check("other members are there", Mark::Warning, alone, PORTS),
-        check(
-            "it reaches every member by TCP",
-            if all { Mark::Error } else { Mark::Warning },
-            unreached,
-            PORTS,
-        ),
-        check("every member answers its packets (UDP, there and back)", Mark::Warning, mute, PORTS),
-        check("members reach this host by TCP", Mark::Warning, uncalled, PORTS),
-    ]
-}
-
 /// Judges the rules for interception.
 fn rules(found: &InterceptionStatus) -> Check {
     let (mark, finding) = match found.rules {
@@ -203,7 +153,8 @@ async fn leftover_rules(all: bool) -> Check {
 async fn resolver(host: &HostStatus) -> Check {
     let description = "names below .mesh resolve on this host";
     let hint = "'getent hosts NAME.mesh' must ask by DNS: 'hosts:' in /etc/nsswitch.conf needs 'dns' or 'resolve', and \
-                /etc/resolv.conf a name server; with systemd-resolved, 'resolvectl domain' shows ~mesh at the link mesh0";
+                /etc/resolv.conf a name server to which 'ip route get ADDRESS' knows a way; with systemd-resolved, \
+                'resolvectl domain' shows ~mesh at the link mesh0";
     let Some((service, expected)) = &host.names.example else {
         return check(description, Mark::Success, [], "");
     };

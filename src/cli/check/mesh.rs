@@ -24,18 +24,18 @@ const REPORT_AGE_MS: u64 = 15_000;
 /// Judges what a control plane says of itself and of its mesh at `now_ms`.
 pub(crate) fn examine(status: &Status, view: &MeshView, now_ms: u64) -> Vec<Category> {
     vec![
-        Category { category_name: "mesh-control", checks: control(status, now_ms) },
-        Category { category_name: "mesh-identity", checks: identity(status, view, now_ms) },
-        Category { category_name: "mesh-nodes", checks: nodes(view, Some(status), now_ms) },
-        Category { category_name: "mesh-services", checks: services(view) },
+        Category::new("mesh-control", control(status, now_ms)),
+        Category::new("mesh-identity", identity(status, view, now_ms)),
+        Category::new("mesh-nodes", nodes(view, Some(status), now_ms)),
+        Category::new("mesh-services", services(view)),
     ]
 }
 
 /// Judges what one proxy knows of its mesh at `now_ms`: who is there, by gossip, and which services they have.
 pub(crate) fn examine_from_proxy(view: &MeshView, now_ms: u64) -> Vec<Category> {
     vec![
-        Category { category_name: "mesh-nodes", checks: nodes(view, None, now_ms) },
-        Category { category_name: "mesh-services", checks: services(view) },
+        Category::new("mesh-nodes", nodes(view, None, now_ms)),
+        Category::new("mesh-services", services(view)),
     ]
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn examine_from_proxy(view: &MeshView, now_ms: u64) -> Vec<Category> 
 pub(crate) fn unreachable(error: &str) -> Category {
     let hint = "is 'mesh control' running there, and may this user use its socket?";
     let found = check("control plane answers", Mark::Error, [error.to_owned()], hint);
-    Category { category_name: "mesh-control", checks: vec![found] }
+    Category::new("mesh-control", vec![found])
 }
 
 fn control(status: &Status, now_ms: u64) -> Vec<Check> {

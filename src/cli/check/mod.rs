@@ -3,6 +3,7 @@
 mod finding;
 mod certificate;
 mod disk;
+mod gossip;
 mod mesh;
 mod host;
 mod preflight;
@@ -103,5 +104,7 @@ async fn look(proxy: &LocalProxy, address: &ControlAddress) -> anyhow::Result<(V
 async fn mesh_wide(address: &ControlAddress) -> anyhow::Result<Vec<Category>> {
     let client = connect::client(address).await?;
     let (status, view) = (client.status().await?, client.view().await?);
-    Ok(mesh::examine(&status, &view, clock::wall_ms()))
+    let mut categories = mesh::examine(&status, &view, clock::wall_ms());
+    categories.extend(gossip::of_control(client.reach().await));
+    Ok(categories)
 }

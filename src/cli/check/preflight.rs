@@ -58,12 +58,12 @@ pub(crate) async fn examine(token: Option<&Token>) -> Vec<Category> {
     }
     let (proxy, control) = (ports("proxy", &PROXY), ports("control plane", &CONTROL));
     let mut categories = vec![
-        Category { category_name: "pre-system", checks: system },
-        Category { category_name: "pre-ports", checks: vec![proxy, control] },
-        Category { category_name: "pre-interception", checks: vec![rules().await, resolver()] },
+        Category::new("pre-system", system),
+        Category::new("pre-ports", vec![proxy, control]),
+        Category::new("pre-interception", vec![rules().await, resolver()]),
     ];
     if let Some(token) = token {
-        categories.push(Category { category_name: "pre-control", checks: way(token).await });
+        categories.push(Category::new("pre-control", way(token).await));
     }
     categories
 }

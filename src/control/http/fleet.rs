@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Deserialize;
 
 use crate::api::endpoint::Right;
+use crate::api::nodes::Spread;
 use crate::api::wire::Ack;
 use crate::control::fleet::Stream;
 use crate::control::http::access::Caller;
@@ -112,6 +113,17 @@ pub(crate) async fn mark(
     says: fn(NodeName) -> Change,
 ) -> Result<StatusCode, Refused> {
     change(&plane, says, &name).await.map(|_| StatusCode::NO_CONTENT)
+}
+
+/// Bans a node, or takes that back, and tells who has heard of it.
+pub(crate) async fn ban(
+    State(plane): State<Arc<Plane>>,
+    Path(name): Path<String>,
+    says: fn(NodeName) -> Change,
+) -> Result<Json<Spread>, Refused> {
+    let node = node_name(&name)?;
+    let committed = plane.submit(says(node.clone())).await?;
+    Ok(Json(plane.spread(committed.state.policy_revision(), &node).await))
 }
 
 pub(crate) async fn forget(

@@ -52,6 +52,9 @@ fn handler(operation: Operation) -> MethodRouter<Arc<Plane>> {
     let mark = |change: fn(NodeName) -> Change| {
         move |plane: State<Arc<Plane>>, name: Path<String>| fleet::mark(plane, name, change)
     };
+    let ban = |change: fn(NodeName) -> Change| {
+        move |plane: State<Arc<Plane>>, name: Path<String>| fleet::ban(plane, name, change)
+    };
     match operation {
         Operation::Join => post(enroll::join),
         Operation::Renew => post(enroll::renew),
@@ -78,8 +81,9 @@ fn handler(operation: Operation) -> MethodRouter<Arc<Plane>> {
         Operation::Status => get(view::status),
         Operation::Authority => get(view::authority),
         Operation::Catalog => get(view::catalog),
-        Operation::Ban => post(mark(Change::Ban)),
-        Operation::Unban => delete(mark(Change::Unban)),
+        Operation::Reach => get(view::reach),
+        Operation::Ban => post(ban(Change::Ban)),
+        Operation::Unban => delete(ban(Change::Unban)),
         Operation::Drain => post(mark(Change::Drain)),
         Operation::Undrain => delete(mark(Change::Undrain)),
         Operation::Forget => delete(fleet::forget),

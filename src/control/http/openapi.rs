@@ -269,6 +269,17 @@ fn observation() -> Vec<(&'static str, Value)> {
         ("rootNotAfterMs", number("End of the root certificate, Unix milliseconds")),
         ("intermediateNotAfterMs", number("End of the intermediate certificate, Unix milliseconds")),
     ];
+    let contact = "node, gossip, state, answeredMsAgo (UDP, there and back), heardMsAgo (UDP, from there), exchangeError \
+                   (TCP, tried just now), calledMsAgo (TCP, from there)";
+    let reach = [
+        ("speakingMs", number("For how long this control plane's gossip speaks, milliseconds")),
+        ("contacts", list(&open(contact))),
+    ];
+    let spread = [
+        ("revision", number("The revision that says it")),
+        ("heard", list(&text("A proxy that is there and acts on it"))),
+        ("unheard", list(&text("One that was not seen to have heard of it within two seconds"))),
+    ];
     let order = [("id", number("Higher for a later order")), ("program", text("SHA-256 of the program"))];
     let refused = [("id", number("The order")), ("reason", text("Why the proxy keeps its program"))];
     let programs = [
@@ -311,6 +322,8 @@ fn observation() -> Vec<(&'static str, Value)> {
         ("Ack", object("A proxy took a revision, or kept the one before", &ack)),
         ("Report", open("What a proxy counted since its last report")),
         ("MeshView", open("Services, edges, nodes, identities and events")),
+        ("Reach", object("How gossip reaches the members that are there", &reach)),
+        ("Spread", object("Who has heard of a ban, or of its end", &spread)),
         ("Status", object("Who answers", &status)),
         ("Catalog", open("Members by node name, with what each says of itself")),
     ]

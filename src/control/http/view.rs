@@ -23,7 +23,7 @@ use crate::control::http::stream::{self, Gate, Source};
 use crate::control::plane::Plane;
 use crate::control::why;
 use crate::identity::certificate::{Certificate, sha256};
-use crate::model::endpoint::Catalog;
+use crate::model::endpoint::{Catalog, Reach};
 use crate::model::identity::Subject;
 use crate::net::clock;
 
@@ -109,6 +109,14 @@ pub(crate) async fn authority(State(plane): State<Arc<Plane>>) -> Result<Json<Au
 pub(crate) async fn catalog(State(plane): State<Arc<Plane>>) -> Json<Catalog> {
     let catalog = Arc::clone(&plane.catalog.borrow());
     Json(catalog.as_ref().clone())
+}
+
+pub(crate) async fn reach(State(plane): State<Arc<Plane>>) -> Result<Json<Reach>, Refused> {
+    let found = plane.reach().await.ok_or_else(|| {
+        let detail = "gossip could not find out in time; the log of the control plane says more";
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    })?;
+    Ok(Json(found.as_ref().clone()))
 }
 
 pub(crate) async fn why(

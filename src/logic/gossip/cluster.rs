@@ -11,11 +11,11 @@ use crate::logic::gossip::contact::{Contacts, Draws};
 use crate::logic::gossip::farewell::{self, Farewell};
 use crate::logic::gossip::introduction::{Introduction, MET_MAX};
 use crate::logic::gossip::membership::{Belief, FANOUT, GOSSIP_PERIOD, Membership, State};
-use crate::logic::gossip::roster::{DEAD_FOR, Roster, Seen};
+use crate::logic::gossip::roster::{self, DEAD_FOR, Roster, Seen};
 use crate::logic::gossip::rumor::Rumors;
 use crate::logic::gossip::sync::{self, Aged, Answer, Offer, Rest};
 use crate::logic::gossip::wire::{Error, Identity, PACKET_BYTES_MAX, Packet, Signed, Transmit, Word, encode};
-use crate::model::endpoint::{Catalog, Member, MemberState};
+use crate::model::endpoint::{Catalog, MemberState};
 use crate::model::name::NodeName;
 
 /// Shortest time between two catalogues.
@@ -107,6 +107,11 @@ impl Cluster {
     pub fn is_ready(&self) -> bool {
         let is_alone = !self.contacts.has_joined() && self.records.find(&self.me().node).is_some();
         self.contacts.is_ready() && (self.introduction.is_over() || is_alone)
+    }
+
+    /// Returns whether the last catalogue was told that [`Self::poll_catalog`] has to tell.
+    pub fn is_told(&self) -> bool {
+        !self.dirty
     }
 
     /// Replaces the seeds.
@@ -436,15 +441,10 @@ impl Cluster {
     /// Returns everything known, this node included.
     pub fn view(&self) -> Catalog {
         let me = self.me();
-        let myself = Member {
-            record: self.records.find(&me.node).map(|entry| entry.statement.record.clone()),
-            state: if self.farewell.is_some() { MemberState::Left } else { MemberState::Alive },
-            gossip: me.addr,
-            since_ms: self.start_ms,
-            rtt_us: None,
-        };
+        let state = if self.farewell.is_some() { MemberState::Left } else { MemberState::Alive };
+        let (entry, stands) = (self.records.find(&me.node), (state, me.addr, self.start_ms));
         let mut members = self.roster.members(&self.records);
-        members.insert(me.node.clone(), myself);
+        members.insert(me.node.clone(), roster::member(entry, true, stands, None));
         Catalog { members }
     }
 

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::logic::gossip::catalog::Records;
+use crate::logic::gossip::catalog::{Entry, Records};
 use crate::logic::gossip::membership::{Belief, Membership, State};
 use crate::logic::gossip::wire::Identity;
 use crate::model::endpoint::{Member, MemberState};
@@ -165,18 +166,29 @@ impl Roster {
 
     /// Returns all, as the catalogue shows them. A record of an earlier process is not shown: it may be wrong by now.
     pub fn members(&self, records: &Records) -> BTreeMap<NodeName, Member> {
-        let member = |(node, seen): (&NodeName, &Seen)| {
+        let shown = |(node, seen): (&NodeName, &Seen)| {
             let entry = records.find(node);
-            let current = entry.filter(|entry| entry.statement.record.epoch >= seen.identity.epoch);
-            let member = Member {
-                record: current.map(|entry| entry.statement.record.clone()),
-                state: seen.state,
-                gossip: seen.identity.addr,
-                since_ms: seen.since_ms,
-                rtt_us: seen.rtt_us,
-            };
-            (node.clone(), member)
+            let is_current = entry.is_some_and(|entry| entry.statement.record.epoch >= seen.identity.epoch);
+            let stands = (seen.state, seen.identity.addr, seen.since_ms);
+            (node.clone(), member(entry, is_current, stands, seen.rtt_us))
         };
-        self.seen.iter().map(member).collect()
+        self.seen.iter().map(shown).collect()
+    }
+}
+
+/// Returns a member as the catalogue shows it, by what it last said, which is shown if it `is_current`.
+pub fn member(
+    entry: Option<&Arc<Entry>>,
+    is_current: bool,
+    (state, gossip, since_ms): (MemberState, SocketAddr, u64),
+    rtt_us: Option<u32>,
+) -> Member {
+    Member {
+        record: entry.filter(|_| is_current).map(|entry| entry.statement.record.clone()),
+        state,
+        gossip,
+        since_ms,
+        rtt_us,
+        vouched_ms: entry.map(|entry| entry.signed.not_after_ms),
     }
 }

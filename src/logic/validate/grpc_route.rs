@@ -10,6 +10,7 @@ use crate::logic::validate::route_match;
 use crate::model::grpc_route::{GrpcMethodMatch, GrpcRouteRule, GrpcRouteSpec};
 use crate::model::resource::Object;
 use crate::model::route::HeaderMatchKind;
+use crate::model::route_filter::FilterKind;
 
 const MATCHES_MAX: usize = 64;
 const NAME_BYTES_MAX: usize = 1_024;
@@ -35,7 +36,7 @@ fn check_rule(rule: &GrpcRouteRule, at: &str, problems: &mut Problems) {
         }
         route_match::headers(&wanted.headers, &at, problems);
     }
-    let scope = Scope { kinds: &route_filter::GRPC, prefix: false, backends: false };
+    let scope = Scope { kinds: &FilterKind::GRPC, prefix: false, backends: false };
     route_filter::check(&rule.filters, at, scope, problems);
     backends(&rule.backend_refs, at, scope, problems);
     leads_somewhere(&rule.backend_refs, at, "UNAVAILABLE", problems);

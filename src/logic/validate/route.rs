@@ -109,7 +109,7 @@ fn check_rule(rule: &HttpRouteRule, at: &str, problems: &mut Problems) {
         [HttpRouteMatch { path: Some(path), .. }] => path.kind == PathMatchKind::PathPrefix,
         _ => false,
     };
-    let scope = Scope { kinds: &route_filter::HTTP, prefix, backends: !rule.backend_refs.is_empty() };
+    let scope = Scope { kinds: &FilterKind::ALL, prefix, backends: !rule.backend_refs.is_empty() };
     route_filter::check(&rule.filters, at, scope, problems);
     backends(&rule.backend_refs, at, Scope { backends: false, ..scope }, problems);
     let redirects = rule.filters.iter().any(|filter| filter.kind == FilterKind::RequestRedirect);

@@ -49,20 +49,6 @@ pub struct Scope<'a> {
     pub backends: bool,
 }
 
-/// Every type of filter of an `HTTPRoute`.
-pub const HTTP: [FilterKind; 6] = [
-    FilterKind::RequestHeaderModifier,
-    FilterKind::ResponseHeaderModifier,
-    FilterKind::RequestMirror,
-    FilterKind::RequestRedirect,
-    FilterKind::UrlRewrite,
-    FilterKind::Cors,
-];
-
-/// Every type of filter of a `GRPCRoute`.
-pub const GRPC: [FilterKind; 3] =
-    [FilterKind::RequestHeaderModifier, FilterKind::ResponseHeaderModifier, FilterKind::RequestMirror];
-
 /// Adds what is wrong or doubtful in the filters of the rule or backend at `at`.
 pub fn check(filters: &[HttpRouteFilter], at: &str, scope: Scope<'_>, problems: &mut Problems) {
     problems.at_most(&format!("{at}.filters"), filters.len(), FILTERS_MAX);
@@ -96,22 +82,15 @@ pub fn check(filters: &[HttpRouteFilter], at: &str, scope: Scope<'_>, problems: 
 /// Checks that a filter has the body of its type and no other, and that body.
 fn bodies(filter: &HttpRouteFilter, at: &str, scope: Scope<'_>, problems: &mut Problems) {
     let given = [
-        (
-            FilterKind::RequestHeaderModifier,
-            "requestHeaderModifier",
-            filter.request_header_modifier.is_some(),
-        ),
-        (
-            FilterKind::ResponseHeaderModifier,
-            "responseHeaderModifier",
-            filter.response_header_modifier.is_some(),
-        ),
-        (FilterKind::RequestMirror, "requestMirror", filter.request_mirror.is_some()),
-        (FilterKind::RequestRedirect, "requestRedirect", filter.request_redirect.is_some()),
-        (FilterKind::UrlRewrite, "urlRewrite", filter.url_rewrite.is_some()),
-        (FilterKind::Cors, "cors", filter.cors.is_some()),
+        (FilterKind::RequestHeaderModifier, filter.request_header_modifier.is_some()),
+        (FilterKind::ResponseHeaderModifier, filter.response_header_modifier.is_some()),
+        (FilterKind::RequestMirror, filter.request_mirror.is_some()),
+        (FilterKind::RequestRedirect, filter.request_redirect.is_some()),
+        (FilterKind::UrlRewrite, filter.url_rewrite.is_some()),
+        (FilterKind::Cors, filter.cors.is_some()),
     ];
-    for (kind, field, given) in given {
+    for (kind, given) in given {
+        let field = kind.field();
         match (given, kind == filter.kind) {
             (true, false) => problems
                 .error(format!("{at}.{field}"), "this field does not belong to a filter of another type"),

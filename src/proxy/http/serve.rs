@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,7 +16,7 @@ use crate::logic::http::framing::Framing;
 use crate::logic::http::h1::body::Body;
 use crate::logic::http::h1::request::{self, Refusal, Request};
 use crate::net::patience::{LINGER_TIME, REPLY_TIME};
-use crate::net::{clock, listen, task};
+use crate::net::{listen, task};
 use crate::proxy::http::client::Http;
 use crate::proxy::http::exchange::{Asked, Ended, Manners, Responder};
 use crate::proxy::http::guard::Guard;
@@ -233,25 +232,19 @@ where
     }
 }
 
-/// Serves a link. When the peer's certificate ends, the peer is asked to come back with its new one; what is under way goes
-/// on.
+/// Serves a link. When the peer's certificate ends, the peer is asked to come back with its new one; see [`crate::proxy::lapses`].
 pub(crate) async fn link(http: Rc<Http>, accepted: Accepted) {
-    let left_ms = accepted.peer.not_after_ms.saturating_sub(clock::wall_ms());
     let called = (accepted.target, accepted.port);
-    let peer = Rc::new(Peer::new(accepted.peer.id.subject, accepted.peer.node, called));
     let (mut arrivals, driver) = Arrivals::accept(accepted.stream, Limits::ACCEPTED);
     let driven = task::spawn_local("link", driver);
+    http.context.links.lapses.enter(arrivals.handle().clone(), &driven, &accepted.peer);
+    let peer = Rc::new(Peer::new(accepted.peer.id.subject, accepted.peer.node, called));
     let (mut drain, mut cut) = (http.context.drain.clone(), http.context.drain.clone());
     let mut away = false;
     loop {
         let arrived = tokio::select! {
             arrived = arrivals.next() => arrived,
-            () = async {
-                tokio::select! {
-                    () = drain.draining() => {}
-                    () = tokio::time::sleep(Duration::from_millis(left_ms)) => {}
-                }
-            }, if !away => {
+            () = drain.draining(), if !away => {
                 away = true;
                 arrivals.handle().away();
                 continue;

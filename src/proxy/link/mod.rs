@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::logic::http::head::RequestHead;
+use crate::logic::link::frame::Code;
 use crate::logic::link::window::GROWTH_BYTES_MAX;
 use crate::net::clock;
 use crate::proxy::link::driver::Driver;
@@ -183,6 +184,12 @@ impl Handle {
     /// Ends the link gracefully: no more streams are opened, those under way finish, the connection is closed after them.
     pub fn away(&self) {
         self.shared.borrow_mut().leave();
+    }
+
+    /// Ends the link now: every stream is broken off by this code, and the peer is told why. The driver is to be given up a
+    /// moment later, should the peer not listen.
+    pub fn cut(&self, code: Code, reason: &str) {
+        self.shared.borrow_mut().cut(code, reason);
     }
 
     /// Returns since when the link has no streams, as of the driver's last turn; None while it has some.

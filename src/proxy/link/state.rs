@@ -241,6 +241,20 @@ impl State {
         self.arriving.wake();
     }
 
+    /// Breaks off every stream by this code, tells the peer why, and takes no more.
+    pub(crate) fn cut(&mut self, code: Code, reason: &str) {
+        if self.phase == Phase::Ended {
+            return;
+        }
+        let told: Arc<str> = reason.into();
+        for (_, slot) in &mut self.slots {
+            slot.break_off(Broken::Reset { code, reason: told.clone() });
+        }
+        self.leave();
+        self.put_reset(0, code, reason);
+        self.wake_driver();
+    }
+
     /// Breaks the streams above `last`, which the peer did not take.
     pub(crate) fn break_unseen(&mut self, last: u32) {
         let reason: Arc<str> = "the peer is going away".into();

@@ -170,6 +170,7 @@ pub(crate) fn reset_reason(failure: Failure) -> h2::Reason {
         | Failure::Untrusted
         | Failure::Reset
         | Failure::Truncated
+        | Failure::Lapsed
         | Failure::BadResponse
         | Failure::Loop
         | Failure::Denied

@@ -400,7 +400,10 @@ fn catalog(running: &[(&str, &str)]) -> Arc<Catalog> {
         };
         let gossip = record.addr;
         let state = MemberState::Alive;
-        (record.node.clone(), Member { record: Some(record), state, gossip, since_ms: 0, rtt_us: None })
+        (
+            record.node.clone(),
+            Member { record: Some(record), state, gossip, since_ms: 0, rtt_us: None, vouched_ms: None },
+        )
     };
     Arc::new(Catalog { members: running.iter().map(member).collect() })
 }

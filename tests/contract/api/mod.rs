@@ -2,6 +2,7 @@
 
 mod configuration;
 mod programs;
+mod nodes;
 mod calls;
 
 use std::collections::BTreeSet;
@@ -90,6 +91,8 @@ async fn plane(dir: &Path, catalog: watch::Receiver<Arc<Catalog>>, closing: watc
         inquiries: Arc::default(),
         transitions: Arc::default(),
         catalog,
+        gossip: None,
+        reached: tokio::sync::Mutex::default(),
         closing,
         restoring: Notify::new(),
         shown: Mutex::new(None),
@@ -363,7 +366,7 @@ async fn a_name_that_is_alive_is_not_given_to_another_key() {
     world.joined("host-1", &[]).await;
     let alive = |state| {
         let gossip = "127.0.0.1:1".parse().unwrap();
-        let member = Member { record: None, state, gossip, since_ms: 0, rtt_us: None };
+        let member = Member { record: None, state, gossip, since_ms: 0, rtt_us: None, vouched_ms: None };
         Arc::new(Catalog { members: [("host-1".parse().unwrap(), member)].into() })
     };
     let token = world.token(json!({ "role": "proxy", "uses": 1, "ttlSeconds": 600 })).await;
@@ -378,49 +381,6 @@ async fn a_name_that_is_alive_is_not_given_to_another_key() {
     assert_eq!(taken, StatusCode::CONFLICT);
     assert!(problem["detail"].as_str().unwrap().contains("--node"), "{problem}");
     assert_eq!(free, StatusCode::OK);
-}
-
-#[tokio::test]
-async fn a_banned_node_gets_nothing_and_its_streams_end() {
-    let world = world().await;
-    let host = world.joined("host-1", &[]).await;
-    let mut stream = world.follow(host.caller(tomorrow()), "/v1/snapshot?watch=true").await;
-    let first = line(&mut stream).await.unwrap();
-
-    let (banned, _) = world.call(Caller::Local, "POST", "/v1/nodes/host-1/ban", None).await;
-    let ended = line(&mut stream).await;
-    let (renewal, _) = world.call(host.caller(tomorrow()), "POST", "/v1/renew", Some(host.renew(&[]))).await;
-    let (unbanned, _) = world.call(Caller::Local, "DELETE", "/v1/nodes/host-1/ban", None).await;
-    let (after, _) = world.call(host.caller(tomorrow()), "POST", "/v1/renew", Some(host.renew(&[]))).await;
-    let (unknown, _) = world.call(Caller::Local, "POST", "/v1/nodes/nobody/ban", None).await;
-
-    assert_eq!(first["banned"], json!([]));
-    assert_eq!((banned, unbanned), (StatusCode::NO_CONTENT, StatusCode::NO_CONTENT));
-    assert!(ended.is_none(), "{ended:?}");
-    assert_eq!((renewal, after), (StatusCode::FORBIDDEN, StatusCode::OK));
-    assert_eq!(unknown, StatusCode::NOT_FOUND);
-}
-
-#[tokio::test]
-async fn snapshots_carry_the_list_of_bans_which_is_signed_anew_when_it_changes_and_only_then() {
-    let world = world().await;
-    world.joined("host-1", &[]).await;
-    let list = || {
-        let newest = world.plane.publisher.newest();
-        (newest.revision(), newest.snapshot.bans.clone().unwrap())
-    };
-    let (_, first) = list();
-    let banned = world.call(Caller::Local, "POST", "/v1/nodes/host-1/ban", None).await.0;
-    let (revision, second) = list();
-    let drained = world.call(Caller::Local, "POST", "/v1/nodes/host-1/drain", None).await.0;
-    let (later, third) = list();
-    let unbanned = world.call(Caller::Local, "DELETE", "/v1/nodes/host-1/ban", None).await.0;
-    let (_, last) = list();
-
-    assert_eq!([banned, drained, unbanned], [StatusCode::NO_CONTENT; 3]);
-    assert_eq!((first.nodes.len(), second.nodes.len(), last.nodes.len()), (0, 1, 0));
-    assert!(first.revision < second.revision && second.revision == revision && revision < last.revision);
-    assert!(later > revision && third == second, "it was signed anew");
 }
 
 #[tokio::test]

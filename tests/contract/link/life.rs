@@ -59,6 +59,27 @@ fn a_link_with_a_silent_stream_stays_and_holds_no_buffers() {
 }
 
 #[test]
+fn a_link_that_is_cut_breaks_its_streams_off_and_tells_the_peer_why() {
+    play(async {
+        let mut pair = pair(PIPE);
+        let (mut near, mut far) = tcp(&mut pair).await;
+
+        pair.arrivals.handle().cut(Code::Failure(27), "it has lapsed");
+
+        let broken = Broken::Reset { code: Code::Failure(27), reason: "it has lapsed".into() };
+        assert_eq!(far.recv().await.unwrap_err(), broken);
+        let told = pair.dialled.await.unwrap().unwrap_err();
+        assert!(matches!(&told, Error::Ended(reason) if **reason == *"it has lapsed"), "{told}");
+        let lost = near.recv().await.unwrap_err();
+        assert!(
+            matches!(&lost, Broken::Link { unseen: false, reason } if reason.contains("it has lapsed")),
+            "{lost}"
+        );
+        assert!(pair.link.open_tcp().is_err() && pair.arrivals.next().await.is_none());
+    });
+}
+
+#[test]
 fn the_round_trip_is_measured_from_the_start() {
     play(async {
         let pair = pair(PIPE);
