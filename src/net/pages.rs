@@ -69,7 +69,9 @@ fn forget(Span { start, bytes }: Span) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+
+    use crate::net::pages::{Span, give_back, unchanged};
 
     const SMAPS: &str = "\
 7f00000000-7f00002000 r--p 00000000 fd:01 42    /usr/local/my bin/mesh

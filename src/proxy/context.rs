@@ -17,6 +17,7 @@ use crate::proxy::budgets::Budgets;
 use crate::proxy::ledger::Ledger;
 use crate::proxy::links::Links;
 use crate::proxy::rest::Rest;
+use crate::proxy::revisions::Revisions;
 use crate::proxy::shared::Shared;
 use crate::proxy::silence::Silences;
 use crate::proxy::upstream::endpoint::ns_of;
@@ -39,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) rest: Rest,
     /// What may not be silent for too long.
     pub(crate) silences: Rc<Silences>,
+    /// What is judged again when the policy changes.
+    pub(crate) revisions: Revisions,
     /// What is counted for each service.
     pub(crate) budgets: Budgets,
     draws: RefCell<SmallRng>,
@@ -52,6 +55,7 @@ impl Context {
         let access = shared.access.as_ref().map(|access| access.writer());
         let records = (access, shared.recent.recorder());
         let ledger = Rc::new(Ledger::new(shared.node.clone(), shared.registry.shard(), records));
+        let revisions = Revisions::new(shared.look().generation);
         let draws = RefCell::new(SmallRng::seed_from_u64(rand::random()));
         Self {
             shared,
@@ -62,6 +66,7 @@ impl Context {
             links,
             rest: Rest::default(),
             silences: Rc::default(),
+            revisions,
             budgets: Budgets::default(),
             draws,
             inquiry: RefCell::default(),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
 use crate::identity::tls::Connector;
@@ -147,11 +148,12 @@ async fn dial(
         Err(Failed::new(Failure::Untrusted, cause))
     })?;
     let (link, driver) = Link::dial(connected.stream, Limits::DIALLED);
-    let driven = task::spawn_local("link", async move {
-        if let Err(error) = driver.await {
+    let told = driver.map(|ended| {
+        if let Err(error) = ended {
             tracing::debug!(%error, "link ended");
         }
     });
+    let driven = task::spawn_local("link", told);
     lapses.enter(link.handle().clone(), &driven, &connected.peer);
     Ok(link)
 }

@@ -1,7 +1,9 @@
 //! The other end of a link: who calls, what it calls, and whether it may.
 
 use std::cell::{OnceCell, RefCell};
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Instant;
 
 use crate::logic::authorize::request::Asked;
@@ -169,19 +171,16 @@ impl Peer {
         asked: Asked<'_>,
         mut judged: Option<u64>,
     ) -> Arc<str> {
-        let mut changes = context.shared.changes();
-        loop {
-            let generation = Some(context.shared.look().generation);
-            if judged != generation
-                && let Judged::Refused(rule) = self.judge(context, asked)
-            {
-                return rule;
+        let place = context.revisions.enter();
+        poll_fn(|cx| {
+            loop {
+                judged = Some(ready!(place.poll_newer(cx, judged)));
+                if let Judged::Refused(rule) = self.judge(context, asked) {
+                    return Poll::Ready(rule);
+                }
             }
-            judged = generation;
-            if changes.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+        })
+        .await
     }
 }
 

@@ -286,6 +286,7 @@ async fn work(
         };
         task::spawn_local("accept", desk.receive(listener, drain.clone()));
     }
+    task::spawn_local("revisions", follow(http.clone()));
     let mut sweeps = interval(SWEEP_EVERY);
     loop {
         tokio::select! {
@@ -307,6 +308,18 @@ async fn work(
                 break;
             }
         }
+    }
+}
+
+/// Tells those that wait for it of each new policy.
+async fn follow(http: Rc<Http>) {
+    let context = &http.context;
+    let mut changes = context.shared.changes();
+    // What came before is what the list began with, or is told once more.
+    changes.mark_changed();
+    while changes.changed().await.is_ok() {
+        let generation = *changes.borrow_and_update();
+        context.revisions.announce(generation);
     }
 }
 

@@ -2,10 +2,14 @@
 
 use std::fs;
 
+use crate::stage::mesh::Mesh;
 use crate::stage::place::Place;
 use crate::stage::process::{Done, run};
 use crate::stage::program;
 use crate::stage::wait::seconds;
+
+/// What a proxy that waits may have in memory of its program, KiB, of some 30,000.
+const PROGRAM_MAX: u64 = 9 * 1024;
 
 fn mesh(arguments: &[&str]) -> Done {
     run(&Place::here(), seconds(10), program::mesh(), arguments)
@@ -38,6 +42,18 @@ fn it_is_one_static_position_independent_file_without_a_loader() {
     }
     let ldd = run(&Place::here(), seconds(10), "ldd", &[program::mesh().to_str().unwrap()]);
     assert!((ldd.out + &ldd.err).contains("statically linked"));
+}
+
+#[test]
+fn what_a_waiting_proxy_needs_of_it_stands_together() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let proxy = mesh.proxy(&here, "idle").start();
+    std::thread::sleep(seconds(3));
+
+    let mapped = proxy.process.memory_kib("RssFile");
+
+    assert!(mapped < PROGRAM_MAX, "{mapped} KiB of the program are in memory: is it time for .ci/layout?");
 }
 
 #[test]

@@ -188,6 +188,7 @@ pub fn pick_random<P: Pool + ?Sized>(pool: &P, mut draw: Draw, tried: &[usize]) 
     }
     let weights = pool.weights();
     let eager = (0..DRAWS_MAX).find_map(|_| draw_eager(pool, weights, &mut draw, tried));
+    let eager = eager.map(|drawn| drawn.index);
     eager.or_else(|| draw_best(pool, None, &mut draw, tried).map(|(index, _)| index))
 }
 
@@ -203,17 +204,35 @@ fn pick_better<P: Pool + ?Sized>(
     tried: &[usize],
     order: fn(&Candidate, &Candidate) -> Ordering,
 ) -> Option<usize> {
-    if pool.is_empty() {
-        return None;
+    match pool.len() {
+        0 => return None,
+        // Many services have one endpoint: whatever speaks against it, nobody else is there.
+        1 => return (pool.candidate(0).weight > 0).then_some(0),
+        _ => {}
     }
     let weights = pool.weights();
-    let (first, second) = match draw_eager_pair(pool, weights, &mut draw, tried) {
-        Some(pair) => pair,
-        None => draw_best_pair(pool, weights, &mut draw, tried)?,
+    let (first, second) = if let Some(pair) = draw_eager_pair(pool, weights, &mut draw, tried) {
+        pair
+    } else {
+        let (first, second) = draw_best_pair(pool, weights, &mut draw, tried)?;
+        (Drawn::of(pool, first), Drawn::of(pool, second))
     };
-    match order(&pool.candidate(first), &pool.candidate(second)) {
-        Ordering::Less | Ordering::Equal => Some(first),
-        Ordering::Greater => Some(second),
+    match order(&first.candidate, &second.candidate) {
+        Ordering::Less | Ordering::Equal => Some(first.index),
+        Ordering::Greater => Some(second.index),
+    }
+}
+
+/// An endpoint that was drawn, and what was seen of it.
+#[derive(Clone, Copy)]
+struct Drawn {
+    index: usize,
+    candidate: Candidate,
+}
+
+impl Drawn {
+    fn of<P: Pool + ?Sized>(pool: &P, index: usize) -> Self {
+        Self { index, candidate: pool.candidate(index) }
     }
 }
 
@@ -227,14 +246,14 @@ fn draw_eager<P: Pool + ?Sized>(
     weights: Weights,
     draw: &mut Draw,
     tried: &[usize],
-) -> Option<usize> {
-    let index = draw.below(pool.len() as u64) as usize;
-    let candidate = pool.candidate(index);
+) -> Option<Drawn> {
+    let drawn = Drawn::of(pool, draw.below(pool.len() as u64) as usize);
+    let Drawn { index, candidate } = drawn;
     if candidate.weight == 0 || reluctance(pool.id(index), &candidate, tried) != EAGER {
         return None;
     }
     let light = !weights.uniform && draw.below(u64::from(weights.heaviest)) >= u64::from(candidate.weight);
-    (!light).then_some(index)
+    (!light).then_some(drawn)
 }
 
 /// Draws two endpoints that nothing speaks against, without looking at the others; `None` when luck runs out.
@@ -243,14 +262,14 @@ fn draw_eager_pair<P: Pool + ?Sized>(
     weights: Weights,
     draw: &mut Draw,
     tried: &[usize],
-) -> Option<(usize, usize)> {
-    let mut first = None;
+) -> Option<(Drawn, Drawn)> {
+    let mut first: Option<Drawn> = None;
     for _ in 0..DRAWS_MAX {
-        let Some(index) = draw_eager(pool, weights, draw, tried) else { continue };
+        let Some(drawn) = draw_eager(pool, weights, draw, tried) else { continue };
         match first {
-            None => first = Some(index),
-            Some(known) if known == index && weights.uniform => {}
-            Some(known) => return Some((known, index)),
+            None => first = Some(drawn),
+            Some(known) if known.index == drawn.index && weights.uniform => {}
+            Some(known) => return Some((known, drawn)),
         }
     }
     None

@@ -26,7 +26,7 @@ pub(crate) fn spoken(head: &RequestHead) -> EdgeProtocol {
 pub(crate) async fn finish(
     http: &Rc<Http>,
     (at, head): (At<'_>, &RequestHead),
-    answered: Result<Answered<'_>, Failed>,
+    answered: Result<Box<Answered<'_>>, Failed>,
     (mut payload, mut responder): (Payload<'_>, Responder<'_>),
     watch: &Watch,
 ) -> Ended {
@@ -35,7 +35,7 @@ pub(crate) async fn finish(
     if http.context.rest.is_draining() {
         responder.close();
     }
-    let Answered { mut answer, mut exchange, hold: _hold, deadline, idle } = match answered {
+    let Answered { mut answer, mut exchange, hold: _hold, deadline, idle } = *match answered {
         Ok(answered) => answered,
         Err(failed) => {
             observation.failed(failed.failure);

@@ -36,7 +36,7 @@ use crate::proxy::upstream::Upstream;
 use crate::proxy::upstream::endpoint::{InFlight, Target, ns_of};
 use crate::proxy::upstream::load::Place;
 
-/// A response that has begun.
+/// A response that has begun. In a box: it is handed through many functions.
 pub(crate) struct Answered<'c> {
     /// Its head.
     pub(crate) answer: Answer,
@@ -55,10 +55,10 @@ impl Answered<'static> {
     ///
     /// # Errors
     /// When its head says that a body follows.
-    pub(crate) fn own(head: ResponseHead, method: &Method) -> Result<Self, Failed> {
+    pub(crate) fn own(head: ResponseHead, method: &Method) -> Result<Box<Self>, Failed> {
         let answer = Answer::new(head, method, true)?;
         let exchange = Exchange::new(Sink::Ended, Callee::Answering(Source::Nothing), true);
-        Ok(Self { answer, exchange, hold: Hold::default(), deadline: None, idle: None })
+        Ok(Box::new(Self { answer, exchange, hold: Hold::default(), deadline: None, idle: None }))
     }
 }
 
@@ -84,7 +84,7 @@ pub(crate) async fn to_service(
     call: &Call<'_>,
     sides: &mut Sides<'_, '_>,
     responder: &mut Responder<'_>,
-) -> Result<Answered<'static>, Failed> {
+) -> Result<Box<Answered<'static>>, Failed> {
     let Call { upstream, source, .. } = *call;
     let observation = sides.observation;
     if let Some(rules) = &upstream.traffic.fault {
@@ -144,8 +144,8 @@ impl Course {
         call: &Call<'_>,
         target: &Target,
         stop: Stop,
-        answered: Result<Answered<'static>, Failed>,
-    ) -> Result<Answered<'static>, Failed> {
+        answered: Result<Box<Answered<'static>>, Failed>,
+    ) -> Result<Box<Answered<'static>>, Failed> {
         match answered {
             Ok(mut answered) => {
                 if stop.is_exhausted() {
@@ -221,7 +221,7 @@ async fn attempt(
     began: &mut Instant,
     sides: &mut Sides<'_, '_>,
     responder: &mut Responder<'_>,
-) -> Result<Answered<'static>, Failed> {
+) -> Result<Box<Answered<'static>>, Failed> {
     let deadline = deadline::attempt(call.timeouts.attempt, call.deadline, *began);
     let link = link(http, (call, target), deadline, began).await?;
     let withheld = head.protocol.is_some();
@@ -232,7 +232,7 @@ async fn attempt(
     let answer = within(deadline, pin!(exchange.head(sides, responder, &head.method))).await??;
     let streams = answer.head.status == 101 || sides.observation.protocol == EdgeProtocol::Grpc;
     let idle = idle(http, call, streams);
-    Ok(Answered { answer, exchange, hold: Hold::default(), deadline, idle })
+    Ok(Box::new(Answered { answer, exchange, hold: Hold::default(), deadline, idle }))
 }
 
 /// Finds a link to an endpoint. Who has to wait for one takes a place among those who do, and then begins anew.
@@ -290,7 +290,7 @@ impl Delivery<'_> {
         http: &Http,
         sides: &mut Sides<'_, '_>,
         responder: &mut Responder<'_>,
-    ) -> Result<Answered<'static>, Failed> {
+    ) -> Result<Box<Answered<'static>>, Failed> {
         match self.once_over_http2(http, sides, responder).await {
             Err(failed) if failed.failure == Failure::NotHere && sides.payload.is_whole() => {
                 sides.payload.rewind();
@@ -305,7 +305,7 @@ impl Delivery<'_> {
         http: &Http,
         sides: &mut Sides<'_, '_>,
         responder: &mut Responder<'_>,
-    ) -> Result<Answered<'static>, Failed> {
+    ) -> Result<Box<Answered<'static>>, Failed> {
         let request = message::http2_request(self.head, self.framing)
             .ok_or_else(|| Failed::new(Failure::BadRequest, "HTTP/2 cannot say what is asked for"))?;
         let (mut sender, streaming) = http.app2(self.addr).await?;
@@ -323,7 +323,7 @@ impl Delivery<'_> {
             self.handshake.end(&mut answer.head)?;
         }
         let hold = Hold { streaming: Some(streaming), ..Hold::default() };
-        Ok(Answered { answer, exchange, hold, deadline: None, idle: None })
+        Ok(Box::new(Answered { answer, exchange, hold, deadline: None, idle: None }))
     }
 
     /// Sends the request over an HTTP/1 connection.
@@ -335,7 +335,7 @@ impl Delivery<'_> {
         app: &'c mut App,
         sides: &mut Sides<'_, '_>,
         responder: &mut Responder<'_>,
-    ) -> Result<Answered<'c>, Failed> {
+    ) -> Result<Box<Answered<'c>>, Failed> {
         let framing = self.framing.towards(Version::Http11);
         app.writer.begin(|out| {
             h1::write::request(self.head, framing, out);
@@ -347,7 +347,7 @@ impl Delivery<'_> {
         let mut exchange = Exchange::new(up, callee, withheld);
         let mut answer = exchange.head(sides, responder, &self.head.method).await?;
         self.handshake.end(&mut answer.head)?;
-        Ok(Answered { answer, exchange, hold: Hold::default(), deadline: None, idle: None })
+        Ok(Box::new(Answered { answer, exchange, hold: Hold::default(), deadline: None, idle: None }))
     }
 
     /// Takes a connection to the service, an idle one if that is allowed.

@@ -122,7 +122,7 @@ async fn call(
     (service, port, source, from): (&ServiceName, Option<u16>, &Arc<Subject>, IpAddr),
     sides: &mut Sides<'_, '_>,
     responder: &mut Responder<'_>,
-) -> Result<Answered<'static>, Failed> {
+) -> Result<Box<Answered<'static>>, Failed> {
     let tables = http.context.shared.tables();
     let observation = sides.observation;
     let wanted = tables.upstream_at(service, port);
@@ -184,7 +184,7 @@ fn own(
     head: &RequestHead,
     sides: &Sides<'_, '_>,
     responder: &mut Responder<'_>,
-) -> Result<Answered<'static>, Failed> {
+) -> Result<Box<Answered<'static>>, Failed> {
     if !sides.payload.is_ended() {
         responder.close();
     }
@@ -206,7 +206,7 @@ async fn send(
     (head, framing): (&mut RequestHead, Framing),
     sides: &mut Sides<'_, '_>,
     responder: &mut Responder<'_>,
-) -> Result<Answered<'static>, Failed> {
+) -> Result<Box<Answered<'static>>, Failed> {
     let Way { upstream, rule, source, from } = way;
     let observation = sides.observation;
     let said = rule.map_or(Timeouts::default(), |rule| rule.timeouts);

@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -109,7 +110,7 @@ impl Caller {
             self.reader.poll_head(cx, |bytes| request::parse(bytes, request::Limits::default()))
         });
         // Most heads are here already, and need no timer.
-        let at_once = futures_util::FutureExt::now_or_never(&mut head);
+        let at_once = (&mut head).now_or_never();
         let found = match at_once {
             Some(found) => Ok(found),
             None => Box::pin(timeout(http.context.patience.head, head)).await,
@@ -174,10 +175,12 @@ where
     let Ok(Ok(mut connection)) = timeout(http.context.patience.head, handshake).await else { return };
     let entry = Rc::new(entry);
     let mut cut = http.context.drain.clone();
+    let mut closing = pin!(cut.closing());
     let mut leaving = false;
     let (mut place, mut quiet) = (http.context.rest.enter(), true);
     loop {
         let accepted = tokio::select! {
+            biased;
             accepted = poll_fn(|cx| match connection.poll_accept(cx) {
                 Poll::Pending if flooded.get() => Poll::Ready(None),
                 accepted @ (Poll::Pending | Poll::Ready(_)) => accepted,
@@ -195,7 +198,7 @@ where
                 (place, quiet) = (http.context.rest.enter(), true);
                 continue;
             }
-            () = cut.closing() => return,
+            () = closing.as_mut() => return,
         };
         if flooded.get() {
             tracing::debug!("a local caller floods its connection");
@@ -233,54 +236,58 @@ where
 }
 
 /// Serves a link. When the peer's certificate ends, the peer is asked to come back with its new one; see [`crate::proxy::lapses`].
-pub(crate) async fn link(http: Rc<Http>, accepted: Accepted) {
+pub(crate) fn link(http: Rc<Http>, accepted: Accepted) -> impl Future<Output = ()> + 'static {
     let called = (accepted.target, accepted.port);
     let (mut arrivals, driver) = Arrivals::accept(accepted.stream, Limits::ACCEPTED);
     let driven = task::spawn_local("link", driver);
     http.context.links.lapses.enter(arrivals.handle().clone(), &driven, &accepted.peer);
     let peer = Rc::new(Peer::new(accepted.peer.id.subject, accepted.peer.node, called));
     let (mut drain, mut cut) = (http.context.drain.clone(), http.context.drain.clone());
-    let mut away = false;
-    loop {
-        let arrived = tokio::select! {
-            arrived = arrivals.next() => arrived,
-            () = drain.draining(), if !away => {
-                away = true;
-                arrivals.handle().away();
-                continue;
-            }
-            () = cut.closing() => return,
-        };
-        let Some(arrival) = arrived else { break };
-        let tasks = http.context.tasks.clone();
-        let (http, peer) = (http.clone(), peer.clone());
-        let (leaving, arriving) = halves(arrival.stream);
-        let (mut head, end) = match arrival.opening {
-            Opening::Http(head, end) => (head, end),
-            Opening::Tcp => {
-                let serving = task::boxed(|| tcp::serve(http.context.clone(), peer, (leaving, arriving)));
-                task::spawn_local("tcp", tasks.track_future(serving));
-                continue;
-            }
-        };
-        let served = task::boxed(move || async move {
-            let framing = match message::take_framing(&mut head, end) {
-                // What comes after the head is for whoever agrees to another protocol.
-                Ok(_) if head.protocol.is_some() => Framing::None,
-                Ok(framing) => framing,
-                Err(failed) => {
-                    let mut leaving = leaving;
-                    leaving.abort(failed.failure);
-                    return;
+    // Begun here: an `async fn` would hold the connection once more for as long as the link lives.
+    async move {
+        let (mut draining, mut closing) = (pin!(drain.draining().fuse()), pin!(cut.closing()));
+        loop {
+            let arrived = tokio::select! {
+                // Mostly there is one: then nothing is asked about the end.
+                biased;
+                arrived = arrivals.next() => arrived,
+                () = draining.as_mut() => {
+                    arrivals.handle().away();
+                    continue;
+                }
+                () = closing.as_mut() => return,
+            };
+            let Some(arrival) = arrived else { break };
+            let tasks = http.context.tasks.clone();
+            let (http, peer) = (http.clone(), peer.clone());
+            let (leaving, arriving) = halves(arrival.stream);
+            let (mut head, end) = match arrival.opening {
+                Opening::Http(head, end) => (head, end),
+                Opening::Tcp => {
+                    let serving = task::boxed(|| tcp::serve(http.context.clone(), peer, (leaving, arriving)));
+                    task::spawn_local("tcp", tasks.track_future(serving));
+                    continue;
                 }
             };
-            let body = if end { Source::Nothing } else { Source::Link(arriving) };
-            let responder = Responder::Link(leaving);
-            inbound(&http, &peer, Asked { head, framing, body, responder }).await;
-        });
-        task::spawn_local("request", tasks.track_future(served));
-    }
-    if let Ok(Some(Err(error))) = driven.await {
-        tracing::debug!(%error, "link ended");
+            let served = task::boxed(move || async move {
+                let framing = match message::take_framing(&mut head, end) {
+                    // What comes after the head is for whoever agrees to another protocol.
+                    Ok(_) if head.protocol.is_some() => Framing::None,
+                    Ok(framing) => framing,
+                    Err(failed) => {
+                        let mut leaving = leaving;
+                        leaving.abort(failed.failure);
+                        return;
+                    }
+                };
+                let body = if end { Source::Nothing } else { Source::Link(arriving) };
+                let responder = Responder::Link(leaving);
+                inbound(&http, &peer, Asked { head, framing, body, responder }).await;
+            });
+            task::spawn_local("request", tasks.track_future(served));
+        }
+        if let Ok(Some(Err(error))) = driven.await {
+            tracing::debug!(%error, "link ended");
+        }
     }
 }

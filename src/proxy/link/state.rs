@@ -373,6 +373,9 @@ impl State {
         if !end {
             self.widen(place);
         }
+        if self.arrivals.capacity() == 0 {
+            self.arrivals.reserve_exact(1);
+        }
         self.arrivals.push_back((place, opening));
         self.arriving.wake();
     }
@@ -461,6 +464,10 @@ impl State {
 
     fn insert(&mut self, slot: Slot) -> usize {
         let id = slot.id;
+        // Where TCP connections have links of their own, there is never another one.
+        if self.slots.capacity() == 0 {
+            self.slots = Slab::with_capacity(1);
+        }
         let place = self.slots.insert(slot);
         self.places.insert(id, place);
         place
