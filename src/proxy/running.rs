@@ -18,6 +18,7 @@ use crate::gossip::agent::{self, Estate};
 use crate::identity::certificate::{Certificate, sha256};
 use crate::identity::vault::{STATE_DIR, Vault};
 use crate::logic::intercept::Mode;
+use crate::net::claim::Claim;
 use crate::net::handoff::Door;
 use crate::net::patience::Patience;
 use crate::net::{disk, listen, task};
@@ -214,13 +215,17 @@ async fn begin(
     stop: impl Future<Output = ()> + Clone,
 ) -> Result<(Running, Options), Error> {
     let wanted = options.insists.then_some(&options.node);
-    let taker =
+    let mut taker =
         if options.take_over { Taker::connect(&options.data_dir, wanted, BUILD).await? } else { None };
-    if options.intercept.mode != Mode::Off {
-        intercept::prepare(taker.is_none()).await?;
-    }
+    let kept = taker.as_mut().and_then(|taker| taker.sockets.remove(intercept::CLAIM_SOCKET)?.pop());
+    let claim = if options.intercept.mode == Mode::Off {
+        None
+    } else {
+        intercept::prepare(taker.is_none(), kept, &options.data_dir).await?
+    };
     let Some(mut taker) = taker else {
         let (mut running, options) = prepare(options, log, None, stop.clone()).await?;
+        running.claim = claim;
         running.open(&options);
         running.intercept(&options).await?;
         tokio::select! {
@@ -232,7 +237,8 @@ async fn begin(
         return Ok((running, options));
     };
     match prepare(options, log, Some(&mut taker), stop).await {
-        Ok((running, options)) => {
+        Ok((mut running, options)) => {
+            running.claim = claim;
             running.node.ready.send_replace(true);
             running.open(&options);
             Ok((running, options))
@@ -324,6 +330,8 @@ struct Running {
     names: Names,
     addresses: Addresses,
     interception: watch::Sender<Intercepting>,
+    /// The right to intercept, which is one process's at a time.
+    claim: Option<Claim>,
     shared: Arc<Shared>,
     stage: watch::Sender<Stage>,
     successor: Successor,
@@ -401,6 +409,7 @@ impl Running {
             names,
             addresses,
             interception,
+            claim: None,
             shared,
             stage,
             successor,
@@ -430,8 +439,10 @@ impl Running {
             let interception = intercept::begin(options, self.workers.addresses(), &self.names).await?;
             self.interception
                 .send_replace(Some((options.intercept.mode, interception.instance().to_owned())));
-            let over = until(&self.stage, Stage::Gone);
-            self.last.push(task::spawn("interception", interception.run(over)));
+            // Who hands over has no say in the rules from then on; who stops keeps them while it serves out.
+            let over = until(&self.stage, Stage::Leaving);
+            let failures = self.failures.subscribe();
+            self.last.push(task::spawn("interception", interception.run(failures, over)));
         }
         Ok(())
     }
@@ -459,7 +470,7 @@ impl Running {
     /// Lets what is under way finish within `grace`, while another process is this node.
     async fn retire(self, grace: Duration) {
         self.stage.send_replace(Stage::Leaving);
-        drop((self.admin, self.names));
+        drop((self.admin, self.names, self.claim));
         self.workers.drain(grace).await;
         self.stage.send_replace(Stage::Gone);
         futures_util::future::join_all(self.last).await;
@@ -493,7 +504,8 @@ impl Giver for Running {
             .flat_map(|(name, listeners)| listeners.iter().map(|listener| (name.clone(), listener.as_fd())));
         let names = self.names.sockets.iter().flat_map(|sockets| sockets.each());
         let names = names.map(|socket| (DNS.to_owned(), socket));
-        each.chain([(ADMIN.to_owned(), self.admin.as_fd())]).chain(names).collect()
+        let claim = self.claim.iter().map(|claim| (intercept::CLAIM_SOCKET.to_owned(), claim.socket()));
+        each.chain([(ADMIN.to_owned(), self.admin.as_fd())]).chain(names).chain(claim).collect()
     }
 
     async fn lend_store(&self) {
