@@ -421,6 +421,12 @@ fn services_are_added_and_removed_while_the_proxy_runs_and_survive_its_restart()
     );
     assert_eq!(row(&rows, "web.default")["added"], false);
     service(&["remove", "web"]).failed(6);
+    let nobody = service(&["add", "y=80@nosuchuser"]).failed(4);
+    assert!(
+        nobody.contains("no user 'nosuchuser'") && !service(&["list"]).ok().contains("nosuchuser"),
+        "{nobody}"
+    );
+    service(&["remove", "nobody"]).failed(4);
     let stranger = run_with(
         &servers,
         seconds(20),
