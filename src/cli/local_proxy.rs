@@ -51,7 +51,7 @@ impl LocalProxy {
             None if self.data_dir.is_some() => {
                 let text = format!(
                     "{} does not exist, so that no proxy runs with this data directory, or the directory was removed under \
-                     one that does: 'pgrep -af \"mesh proxy\"' shows those that run, and --proxy ADDRESS (mostly \
+                     one that does: 'pgrep -f \"mesh proxy\"' finds those that run, and --proxy ADDRESS (mostly \
                      {DEFAULT_ADMIN}) asks one by its address",
                     path.display()
                 );
