@@ -225,7 +225,8 @@ fetch() {
             fi
             pick "$work/SHA256SUMS"
             [ -f "$from/$name" ] || fail "--from $from: SHA256SUMS names '$name', which is not there"
-            cp "$from/$name" "$work/mesh"
+            cp "$from/$name" "$work/mesh" ||
+                fail "$work/mesh cannot be written (above is why): make room there, or set TMPDIR to where there is; nothing was installed"
             ;;
     esac
     found=$(digest "$work/mesh")
@@ -275,7 +276,8 @@ install_program() {
     mkdir -p "$prefix/usr/local/bin"
     # A rename within one directory: whoever runs mesh meanwhile has the old program or the new one, never a half.
     fresh="$program.new.$$"
-    cp "$work/mesh" "$fresh"
+    cp "$work/mesh" "$fresh" ||
+        fail "$program cannot be written (above is why): make room there ('df -h $prefix/usr/local/bin'); nothing was installed"
     chmod 755 "$fresh"
     mv -f "$fresh" "$program"
     fresh=''
@@ -377,7 +379,8 @@ write() {
     fi
     mkdir -p "${1%/*}"
     fresh="$1.new.$$"
-    (umask 077 && cat >"$fresh")
+    (umask 077 && cat >"$fresh") ||
+        fail "$1 cannot be written (above is why): make room there, and give this command again, which goes on from here"
     if [ -f "$1" ] && cmp -s "$1" "$fresh"; then
         rm -f "$fresh"
     else
@@ -415,8 +418,12 @@ install_service() {
             fail "mesh $role did not start; its last words are above"
         }
     fi
+    if [ -n "$dry_run" ]; then
+        say "nothing was changed; without --dry-run, mesh $role would run by now"
+        return 0
+    fi
     say "mesh $role runs; 'mesh check' looks at it, 'systemctl status mesh-$role' too"
-    if [ "$role" = control ] && [ -z "$dry_run" ]; then
+    if [ "$role" = control ]; then
         say "on the other hosts run:"
         MESH_CONTROL="unix:///var/lib/mesh/control/control.sock" "$program" token create --install >&2 || :
     fi

@@ -117,7 +117,7 @@ enum Way {
     /// With a certificate, at any of the addresses that are in force now.
     Wallet { controls: watch::Receiver<Vec<String>>, wallet: watch::Receiver<Arc<Wallet>>, source: Subject },
     /// Without one, trusting only what the token pins.
-    Pinned { controls: Vec<String>, pin: [u8; 32] },
+    Pinned { controls: Vec<String>, pin: [u8; 32], any_time: bool },
 }
 
 impl fmt::Debug for Client {
@@ -152,12 +152,18 @@ impl Client {
 
     /// Talks to the control plane that a join token names and pins.
     pub fn pinned(token: &Token) -> Self {
-        Self::of(Way::Pinned { controls: token.controls.clone(), pin: token.pin })
+        Self::pinning(token.controls.clone(), token.pin)
     }
 
     /// Talks to any of the control planes at `controls` that leads to the root whose public key has the SHA-256 `pin`.
     pub fn pinning(controls: Vec<String>, pin: [u8; 32]) -> Self {
-        Self::of(Way::Pinned { controls, pin })
+        Self::of(Way::Pinned { controls, pin, any_time: false })
+    }
+
+    /// As [`Self::pinning`], though this host's clock takes the control plane's certificates for ones of another time: to ask
+    /// what time it is there, and nothing else.
+    pub fn timing(controls: Vec<String>, pin: [u8; 32]) -> Self {
+        Self::of(Way::Pinned { controls, pin, any_time: true })
     }
 
     /// Returns where it connects, for people.
@@ -469,8 +475,9 @@ impl Client {
                 let connector = ApiConnector::of(&wallet, source).map_err(|error| unreachable(&error))?;
                 (controls.borrow().clone(), connector, Some(wallet))
             }
-            Way::Pinned { controls, pin } => {
-                (controls.clone(), ApiConnector::pinned(*pin).map_err(|error| unreachable(&error))?, None)
+            Way::Pinned { controls, pin, any_time } => {
+                let make = if *any_time { ApiConnector::pinned_at_any_time } else { ApiConnector::pinned };
+                (controls.clone(), make(*pin).map_err(|error| unreachable(&error))?, None)
             }
         };
         let first = self.inner.good.load(Ordering::Relaxed);

@@ -37,6 +37,9 @@ pub struct HostStatus {
     pub build: String,
     /// Why it would not serve; empty when it does.
     pub unready: Vec<Unready>,
+    /// Why others take this node for no member, or it takes them for none; `None` when nothing says so.
+    #[serde(default)]
+    pub excluded: Option<String>,
     /// What it saw of the control plane.
     pub control: ControlStatus,
     /// How it reaches the other members; `None` when that could not be found out in time.
@@ -65,6 +68,9 @@ pub struct ControlStatus {
     pub answer: Option<ControlAnswer>,
     /// Why nothing did.
     pub error: Option<String>,
+    /// By how much the control plane's clock is ahead of this host's, milliseconds; `None` when that could not be measured.
+    #[serde(default)]
+    pub ahead_ms: Option<i64>,
 }
 
 /// The control plane, as a proxy reached it.

@@ -5,9 +5,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Command;
 use serde_json::Value;
+
+use crate::logic::naming::similar;
 
 /// A file larger than this is not a configuration.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -23,7 +25,9 @@ fn read(path: &Path) -> anyhow::Result<Vec<(String, Vec<String>)>> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the configuration file {place}"))?;
     let values: Option<serde_json::Map<String, Value>> =
-        serde_saphyr::from_str(&text).with_context(|| format!("in the configuration file {place}"))?;
+        // Without the lines around it: in a log, an error is one line.
+        serde_saphyr::from_str(&text)
+            .map_err(|error| anyhow!("in the configuration file {place}: {}", error.without_snippet()))?;
     let flatten = |(key, value): (String, Value)| {
         let values = match value {
             Value::Array(items) => items.iter().map(|item| scalar(&key, item)).collect::<Result<_, _>>()?,
@@ -89,8 +93,10 @@ pub(crate) fn apply(mut command: Command, path: &Path) -> anyhow::Result<Command
                 .filter_map(clap::Arg::get_long)
                 .filter(|name| *name != "config")
                 .collect();
+            let meant = known.iter().find(|name| similar::are_close(&key, name));
+            let meant = meant.map(|name| format!("did you mean '{name}'? ")).unwrap_or_default();
             bail!(
-                "the configuration file {} sets '{key}', which 'mesh {}' does not know; it knows {}",
+                "the configuration file {} sets '{key}', which 'mesh {}' does not know; {meant}It knows {}",
                 path.display(),
                 command.get_name(),
                 known.join(", ")
@@ -103,10 +109,31 @@ pub(crate) fn apply(mut command: Command, path: &Path) -> anyhow::Result<Command
 
 #[cfg(test)]
 mod tests {
+    use clap::{Arg, Command};
     use serde_json::{Value, json};
 
-    use crate::cli::config_file::scalar;
+    use crate::cli::config_file::{apply, scalar};
     use crate::model::service::LocalService;
+
+    #[test]
+    fn errors_name_the_file_the_key_that_was_meant_and_the_line_in_one_line() {
+        let told = |text: &str| {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), text).unwrap();
+            let command =
+                Command::new("proxy").arg(Arg::new("s").long("service")).arg(Arg::new("z").long("zone"));
+            let error = apply(command, file.path()).unwrap_err();
+            (format!("{error:#}"), file.path().display().to_string())
+        };
+
+        let (near, _) = told("services: [web=80]\n");
+        assert!(near.contains("did you mean 'service'?") && near.contains("service, zone"), "{near}");
+        let (far, _) = told("colour: red\n");
+        assert!(!far.contains("did you mean"), "{far}");
+        let (broken, path) = told("zone: a\nservice: [\n");
+        assert!(broken.contains(&path) && broken.contains("line ") && !broken.contains('\n'), "{broken}");
+        assert!(!broken.contains("<input>"), "{broken}");
+    }
 
     #[test]
     fn a_service_may_be_a_mapping() {

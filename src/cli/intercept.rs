@@ -8,7 +8,7 @@ use crate::cli::exit::Exit;
 use crate::cli::local_proxy::LocalProxy;
 use crate::cli::output;
 use crate::logic::intercept::TABLE;
-use crate::net::nft;
+use crate::net::{claim, nft};
 use crate::proxy::guard;
 
 /// Flags of `mesh intercept`.
@@ -22,7 +22,7 @@ pub(crate) struct InterceptArgs {
 enum Command {
     /// Print the rules in force; 'mesh proxy --intercept --dry-run' prints those that it would install
     Show,
-    /// Remove the rules: connections to services of the mesh lead nowhere until the proxy starts again
+    /// Remove the rules that a proxy has left; one that runs installs its own again within ten seconds
     Clear,
     /// Wait on standard input for the end of a proxy, and remove the rules it left
     #[command(hide = true)]
@@ -63,7 +63,13 @@ pub(crate) async fn run(args: InterceptArgs) -> anyhow::Result<Exit> {
         }
         Command::Clear => {
             guard::clear().await.context("the rules were not removed")?;
-            output::note("nothing is intercepted on this host");
+            match claim::holder(guard::CLAIM).await {
+                Some((pid, _)) => output::note(&format!(
+                    "the rules are removed, and the proxy that intercepts here (process {pid}) installs them again within ten \
+                     seconds: 'systemctl stop mesh-proxy', or a start with --intercept off, keeps them away"
+                )),
+                None => output::note("nothing is intercepted on this host"),
+            }
         }
         Command::Resolved { proxy } => resolved(&proxy).await?,
         Command::Guard { instance, strict } => {

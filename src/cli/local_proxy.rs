@@ -49,8 +49,12 @@ impl LocalProxy {
         match addresses.as_ref().and_then(|addresses| addresses.get("admin")?.as_str()) {
             Some(admin) => Ok(admin.to_owned()),
             None if self.data_dir.is_some() => {
-                let text =
-                    format!("no proxy runs with this data directory: {} does not exist", path.display());
+                let text = format!(
+                    "{} does not exist, so that no proxy runs with this data directory, or the directory was removed under \
+                     one that does: 'pgrep -f \"mesh proxy\"' finds those that run, and --proxy ADDRESS (mostly \
+                     {DEFAULT_ADMIN}) asks one by its address",
+                    path.display()
+                );
                 Err(refuse(Exit::Unreachable, text))
             }
             None => Ok(DEFAULT_ADMIN.to_owned()),

@@ -12,7 +12,7 @@ use crate::cli::output;
 use crate::control::http::assets::INSTALLER;
 use crate::identity::certificate::{file_sha256, sha256};
 use crate::identity::key::Key;
-use crate::net::disk::{self, OWN_PROGRAM};
+use crate::net::disk::{self, OWN_PROGRAM, PARTIAL};
 
 const PROGRAM: &str = "mesh";
 const INSTALL: &str = "install.sh";
@@ -69,11 +69,13 @@ fn read_key(path: &Path) -> anyhow::Result<Key> {
 
 /// Removes a release that is there, the checksums first; refuses a directory with anything else in it.
 fn make_room(folder: &Path) -> anyhow::Result<()> {
-    let ours = [SUMS, SIGNATURE, INSTALL, PROGRAM];
+    // Also what is left of one whose writing was cut short.
+    let names = [SUMS, SIGNATURE, INSTALL, PROGRAM];
+    let ours = names.map(|name| [name.to_owned(), format!("{name}{PARTIAL}")]).concat();
     let entries = fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
     for entry in entries {
         let name = entry?.file_name();
-        if !ours.iter().any(|own| name == *own) {
+        if !ours.iter().any(|own| name == own.as_str()) {
             bail!(
                 "{} has other things in it ({}): give a release a directory of its own",
                 folder.display(),
@@ -81,7 +83,7 @@ fn make_room(folder: &Path) -> anyhow::Result<()> {
             );
         }
     }
-    for name in ours {
+    for name in &ours {
         let path = folder.join(name);
         if path.exists() {
             fs::remove_file(&path).with_context(|| format!("{} cannot be removed", path.display()))?;

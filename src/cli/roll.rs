@@ -19,6 +19,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long the control plane may be away in between, as when it is started anew.
 const AWAY_MAX: Duration = Duration::from_secs(30);
 
+/// Within which time a proxy that is there says what it runs.
+const REPORT_MAX: Duration = Duration::from_secs(5);
+
 /// What is wanted.
 #[derive(Debug)]
 pub(crate) struct Roll {
@@ -81,15 +84,22 @@ impl Roll {
         let mut programs = self.ask(client).await?;
         output::note(&format!("the control plane runs {}", version(&programs.build, &programs.program)));
         let (mut told, mut seen) = (Told::new(), BTreeMap::new());
+        let until = clock::now() + REPORT_MAX;
         loop {
             let hosts = self.hosts(&programs, &told);
-            for host in &hosts {
+            // One that has just begun to run another program has not told of it yet.
+            let is_early = clock::now() < until;
+            for host in hosts.iter().filter(|host| !is_early || host.standing != Standing::Away) {
                 if seen.insert(host.node.clone(), host.standing.clone()).as_ref() != Some(&host.standing) {
                     tell(host, &programs, told.contains_key(&host.node))?;
                 }
             }
             let next = roll::next(&hosts, self.at_once);
-            let is_waiting = hosts.iter().any(|host| host.standing == Standing::Changing);
+            let is_waiting = hosts.iter().any(|host| match host.standing {
+                Standing::Changing => true,
+                Standing::Away => is_early,
+                Standing::Current | Standing::Behind | Standing::Failed(_) => false,
+            });
             if next.is_empty() && !is_waiting {
                 return Ok(conclude(&hosts, &told));
             }
@@ -173,9 +183,13 @@ fn tell(host: &Host, programs: &Programs, is_told: bool) -> io::Result<()> {
         Standing::Away => (
             Tone::Warning,
             "‼",
-            format!(
-                "{node}: left out: it is not there, or its version ({had}) knows only 'mesh upgrade' on that host"
-            ),
+            if had.is_empty() {
+                format!("{node}: left out: it has not reported yet; is its proxy running and connected?")
+            } else {
+                format!(
+                    "{node}: left out: it is not there, or its version ({had}) knows only 'mesh upgrade' on that host"
+                )
+            },
         ),
     };
     output::line(&format!("  {} {text}", tone.paint(sign, output::colour(&io::stdout()))))

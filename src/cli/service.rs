@@ -1,5 +1,6 @@
 //! `mesh service`: the services of this host, while its proxy runs.
 
+use std::fs;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -10,8 +11,9 @@ use crate::cli::exit::{Exit, refuse};
 use crate::cli::local_proxy::LocalProxy;
 use crate::cli::output::{self, Cell, Format, Table, Tone};
 use crate::model::name::ServiceName;
-use crate::model::service::LocalService;
+use crate::model::service::{LocalService, Owner};
 use crate::net::clock;
+use crate::net::owner::{self, PASSWD};
 
 /// A control plane that is there has signed a certificate by then.
 const ISSUE_TIME: Duration = Duration::from_secs(3);
@@ -71,6 +73,9 @@ pub(crate) async fn run(args: ServiceArgs) -> anyhow::Result<Exit> {
 async fn carry_out(command: Command, client: &Client) -> anyhow::Result<Exit> {
     match command {
         Command::Add { service } => {
+            if let Some(Owner::User(user)) = &service.owner {
+                know(user)?;
+            }
             client.add_service(&service).await?;
             output::note(&format!("{} runs here: {service}", service.name));
             if !is_certified(client, &service.name).await? {
@@ -87,6 +92,22 @@ async fn carry_out(command: Command, client: &Client) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// Makes sure that this host has a user: calls of processes that nobody can be found for leave as somebody else.
+fn know(user: &str) -> anyhow::Result<()> {
+    // A static program sees the users of the file alone; those that come from elsewhere are given by number.
+    match fs::read_to_string(PASSWD) {
+        Ok(users) if owner::uid(user, &users).is_none() => {
+            let text = format!(
+                "this host has no user '{user}' in {PASSWD}, so that calls meant as this service's would leave as the \
+                 host's: create the user first, or give the number of one that comes from elsewhere (id -u NAME); \
+                 nothing was added"
+            );
+            Err(refuse(Exit::NotFound, text))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Returns whether the proxy holds a service's certificate, or gets it at once.

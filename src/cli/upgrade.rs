@@ -100,8 +100,7 @@ async fn this_host(data_dir: Option<PathBuf>, join: Option<Token>, dry_run: bool
             return Err(refuse(Exit::Refused, text));
         }
     };
-    let running =
-        file_sha256(Path::new(&format!("/proc/{pid}/exe"))).context("the proxy's program cannot be read")?;
+    let running = running(pid, &folder)?;
     if running == wanted {
         output::note(&format!("the proxy of {} is the control plane's version already", proxy.node));
         return Ok(Exit::Done);
@@ -148,6 +147,21 @@ async fn this_host(data_dir: Option<PathBuf>, join: Option<Token>, dry_run: bool
     }
 }
 
+/// Returns the digest of the program that a proxy runs.
+fn running(pid: i32, folder: &Path) -> anyhow::Result<String> {
+    match file_sha256(Path::new(&format!("/proc/{pid}/exe"))) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let text = format!(
+                "the proxy on {} has just ended (it was process {pid}): start it ('systemctl start mesh-proxy') and give this \
+                 command again; nothing was changed",
+                folder.display()
+            );
+            Err(refuse(Exit::NotFound, text))
+        }
+        read => read.context("the proxy's program cannot be read"),
+    }
+}
+
 const NOT_TAKEN: &str = "the new program was not taken; the old one goes on, and its log says why";
 
 fn say_taken(old: i32, new: i32) -> Exit {
@@ -178,7 +192,9 @@ fn join_of(text: &str) -> Option<&str> {
 
 /// Returns whether a process may say what is run here: it could do as much itself.
 fn may_be_believed(pid: i32) -> anyhow::Result<bool> {
-    let owner = fs::metadata(format!("/proc/{pid}")).context("the proxy has ended")?.uid();
+    let owner = fs::metadata(format!("/proc/{pid}"))
+        .context("the proxy has just ended: start it, and give this command again")?
+        .uid();
     Ok([0, rustix::process::geteuid().as_raw()].contains(&owner))
 }
 

@@ -92,6 +92,11 @@ impl Fleet {
         self.lock().get(node).is_some_and(present)
     }
 
+    /// Returns whether a proxy follows the snapshots right now.
+    pub fn is_connected(&self, node: &NodeName) -> bool {
+        self.lock().get(node).is_some_and(|entry| entry.streams > 0)
+    }
+
     /// Returns how every proxy stands to the revisions it was sent.
     pub fn entries(&self) -> BTreeMap<NodeName, FleetEntry> {
         let entry = |entry: &Entry| FleetEntry {

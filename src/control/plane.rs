@@ -179,12 +179,17 @@ impl Plane {
         Some(found)
     }
 
-    /// Returns whether nothing has been heard of a node for long enough that another host may take its name.
+    /// Returns whether a node has said good-bye, or nothing has been heard of it for long enough that another host may take
+    /// its name.
     pub fn is_gone(&self, node: &NodeName) -> bool {
         let catalog = self.catalog.borrow();
-        let state = catalog.members.get(node).map(|member| member.state);
-        let silent = matches!(state, None | Some(MemberState::Dead | MemberState::Left));
-        silent && *node != self.node && !self.fleet.is_present(node)
+        let is_there = match catalog.members.get(node).map(|member| member.state) {
+            Some(MemberState::Alive | MemberState::Suspect) => true,
+            // Its last report comes after its good-bye, and says nothing against it.
+            Some(MemberState::Left) => self.fleet.is_connected(node),
+            None | Some(MemberState::Dead) => self.fleet.is_present(node),
+        };
+        *node != self.node && !is_there
     }
 
     /// Returns the mesh as it is now, or was a moment ago, as a line of JSON.

@@ -1,7 +1,7 @@
 //! A control plane at work: its listeners and its tasks, from start to stop.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -106,6 +106,7 @@ impl Running {
         let host = advertised_host(options)?;
         let ip = gossip_ip(options, &host);
         let advertised = reachable(&host, listen.port());
+        warn_of_family(&host, &advertised, listen);
         let state = store.state();
         let mut around = Surroundings {
             trust_domain: trust_domain.clone(),
@@ -199,6 +200,17 @@ async fn follow(plane: Arc<Plane>) {
 /// Returns a host and a port as URLs have them.
 fn reachable(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Warns where others are told an address of IPv6, and nobody listens there.
+fn warn_of_family(host: &str, advertised: &str, listen: SocketAddr) {
+    if host.parse::<Ipv6Addr>().is_ok() && listen.is_ipv4() {
+        tracing::warn!(
+            %listen,
+            "other hosts cannot reach {advertised}: the control plane listens on IPv4 alone; start it with --listen '[::]:7443' \
+             --gossip '[::]:7946', which take IPv4 too, and every proxy with --inbound '[::]:15008' --gossip '[::]:7946'"
+        );
+    }
 }
 
 /// Returns the address that others reach the gossip at: the advertised one, if that is an address.

@@ -520,8 +520,20 @@ impl ApiConnector {
     /// # Errors
     /// Those of the TLS library.
     pub fn pinned(pin: [u8; 32]) -> Result<Self, Error> {
+        Self::pinned_as_of(pin, Lateness::Refused)
+    }
+
+    /// As [`Self::pinned`], whenever the certificates are valid: to hear what time it is there. Nothing secret belongs on it.
+    ///
+    /// # Errors
+    /// Those of the TLS library.
+    pub fn pinned_at_any_time(pin: [u8; 32]) -> Result<Self, Error> {
+        Self::pinned_as_of(pin, Lateness::Allowed)
+    }
+
+    fn pinned_as_of(pin: [u8; 32], lateness: Lateness) -> Result<Self, Error> {
         let provider = provider();
-        let verifier = PinVerifier { pin, provider: provider.clone() };
+        let verifier = PinVerifier { pin, lateness, provider: provider.clone() };
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&TLS13])?
             .dangerous()

@@ -317,6 +317,7 @@ pub(crate) struct ClientVerifier {
 #[derive(Debug)]
 pub(crate) struct PinVerifier {
     pub(crate) pin: [u8; 32],
+    pub(crate) lateness: Lateness,
     pub(crate) provider: Arc<CryptoProvider>,
 }
 
@@ -386,7 +387,7 @@ impl ServerCertVerifier for PinVerifier {
             return Err(refuse(Distrust::Unpinned));
         };
         let chain = chain_of(end_entity, intermediates);
-        let peer = Judge::pinned(root, wall_clock()).judge(&chain, Lateness::Refused);
+        let peer = Judge::pinned(root, wall_clock()).judge(&chain, self.lateness);
         peer.and_then(|peer| Meet::Control.check(&peer, server_name)).map_err(refuse)?;
         Ok(ServerCertVerified::assertion())
     }

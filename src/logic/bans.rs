@@ -23,6 +23,13 @@ pub fn in_force<'a>(snapshot: &'a Snapshot, told: Option<&'a BanList>) -> &'a [N
     told.filter(|told| told.revision > snapshot.revision).map_or(&snapshot.banned, |told| &told.nodes)
 }
 
+/// Says to a node that it is banned, and what to do.
+pub fn told(node: &NodeName) -> String {
+    format!(
+        "this node ({node}) is banned from the mesh: 'mesh ban --undo {node}' on the control plane's host takes it back"
+    )
+}
+
 /// Returns the snapshot with those nodes banned that are.
 pub fn amend(snapshot: &Arc<Snapshot>, told: Option<&BanList>) -> Arc<Snapshot> {
     let banned = in_force(snapshot, told);

@@ -10,7 +10,7 @@
 //!   packets carry a mark and are never captured: so that no call can go round in circles.
 //! - `strict`, when that is wanted: services of this host can be reached from itself alone, and so by mutual TLS.
 //!
-//! A chain without rules is named after the process that made the table. Who removes the table removes that chain first:
+//! A chain without rules is named after the process that made the table, and that after its data directory. Who removes the table removes that chain first:
 //! when another process has made it since, nothing is removed at all.
 
 use std::collections::BTreeSet;
@@ -140,7 +140,8 @@ pub fn release_names() -> String {
     format!("flush chain {TABLE} names\n")
 }
 
-fn chain(instance: &str) -> String {
+/// Returns what the chain is called that says whose the table is.
+pub fn chain(instance: &str) -> String {
     format!("made_by_{instance}")
 }
 

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 
+/// What the name of a file ends in that is being written, until it is whole.
+pub const PARTIAL: &str = ".partial";
 /// Writes are refused when the file system has less left, bytes.
 pub const FREE_MIN: u64 = 32 << 20;
 const CACHE_BYTES: u64 = 16 << 20;
@@ -282,11 +284,14 @@ pub fn make_dir(dir: &Path) -> io::Result<()> {
 /// Writes a file whole or not at all; it is on disk when this returns.
 pub fn write_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
+    partial.push(PARTIAL);
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&partial)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&partial, path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| fs::rename(&partial, path)) {
+        // On a full disk it would take the room that others need.
+        _ = fs::remove_file(&partial);
+        return Err(error);
+    }
     match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),

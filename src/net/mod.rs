@@ -9,6 +9,7 @@ pub mod interface;
 pub mod listen;
 pub mod mark;
 pub mod handoff;
+pub mod claim;
 pub mod dial;
 pub mod prefixed;
 pub mod drain;

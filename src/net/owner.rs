@@ -13,6 +13,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with, sockopt,
 };
 
+/// Where the users of a host are listed (passwd(5)).
+pub const PASSWD: &str = "/etc/passwd";
 /// Where groups of version 2 are found: alone, or beside those of version 1.
 const CGROUP_ROOTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 /// Groups below a unit's that are looked at.

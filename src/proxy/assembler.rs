@@ -85,6 +85,13 @@ impl Assembler {
             Err(error) => tracing::error!(%error, "the bundle cannot be read; the one before stays in force"),
         }
         self.agent.rekey(snapshot.gossip.clone());
+        let is_banned = snapshot.banned.contains(&self.shared.node);
+        if is_banned && !self.shared.look().policy.banned.contains(&self.shared.node) {
+            tracing::error!(
+                "{}; until then nobody takes its calls, nor calls it",
+                bans::told(&self.shared.node)
+            );
+        }
         self.agent.ban(snapshot.banned.iter().cloned().collect());
         if let Some(list) = snapshot.bans.clone() {
             self.agent.tell_bans(list);

@@ -5,10 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::identity::Subject;
 use crate::model::service::{LocalService, Owner};
-use crate::net::owner::{self, Holder};
+use crate::net::owner::{self, Holder, PASSWD};
 
-/// Where the users of a host are listed.
-const PASSWD: &str = "/etc/passwd";
 /// Control groups that are remembered; with more, all are looked up again.
 const GROUPS_MAX: usize = 4_096;
 
@@ -37,7 +35,13 @@ impl Callers {
                     let passwd =
                         passwd.get_or_insert_with(|| std::fs::read_to_string(PASSWD).unwrap_or_default());
                     let Some(uid) = owner::uid(user, passwd) else {
-                        tracing::warn!(user, service = %service.name, "this host has no such user");
+                        // It may be created later, and the others must be served meanwhile: 'mesh service add' refuses it.
+                        tracing::warn!(
+                            user,
+                            service = %service.name,
+                            "this host has no such user, so that its calls leave as the host's; create it and start the \
+                             proxy again, or give a number"
+                        );
                         continue;
                     };
                     callers.users.entry(uid).or_insert(subject);

@@ -17,11 +17,15 @@ use crate::api::host::{
     Unready,
 };
 use crate::gossip::agent::Agent;
+use crate::identity::certificate::{Certificate, sha256};
 use crate::identity::vault::STATE_DIR;
+use crate::logic::bans;
 use crate::logic::compile::Policy;
 use crate::logic::intercept::{Mode, TABLE};
 use crate::logic::naming::zone::Zone;
+use crate::model::snapshot::Snapshot;
 use crate::net::{clock, disk, nft};
+use crate::proxy::membership;
 use crate::proxy::names::Names;
 use crate::proxy::reporter::Sources;
 use crate::proxy::ways;
@@ -35,14 +39,24 @@ const GOOD_FOR: Duration = Duration::from_secs(1);
 /// The interception at work: how, and what its rules are called after.
 pub(crate) type Intercepting = Option<(Mode, String)>;
 
+/// What control tells this node.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// Where it answers.
+    pub(crate) controls: watch::Receiver<Vec<String>>,
+    pub(crate) policies: watch::Receiver<Arc<Policy>>,
+    pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
+    /// Why this node cannot call others.
+    pub(crate) doubt: watch::Receiver<Option<String>>,
+}
+
 /// What it looks at.
 #[derive(Debug)]
 pub(crate) struct Examiner {
     agent: Arc<Agent>,
     sources: Arc<Sources>,
     client: Client,
-    controls: watch::Receiver<Vec<String>>,
-    policies: watch::Receiver<Arc<Policy>>,
+    told: Told,
     zone: watch::Receiver<Arc<Zone>>,
     names: Vec<SocketAddr>,
     interception: watch::Receiver<Intercepting>,
@@ -54,14 +68,14 @@ impl Examiner {
     /// Begins with what a proxy is made of.
     pub(crate) fn new(
         (agent, client, sources): (Arc<Agent>, Client, Arc<Sources>),
-        (controls, policies): (watch::Receiver<Vec<String>>, watch::Receiver<Arc<Policy>>),
+        told: Told,
         names: &Names,
         interception: watch::Receiver<Intercepting>,
         data_dir: PathBuf,
     ) -> Self {
         let (zone, names) = (names.zone.clone(), names.addrs.clone());
         let last = Mutex::default();
-        Self { agent, sources, client, controls, policies, zone, names, interception, data_dir, last }
+        Self { agent, sources, client, told, zone, names, interception, data_dir, last }
     }
 
     /// Finds out how the host stands, or returns what was found a moment ago. One at a time; takes some seconds when
@@ -79,6 +93,7 @@ impl Examiner {
             node: self.sources.node.clone(),
             build: self.sources.build.clone(),
             unready,
+            excluded: self.excluded(),
             control,
             reach: reach.map(|reach| reach.as_ref().clone()),
             names: self.names(interception.is_some()),
@@ -101,18 +116,44 @@ impl Examiner {
             Ok(answered) => answered.map_err(|error| error.to_string()),
             Err(_) => Err(format!("no answer within {ANSWER_MAX:?}")),
         };
-        let addresses = self.controls.borrow().clone();
+        let addresses = self.told.controls.borrow().clone();
         match answered {
             Ok(status) => {
-                let here_ms = asked_ms.saturating_add(round_trip_ms / 2);
-                let ahead_ms =
-                    i64::try_from(i128::from(status.now_ms) - i128::from(here_ms)).unwrap_or(i64::MAX);
+                let ahead_ms = ahead(status.now_ms, asked_ms.saturating_add(round_trip_ms / 2));
                 let answer =
                     ControlAnswer { node: status.node, build: status.build, ahead_ms, round_trip_ms };
-                ControlStatus { addresses, answer: Some(answer), error: None }
+                ControlStatus { addresses, answer: Some(answer), error: None, ahead_ms: Some(ahead_ms) }
             }
-            Err(error) => ControlStatus { addresses, answer: None, error: Some(error) },
+            Err(error) => {
+                let ahead_ms = self.ahead_ms(addresses.clone()).await;
+                ControlStatus { addresses, answer: None, error: Some(error), ahead_ms }
+            }
         }
+    }
+
+    /// Compares the clocks by a connection for which the root's key alone counts: where they differ by so much that the
+    /// certificates of one seem expired to the other, no other connection comes about.
+    async fn ahead_ms(&self, controls: Vec<String>) -> Option<i64> {
+        let roots = membership::roots(&self.told.snapshots.borrow()).ok()?;
+        let pins = roots.iter().filter_map(|root| Some(sha256(&Certificate::parse(root).ok()?.public)));
+        for pin in pins.collect::<Vec<_>>() {
+            let client = Client::timing(controls.clone(), pin);
+            let (asked_ms, asked) = (clock::wall_ms(), clock::now());
+            if let Ok(Ok(there_ms)) = timeout(ANSWER_MAX, client.clock_ms()).await {
+                let half_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX) / 2;
+                return Some(ahead(there_ms, asked_ms.saturating_add(half_ms)));
+            }
+        }
+        None
+    }
+
+    /// Returns why others take this node for no member, or it takes them for none.
+    fn excluded(&self) -> Option<String> {
+        let node = &self.sources.node;
+        if self.told.policies.borrow().banned.contains(node) {
+            return Some(bans::told(node));
+        }
+        self.told.doubt.borrow().clone()
     }
 
     async fn interception(&self) -> Option<InterceptionStatus> {
@@ -131,7 +172,7 @@ impl Examiner {
 
     /// Names a service and the addresses that the host's own resolver should find for it.
     fn names(&self, is_intercepting: bool) -> NamesStatus {
-        let (policy, zone) = (self.policies.borrow().clone(), self.zone.borrow().clone());
+        let (policy, zone) = (self.told.policies.borrow().clone(), self.zone.borrow().clone());
         let with_address = |(name, _)| Some((name, zone.address(name)?));
         let found = policy.services().filter(|_| is_intercepting).find_map(with_address);
         let example = found.map(|(name, address)| {
@@ -148,4 +189,9 @@ impl Examiner {
         let gone = io::Error::other("its state was removed while the proxy ran");
         DiskStatus::of(&self.data_dir, Err(gone))
     }
+}
+
+/// Returns by how much a clock is ahead of another one, milliseconds.
+fn ahead(there_ms: u64, here_ms: u64) -> i64 {
+    i64::try_from(i128::from(there_ms) - i128::from(here_ms)).unwrap_or(i64::MAX)
 }

@@ -275,6 +275,12 @@ impl Failure {
         matches!(self, Self::Unreachable | Self::Untrusted | Self::Reset | Self::NotHere)
     }
 
+    /// Returns whether no connection to another proxy came about or lasted, which may be for what that thinks of this one.
+    pub const fn blames_others(self) -> bool {
+        let is_refused = matches!(self, Self::NoEndpoint | Self::NoIdentity | Self::Unseen | Self::Lapsed);
+        is_refused || self.blames_endpoint()
+    }
+
     /// Returns whether a call that ended so counts as failed. One that its caller gave up, or was not allowed to make, does
     /// not.
     pub const fn counts_as_failed(self) -> bool {

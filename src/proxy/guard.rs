@@ -25,6 +25,8 @@ use crate::logic::intercept::{self, Mode};
 use crate::net::{nft, tool};
 use crate::proxy::{resolved, ways};
 
+/// What the right to intercept is called among the abstract sockets of a host.
+pub const CLAIM: &str = "mesh-intercept";
 /// How long a new proxy may take to come.
 const GRACE: Duration = Duration::from_secs(10);
 /// What the proxy says when it has removed everything itself.

@@ -1,26 +1,39 @@
 //! Interception: installs the rules by which connections of this host come here, keeps them as they should be, and takes
 //! them away at the end. Until then a [`Guard`] stands by.
+//!
+//! One proxy of a host intercepts, the one that holds the [`Claim`]: a second one would take the rules away from the first,
+//! and with them what `strict` closes. The holder makes them again whoever has changed them, unless that is a process which
+//! is taking over from it: such rules are named after the same data directory.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep_until};
 
+use crate::identity::certificate::sha256;
 use crate::logic::intercept::{self, Mode, Rules};
+use crate::net::claim::{self, Claim};
 use crate::net::dns::resolvers::{Resolvers, Upstreams};
 use crate::net::{mark, nft, tool};
 use crate::proxy::bootstrap::{InterceptOptions, Options, Settings};
-use crate::proxy::guard::{self, Guard};
+use crate::proxy::guard::{self, CLAIM, Guard};
 use crate::proxy::names::Names;
 use crate::proxy::worker::Addresses;
 use crate::proxy::{resolved, ways};
 
 /// How often the host's name servers are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How often the table is looked for, which others may have flushed with everything else.
-const CHECK_EVERY: Duration = Duration::from_secs(10);
+/// How often the table is looked at, which others may have flushed with everything else: it is back within ten seconds.
+const CHECK_EVERY: Duration = Duration::from_secs(8);
+/// What its socket is called when it is handed over.
+pub(crate) const CLAIM_SOCKET: &str = "intercept";
+/// Bytes of the digest of a data directory that rules are named after.
+const FAMILY_BYTES: usize = 4;
 /// Where systemd-resolved answers programs that ask by DNS.
 const STUBS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 54))];
@@ -33,6 +46,20 @@ pub enum Error {
     /// The proxy may not.
     #[error("--intercept needs the capability CAP_NET_ADMIN: run as root, or give it to the service")]
     NotAllowed,
+    /// Another proxy does.
+    #[error(
+        "another proxy intercepts on this host already ({who}), and only one can: start this one with --intercept off, or \
+         stop that one first, with 'systemctl stop mesh-proxy' or {stop}"
+    )]
+    Claimed {
+        /// Its process and its data directory.
+        who: String,
+        /// How it is ended by hand.
+        stop: String,
+    },
+    /// The right to intercept cannot be had.
+    #[error("--intercept: it cannot be found out whether another proxy intercepts on this host: {0}")]
+    Claim(#[source] std::io::Error),
     /// The rules cannot be installed.
     #[error("--intercept: {0}")]
     Rules(#[from] tool::Error),
@@ -45,6 +72,8 @@ pub enum Error {
 #[derive(Debug)]
 pub(crate) struct Sources {
     pub(crate) options: InterceptOptions,
+    /// The proxy's data directory, after which its rules are named.
+    pub(crate) data_dir: PathBuf,
     /// Where captured connections go: IPv4, then IPv6.
     pub(crate) capture: Vec<SocketAddr>,
     /// Where the name server listens, on addresses that questions can be led to.
@@ -63,22 +92,43 @@ pub(crate) struct Interception {
     sources: Sources,
     guard: Guard,
     rules: Rules,
+    /// Whether `nft` writes the table in as many lines as it is told: then it is seen when some are missing.
+    is_comparable: bool,
+    /// Whether a process that takes over was found to have made the table, when that was looked at last.
+    has_heir: bool,
     /// Which ways to virtual addresses are open.
     ways: (bool, bool),
     /// Ways to name servers that could not be made.
     in_vain: Vec<Vec<String>>,
 }
 
-/// Makes sure that this process may intercept, and that questions of this host, its own too, are not led to a name server
-/// that is not there yet: rules of a proxy that was killed may still be in force, unless this one takes over from one that
-/// runs and does not come `alone`.
+/// Why the rules are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// Others may be wanted.
+    Wanted,
+    /// It is time to see whether they are there.
+    Time,
+    /// A process that was to take over has not.
+    Alone,
+}
+
+/// Makes sure that this process may intercept and nobody else does, and that questions of this host, its own too, are not led
+/// to a name server that is not there yet: rules of a proxy that was killed may still be in force, unless this one takes over
+/// from one that runs and does not come `alone`. That one's claim comes with its sockets; `None` is returned where somebody
+/// else has taken the name of the claim.
 ///
 /// # Errors
-/// When it may not, or the host lacks the tool.
-pub(crate) async fn prepare(alone: bool) -> Result<(), Error> {
+/// When it may not, another proxy intercepts, or the host lacks the tool.
+pub(crate) async fn prepare(
+    alone: bool,
+    kept: Option<OwnedFd>,
+    data_dir: &Path,
+) -> Result<Option<Claim>, Error> {
     mark::begin();
     let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|_| Error::NotAllowed)?;
     mark::apply(&socket).map_err(|_| Error::NotAllowed)?;
+    let claim = claim(kept, data_dir).await?;
     if alone {
         match nft::apply(&intercept::release_names()).await {
             Ok(()) | Err(tool::Error::Refused { .. }) => {}
@@ -86,7 +136,50 @@ pub(crate) async fn prepare(alone: bool) -> Result<(), Error> {
         }
     }
     ways::open().await;
-    Ok(())
+    Ok(claim)
+}
+
+async fn claim(kept: Option<OwnedFd>, data_dir: &Path) -> Result<Option<Claim>, Error> {
+    let words = format!("{}", absolute(data_dir).display());
+    if let Some(kept) = kept {
+        return Claim::inherit(kept, &words).map(Some).map_err(Error::Claim);
+    }
+    match Claim::take(CLAIM, &words).await {
+        Ok(claim) => Ok(Some(claim)),
+        Err(claim::Error::Held { pid, words }) => {
+            let process = match pid {
+                0 => "a process of another container".to_owned(),
+                pid => format!("process {pid}"),
+            };
+            let who = if words.is_empty() { process } else { format!("{process}, data directory {words}") };
+            let stop = if pid == 0 { "in that container".to_owned() } else { format!("'kill {pid}'") };
+            Err(Error::Claimed { who, stop })
+        }
+        // Anybody could keep a host from intercepting, and so from being strict, if that counted.
+        Err(claim::Error::Stranger(pid)) => {
+            tracing::warn!(
+                pid,
+                "a process that may not intercept has taken the name @{CLAIM}: a second proxy would not be noticed"
+            );
+            Ok(None)
+        }
+        Err(claim::Error::Io(error)) => Err(Error::Claim(error)),
+    }
+}
+
+/// Counts what a table consists of: one line is one rule, or the beginning of a chain.
+fn size(table: &str) -> usize {
+    table.lines().filter(|line| !matches!(line.trim(), "" | "}")).count()
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Returns what the names of all rules of proxies with this data directory begin with.
+fn family(data_dir: &Path) -> String {
+    let digest = sha256(absolute(data_dir).as_os_str().as_encoded_bytes());
+    HEXLOWER.encode(digest.get(..FAMILY_BYTES).unwrap_or_default())
 }
 
 /// Begins to intercept connections, for a data path that listens at `addresses`.
@@ -107,6 +200,7 @@ pub(crate) async fn begin(
     let own = listen.unwrap_or(options.intercept.capture);
     Interception::start(Sources {
         options: options.intercept.clone(),
+        data_dir: options.data_dir.clone(),
         capture: addresses.capture.clone(),
         names: listen.map_or_else(Vec::new, |_| names.addrs.clone()),
         resolvers: Resolvers::new(Upstreams::default(), own),
@@ -124,6 +218,7 @@ pub fn preview(options: &Options) -> Rules {
         |addr: SocketAddr| vec![addr, SocketAddr::new(std::net::Ipv6Addr::LOCALHOST.into(), addr.port())];
     let sources = Sources {
         options: options.intercept.clone(),
+        data_dir: options.data_dir.clone(),
         capture: both(capture),
         names: listen.map(both).unwrap_or_default(),
         resolvers: Resolvers::new(Upstreams::default(), listen.unwrap_or(capture)),
@@ -189,7 +284,7 @@ impl Interception {
     /// # Errors
     /// When the kernel or the tool refuses.
     async fn start(mut sources: Sources) -> Result<Self, Error> {
-        let instance = format!("{:016x}", rand::random::<u64>());
+        let instance = format!("{}{:016x}", family(&sources.data_dir), rand::random::<u64>());
         let guard = Guard::post(&instance, sources.options.mode).map_err(Error::Guard)?;
         if let Some(server) = sources.names.first() {
             sources.is_resolved_told = resolved::tell(*server).await;
@@ -201,7 +296,17 @@ impl Interception {
             return Err(error.into());
         }
         tracing::info!(mode = ?sources.options.mode, "connections of this host to services of the mesh come here");
-        let mut made = Self { instance, sources, guard, rules, ways: ways::open_ways(), in_vain: Vec::new() };
+        let listing = nft::table(intercept::TABLE).await.ok().flatten();
+        let mut made = Self {
+            instance,
+            sources,
+            guard,
+            is_comparable: listing.is_some_and(|listing| size(&listing) == size(&rules.to_string())),
+            rules,
+            has_heir: false,
+            ways: ways::open_ways(),
+            in_vain: Vec::new(),
+        };
         made.reach_servers().await;
         Ok(made)
     }
@@ -211,33 +316,35 @@ impl Interception {
         &self.instance
     }
 
-    /// Keeps the rules as they should be until `end`, and takes them away.
-    pub(crate) async fn run(mut self, end: impl Future<Output = ()>) {
+    /// Keeps the rules as they should be until `end`, and takes them away. `failures` tells of processes that were to take over
+    /// and have not.
+    pub(crate) async fn run(
+        mut self,
+        mut failures: watch::Receiver<Option<String>>,
+        end: impl Future<Output = ()>,
+    ) {
         let mut looks = interval(LOOK_EVERY);
         let mut check = Instant::now() + CHECK_EVERY;
         let mut end = std::pin::pin!(end);
         let mut settings = self.sources.settings.clone();
         loop {
-            let is_due = tokio::select! {
+            let look = tokio::select! {
                 () = &mut end => break,
-                _ = looks.tick() => false,
-                Ok(()) = settings.changed() => false,
-                () = sleep_until(check) => true,
+                _ = looks.tick() => Look::Wanted,
+                Ok(()) = settings.changed() => Look::Wanted,
+                Ok(()) = failures.changed() => Look::Alone,
+                () = sleep_until(check) => Look::Time,
                 () = self.guard.ended() => {
                     self.replace_guard().await;
                     continue;
                 }
             };
-            if is_due {
+            if look != Look::Wanted {
                 check = Instant::now() + CHECK_EVERY;
             }
             self.ways = ways::keep(self.ways).await;
-            match self.renew(is_due).await {
-                Ok(true) => self.reach_servers().await,
-                Ok(false) => {
-                    tracing::info!("another proxy intercepts on this host from now on");
-                    break;
-                }
+            match self.renew(look).await {
+                Ok(()) => self.reach_servers().await,
                 Err(error) => tracing::error!(%error, "the rules for interception could not be renewed"),
             }
         }
@@ -255,21 +362,40 @@ impl Interception {
         }
     }
 
-    /// Installs the rules again if they should be others, or, with `check`, if they are gone; returns whether they are still
-    /// this proxy's. Rules that another proxy has made its own are left alone.
-    async fn renew(&mut self, check: bool) -> Result<bool, Error> {
+    /// Installs the rules again if they should be others, or are not as they were made.
+    async fn renew(&mut self, look: Look) -> Result<(), Error> {
         let wanted = self.sources.rules(&self.instance);
-        if !check && wanted == self.rules {
-            return Ok(true);
+        if look == Look::Wanted && wanted == self.rules {
+            return Ok(());
         }
-        match nft::table(intercept::TABLE).await? {
-            Some(text) if !text.contains(&self.instance) => return Ok(false),
-            Some(_) if wanted == self.rules => return Ok(true),
-            Some(_) => {}
+        let found = nft::table(intercept::TABLE).await?;
+        let is_own = found.as_ref().is_some_and(|text| text.contains(&self.instance));
+        let is_whole = !self.is_comparable
+            || found.as_ref().is_some_and(|text| size(text) == size(&self.rules.to_string()));
+        let family = intercept::chain(&family(&self.sources.data_dir));
+        if !is_own && look != Look::Alone && found.as_ref().is_some_and(|text| text.contains(&family)) {
+            // Just before it gets the traffic, and then this process ends intercepting; or it never gets it.
+            if !std::mem::replace(&mut self.has_heir, true) {
+                return Ok(());
+            }
+        } else if wanted == self.rules && is_own && is_whole {
+            return Ok(());
+        }
+        self.has_heir = false;
+        match &found {
             None => {
                 tracing::warn!("somebody has removed the rules for interception; they are installed again");
                 ways::open().await;
             }
+            Some(_) if !is_own => {
+                tracing::warn!(
+                    "somebody has put others in the place of the rules for interception; they are installed again"
+                );
+            }
+            Some(_) if !is_whole => {
+                tracing::warn!("somebody has changed the rules for interception; they are installed again");
+            }
+            Some(_) => {}
         }
         nft::apply(&wanted.install()).await?;
         if wanted.names != self.rules.names {
@@ -277,7 +403,7 @@ impl Interception {
             ways::close_to_servers().await;
         }
         self.rules = wanted;
-        Ok(true)
+        Ok(())
     }
 
     async fn replace_guard(&mut self) {

@@ -66,8 +66,11 @@ pub enum Error {
     )]
     OtherMesh(String),
     /// The control plane refused, or is not there.
-    #[error("joining the mesh failed: {0}")]
+    #[error("joining the mesh failed: {0}{advice}", advice = advice(.0))]
     Join(#[from] client::Error),
+    /// It was told to end before it had joined, or could tell whether it still is a member.
+    #[error("told to end before this host had joined: {0}")]
+    Stopped(String),
     /// No key could be made.
     #[error(transparent)]
     Key(#[from] key::Error),
@@ -83,6 +86,16 @@ pub enum Error {
     /// What control issued cannot be read.
     #[error("the control plane's answer cannot be used: {0}")]
     Answer(&'static str),
+}
+
+/// Says what to do about a control plane that does not answer; whoever refuses says so itself.
+fn advice(error: &client::Error) -> &'static str {
+    match error {
+        client::Error::Unreachable(_) | client::Error::TimedOut | client::Error::Broken(_) => {
+            "; is 'mesh control' running there, and TCP port 7443 open from here? 'mesh check --pre --join TOKEN' tries the way"
+        }
+        client::Error::WrongPin(_) | client::Error::Problem(_) => "",
+    }
 }
 
 const NO_PASS: Error = Error::Answer("it gave no gossip pass");

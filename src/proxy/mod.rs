@@ -10,6 +10,7 @@ pub mod successor;
 pub mod handover;
 pub mod bootstrap;
 pub mod membership;
+mod entry;
 mod prober;
 mod subscriber;
 mod announcer;

@@ -32,7 +32,7 @@ use crate::proxy::announcer::Announcer;
 use crate::proxy::answerer::Answerer;
 use crate::proxy::assembler::Assembler;
 use crate::proxy::bootstrap::Options;
-use crate::proxy::examiner::{Examiner, Intercepting};
+use crate::proxy::examiner::{Examiner, Intercepting, Told};
 use crate::proxy::membership::{self, ControlIssuer, Membership};
 use crate::proxy::names::Names;
 use crate::proxy::reporter::{self, Delivery, Local, Sources};
@@ -102,6 +102,8 @@ pub(crate) struct Node {
     pub(crate) writers: Mutex<Vec<JoinHandle<Option<()>>>>,
     /// The addresses of members that are on disk.
     kept_peers: Arc<tokio::sync::Mutex<Vec<SocketAddr>>>,
+    /// Why this node cannot call others, as far as control tells.
+    doubt: watch::Sender<Option<String>>,
     /// The catalogue of which the tables in force are made; `None` before the first.
     assembled: watch::Sender<Option<Arc<Catalog>>>,
 }
@@ -165,6 +167,7 @@ impl Node {
             said_before: said_before.map_or_else(Vec::new, |said| said.services),
             writers: Mutex::default(),
             kept_peers: Arc::new(tokio::sync::Mutex::new(known_peers)),
+            doubt: watch::Sender::new(None),
             assembled: watch::Sender::new(None),
         })
     }
@@ -217,7 +220,12 @@ impl Node {
         interception: watch::Receiver<Intercepting>,
         options: &Options,
     ) -> Examine {
-        let told = (self.controls.subscribe(), self.policies.subscribe());
+        let told = Told {
+            controls: self.controls.subscribe(),
+            policies: self.policies.subscribe(),
+            snapshots: self.snapshots.subscribe(),
+            doubt: self.doubt.subscribe(),
+        };
         let ways = (self.agent.clone(), self.client.clone(), sources.clone());
         let examiner = Arc::new(Examiner::new(ways, told, names, interception, options.data_dir.clone()));
         Box::new(move |unready| {
@@ -278,7 +286,8 @@ impl Node {
     /// Starts what writes to the store.
     pub(crate) fn write(&self) {
         let (client, vault) = (self.client.clone(), self.vault.clone());
-        let subscriber = subscriber::run(client.clone(), vault.clone(), self.snapshots.clone());
+        let subscriber =
+            subscriber::run(client.clone(), vault.clone(), self.snapshots.clone(), self.doubt.clone());
         let renewer = Renewer {
             wanted: self.subjects.subscribe(),
             wallets: self.wallets.clone(),
@@ -302,6 +311,7 @@ impl Node {
 
     /// Starts what keeps the tables, the wallet and the neighbours up to date.
     pub(crate) fn follow(&self, shared: &Arc<Shared>, options: &Options, inbound: SocketAddr) {
+        shared.set_doubt(self.doubt.subscribe());
         self.write();
         let assembler = Assembler {
             snapshots: self.snapshots.subscribe(),

@@ -1,6 +1,5 @@
 //! A proxy from its options to its last connection: builds every part, connects them, and takes them apart in order.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -9,25 +8,25 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use futures_util::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::api::client;
 use crate::gossip::agent::{self, Estate};
 use crate::identity::certificate::{Certificate, sha256};
 use crate::identity::vault::{STATE_DIR, Vault};
 use crate::logic::intercept::Mode;
-use crate::model::identity::Subject;
-use crate::model::token::Token;
+use crate::net::claim::Claim;
 use crate::net::handoff::Door;
 use crate::net::patience::Patience;
-use crate::net::{clock, disk, listen, task};
+use crate::net::{disk, listen, task};
 use crate::proxy::addresses::{self, Addresses};
 use crate::proxy::admin;
 use crate::proxy::announcer::FAREWELL;
 use crate::proxy::bootstrap::{AccessLogTarget, Options};
+use crate::proxy::entry;
 use crate::proxy::examiner::Intercepting;
 use crate::proxy::handover::{self, Giver, Sockets, Taker, Who};
 use crate::proxy::intercept;
@@ -53,9 +52,6 @@ const ADMIN: &str = "admin";
 const DNS: &str = "dns";
 /// How often it is tried to open a store that another process has.
 const REOPEN_EVERY: Duration = Duration::from_millis(200);
-/// How long joining is tried while no control plane answers; a service manager starts the process again after that.
-const JOIN_MAX: Duration = Duration::from_mins(1);
-const JOIN_RETRY: Duration = Duration::from_secs(1);
 /// How long the start waits for the catalogue. A node whose neighbours are all away serves what it knows.
 const GOSSIP_MAX: Duration = Duration::from_secs(10);
 
@@ -163,7 +159,12 @@ pub async fn run(
     notices: Notices<'_>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let (running, options) = begin(options, log).await?;
+    let shutdown = shutdown.shared();
+    let begun = begin(options, log, shutdown.clone()).await;
+    if let Err(Error::Membership(membership::Error::Stopped(_))) = &begun {
+        return Ok(());
+    }
+    let (running, options) = begun?;
     let path = options.data_dir.join(ADDRESSES_FILE);
     let body = serde_json::to_vec(&running.addresses).map_err(io::Error::from);
     body.and_then(|body| disk::write_file(&path, &body, 0o644))
@@ -207,25 +208,37 @@ pub async fn run(
     }
 }
 
-/// Starts a proxy, in place of one that runs if that is wanted; returns once it serves.
-async fn begin(options: Options, log: LogHandle) -> Result<(Running, Options), Error> {
+/// Starts a proxy, in place of one that runs if that is wanted; returns once it serves, or is to `stop`.
+async fn begin(
+    options: Options,
+    log: LogHandle,
+    stop: impl Future<Output = ()> + Clone,
+) -> Result<(Running, Options), Error> {
     let wanted = options.insists.then_some(&options.node);
-    let taker =
+    let mut taker =
         if options.take_over { Taker::connect(&options.data_dir, wanted, BUILD).await? } else { None };
-    if options.intercept.mode != Mode::Off {
-        intercept::prepare(taker.is_none()).await?;
-    }
+    let kept = taker.as_mut().and_then(|taker| taker.sockets.remove(intercept::CLAIM_SOCKET)?.pop());
+    let claim = if options.intercept.mode == Mode::Off {
+        None
+    } else {
+        intercept::prepare(taker.is_none(), kept, &options.data_dir).await?
+    };
     let Some(mut taker) = taker else {
-        let (mut running, options) = prepare(options, log, None).await?;
+        let (mut running, options) = prepare(options, log, None, stop.clone()).await?;
+        running.claim = claim;
         running.open(&options);
         running.intercept(&options).await?;
-        running.wait_for_others().await;
+        tokio::select! {
+            () = running.wait_for_others() => {}
+            () = stop => return Ok((running, options)),
+        }
         running.node.settle().await;
         running.node.ready.send_replace(true);
         return Ok((running, options));
     };
-    match prepare(options, log, Some(&mut taker)).await {
-        Ok((running, options)) => {
+    match prepare(options, log, Some(&mut taker), stop).await {
+        Ok((mut running, options)) => {
+            running.claim = claim;
             running.node.ready.send_replace(true);
             running.open(&options);
             Ok((running, options))
@@ -242,6 +255,7 @@ async fn prepare(
     options: Options,
     log: LogHandle,
     mut taker: Option<&mut Taker>,
+    stop: impl Future<Output = ()>,
 ) -> Result<(Running, Options), Error> {
     if let Some(taker) = &mut taker {
         taker.store().await?;
@@ -263,7 +277,7 @@ async fn prepare(
         options.node = node;
     }
     let subjects = subjects(&options.node, &options.settings.borrow().services);
-    let membership = enter(&options, &vault, &subjects, taker.is_some()).await?;
+    let membership = entry::enter(&options, &vault, &subjects, (taker.is_some(), stop)).await?;
     let estate = match &mut taker {
         Some(taker) => Some(taker.gossip().await?),
         None => None,
@@ -278,64 +292,6 @@ async fn prepare(
         taker.traffic().await?;
     }
     Ok((running, options))
-}
-
-/// Finds the membership on disk, or joins with the token, trying again while no control plane answers.
-async fn enter(
-    options: &Options,
-    vault: &Vault,
-    subjects: &BTreeSet<Subject>,
-    takes_over: bool,
-) -> Result<Membership, membership::Error> {
-    if let Some(membership) = Membership::load(vault, &options.node, options.join.as_ref())? {
-        return match &options.join {
-            // Who takes over goes on as the node that the other process is.
-            Some(token) if !takes_over && !membership.came_by(token) => {
-                reenter(membership, vault, subjects, token).await
-            }
-            Some(_) | None => Ok(membership),
-        };
-    }
-    let token: &Token = options.join.as_ref().ok_or(membership::Error::NoToken)?;
-    let deadline = clock::now() + JOIN_MAX;
-    let mut told = None;
-    loop {
-        match Membership::join(vault, &options.node, subjects, token).await {
-            Err(membership::Error::Join(client::Error::Unreachable(reason))) if clock::now() < deadline => {
-                if told.as_ref() != Some(&reason) {
-                    tracing::warn!(%reason, patience = ?JOIN_MAX, "cannot join yet; trying again");
-                }
-                told = Some(reason);
-                sleep(JOIN_RETRY).await;
-            }
-            Ok(joined) => {
-                tracing::info!(mesh = %joined.snapshot.trust_domain, "joined");
-                return Ok(joined);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-/// Joins again with a token that is new here, if control no longer takes this node for a member; else the token stays
-/// unused. Where that fails too, the proxy serves on for as long as its certificates last.
-async fn reenter(
-    membership: Membership,
-    vault: &Vault,
-    subjects: &BTreeSet<Subject>,
-    token: &Token,
-) -> Result<Membership, membership::Error> {
-    let Some(reason) = membership.refusal(token).await? else { return Ok(membership) };
-    match Membership::join(vault, &membership.node, subjects, token).await {
-        Ok(joined) => {
-            tracing::info!(mesh = %joined.snapshot.trust_domain, reason, "joined again");
-            Ok(joined)
-        }
-        Err(error) => {
-            tracing::error!(%error, reason, "cannot join again; serving on with what is known");
-            Ok(membership)
-        }
-    }
 }
 
 /// How far a proxy has come.
@@ -374,6 +330,8 @@ struct Running {
     names: Names,
     addresses: Addresses,
     interception: watch::Sender<Intercepting>,
+    /// The right to intercept, which is one process's at a time.
+    claim: Option<Claim>,
     shared: Arc<Shared>,
     stage: watch::Sender<Stage>,
     successor: Successor,
@@ -451,6 +409,7 @@ impl Running {
             names,
             addresses,
             interception,
+            claim: None,
             shared,
             stage,
             successor,
@@ -480,8 +439,10 @@ impl Running {
             let interception = intercept::begin(options, self.workers.addresses(), &self.names).await?;
             self.interception
                 .send_replace(Some((options.intercept.mode, interception.instance().to_owned())));
-            let over = until(&self.stage, Stage::Gone);
-            self.last.push(task::spawn("interception", interception.run(over)));
+            // Who hands over has no say in the rules from then on; who stops keeps them while it serves out.
+            let over = until(&self.stage, Stage::Leaving);
+            let failures = self.failures.subscribe();
+            self.last.push(task::spawn("interception", interception.run(failures, over)));
         }
         Ok(())
     }
@@ -509,7 +470,7 @@ impl Running {
     /// Lets what is under way finish within `grace`, while another process is this node.
     async fn retire(self, grace: Duration) {
         self.stage.send_replace(Stage::Leaving);
-        drop((self.admin, self.names));
+        drop((self.admin, self.names, self.claim));
         self.workers.drain(grace).await;
         self.stage.send_replace(Stage::Gone);
         futures_util::future::join_all(self.last).await;
@@ -543,7 +504,8 @@ impl Giver for Running {
             .flat_map(|(name, listeners)| listeners.iter().map(|listener| (name.clone(), listener.as_fd())));
         let names = self.names.sockets.iter().flat_map(|sockets| sockets.each());
         let names = names.map(|socket| (DNS.to_owned(), socket));
-        each.chain([(ADMIN.to_owned(), self.admin.as_fd())]).chain(names).collect()
+        let claim = self.claim.iter().map(|claim| (intercept::CLAIM_SOCKET.to_owned(), claim.socket()));
+        each.chain([(ADMIN.to_owned(), self.admin.as_fd())]).chain(names).chain(claim).collect()
     }
 
     async fn lend_store(&self) {

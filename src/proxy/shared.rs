@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use crate::identity::wallet::Wallet;
+use crate::logic::bans;
 use crate::logic::compile::Policy;
 use crate::logic::naming::zone::Zone;
 use crate::model::endpoint::Catalog;
@@ -18,6 +19,7 @@ use crate::model::name::{NodeName, ServiceName};
 use crate::model::service::LocalService;
 use crate::net::owner::Holder;
 use crate::proxy::callers::Callers;
+use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::tables::Tables;
 use crate::proxy::upstream::quota::Quota;
 use crate::telemetry::access::AccessLog;
@@ -44,6 +46,8 @@ pub struct Shared {
     catalog: ArcSwap<Catalog>,
     /// What the services are called on this host, once that is known.
     zone: OnceLock<watch::Receiver<Arc<Zone>>>,
+    /// Why control, or the certificates of others, say that this node cannot call; once that is known.
+    doubt: OnceLock<watch::Receiver<Option<String>>>,
     /// What each instance of this host lets in, by service and port.
     quotas: Mutex<BTreeMap<(ServiceName, u16), Arc<Quota>>>,
     workers: AtomicU32,
@@ -91,6 +95,7 @@ impl Shared {
             own: ArcSwap::default(),
             catalog: ArcSwap::default(),
             zone: OnceLock::new(),
+            doubt: OnceLock::new(),
             quotas: Mutex::default(),
             workers: AtomicU32::new(1),
             tended_ns: AtomicU64::new(0),
@@ -175,6 +180,28 @@ impl Shared {
     pub(crate) fn set_zone(&self, zone: watch::Receiver<Arc<Zone>>) {
         // There is one name server for each proxy.
         _ = self.zone.set(zone);
+    }
+
+    /// Says where it is told why this node cannot call.
+    pub(crate) fn set_doubt(&self, doubt: watch::Receiver<Option<String>>) {
+        // There is one subscriber for each proxy.
+        _ = self.doubt.set(doubt);
+    }
+
+    /// Adds to a failure of one of this host's calls what is known to keep this node from calling anybody.
+    pub(crate) fn explain(&self, failed: Failed) -> Failed {
+        let is_others = failed.failure == Failure::UnknownService || failed.failure.blames_others();
+        let doubt = || {
+            let is_banned = self.look().policy.banned.contains(&self.node);
+            if is_banned { Some(bans::told(&self.node)) } else { self.doubt.get()?.borrow().clone() }
+        };
+        match is_others.then(doubt).flatten() {
+            Some(doubt) => {
+                let between = if failed.cause.is_empty() { "" } else { "; " };
+                Failed { cause: format!("{}{between}{doubt}", failed.cause).into(), ..failed }
+            }
+            None => failed,
+        }
     }
 
     /// Returns the service that a virtual address stands for; `None` when it stands for none.

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::api::client::{self, Client};
 use crate::api::wire::Ack;
 use crate::identity::vault::Vault;
+use crate::logic::pki::trust;
 use crate::logic::validate;
 use crate::model::snapshot::Snapshot;
 use crate::proxy::membership;
@@ -31,12 +32,24 @@ enum Refusal {
     Unkept(String),
 }
 
-/// Follows control for as long as the proxy runs. Whatever is taken is in `taken`, after it is on disk.
-pub(crate) async fn run(client: Client, vault: Arc<Vault>, taken: watch::Sender<Arc<Snapshot>>) {
+/// Follows control for as long as the proxy runs. Whatever is taken is in `taken`, after it is on disk; `doubt` says why this
+/// node may be no member any more, or takes others for none, where that is known.
+pub(crate) async fn run(
+    client: Client,
+    vault: Arc<Vault>,
+    taken: watch::Sender<Arc<Snapshot>>,
+    doubt: watch::Sender<Option<String>>,
+) {
     let mut wait = RETRY;
     let mut told = false;
     loop {
-        match follow(&client, &vault, &taken, &mut told).await {
+        let followed = follow(&client, &vault, (&taken, &doubt), &mut told).await;
+        if let Err(error) = &followed
+            && let Some(reason) = reason(error)
+        {
+            doubt.send_replace(Some(reason));
+        }
+        match followed {
             Ok(()) => tracing::debug!("control ended the stream of snapshots"),
             // Said once for each outage: the proxy serves on, and says when control is back.
             Err(error) if !told => {
@@ -53,15 +66,31 @@ pub(crate) async fn run(client: Client, vault: Arc<Vault>, taken: watch::Sender<
     }
 }
 
+/// Returns what an error of control's says of this node, rather than of the way to control.
+fn reason(error: &client::Error) -> Option<String> {
+    match error {
+        client::Error::Problem(problem) if matches!(problem.status, 401 | 403) => Some(problem.to_string()),
+        client::Error::Unreachable(reason) if trust::is_about_time(reason) => {
+            Some(format!("the clock of this host may be wrong, 'mesh check' tells by how much ({reason})"))
+        }
+        client::Error::Problem(_)
+        | client::Error::Unreachable(_)
+        | client::Error::WrongPin(_)
+        | client::Error::Broken(_)
+        | client::Error::TimedOut => None,
+    }
+}
+
 async fn follow(
     client: &Client,
     vault: &Arc<Vault>,
-    taken: &watch::Sender<Arc<Snapshot>>,
+    (taken, doubt): (&watch::Sender<Arc<Snapshot>>, &watch::Sender<Option<String>>),
     told: &mut bool,
 ) -> Result<(), client::Error> {
     let mut snapshots = client.snapshots().await?;
     while let Some(snapshot) = snapshots.next().await {
         let snapshot = snapshot?;
+        doubt.send_if_modified(|doubt| doubt.take().is_some());
         if std::mem::take(told) {
             tracing::info!("control is reachable again");
         }

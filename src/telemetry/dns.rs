@@ -13,6 +13,8 @@ pub enum Outcome {
     Unknown,
     /// A resolver of the host answered.
     Forwarded,
+    /// No resolver of the host answered, and what one had answered before was told.
+    Stale,
     /// No resolver of the host answered.
     Failed,
     /// It was none of ours to answer, or there were too many at a time.
@@ -22,11 +24,12 @@ pub enum Outcome {
 }
 
 /// Every outcome, in the order in which they are counted.
-pub const OUTCOMES: [Outcome; 7] = [
+pub const OUTCOMES: [Outcome; 8] = [
     Outcome::Answered,
     Outcome::Empty,
     Outcome::Unknown,
     Outcome::Forwarded,
+    Outcome::Stale,
     Outcome::Failed,
     Outcome::Refused,
     Outcome::Malformed,
@@ -43,6 +46,7 @@ impl Outcome {
             Self::Empty => "empty",
             Self::Unknown => "unknown",
             Self::Forwarded => "forwarded",
+            Self::Stale => "stale",
             Self::Failed => "failed",
             Self::Refused => "refused",
             Self::Malformed => "malformed",

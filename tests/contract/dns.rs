@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::proto::op::{Edns, Message, OpCode, Query, ResponseCode};
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::rdata::A;
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use mesh::logic::naming::zone::{Lead, Zone};
 use mesh::net::dns::forward::Forwarder;
 use mesh::net::dns::message::{self, Packet, Transport};
@@ -185,6 +186,35 @@ async fn other_names_are_asked_of_the_resolvers_and_strangers_are_not_believed()
     assert_eq!(answer.metadata.response_code, ResponseCode::YXDomain);
     assert_eq!(answer.queries[0].name().to_ascii(), "www.example.org.");
     assert_eq!(count(&served, Outcome::Forwarded), 1);
+}
+
+#[tokio::test]
+async fn the_last_good_answer_is_told_once_no_resolver_answers() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let served = serve(Upstreams::Fixed(vec![socket.local_addr().unwrap()]));
+    let answering = async {
+        let mut packet = vec![0; 4_096];
+        let (length, from) = socket.recv_from(&mut packet).await.unwrap();
+        let asked = Message::from_vec(&packet[..length]).unwrap();
+        let name = asked.queries[0].name().clone();
+        let mut answer = asked.into_response();
+        answer.add_answer(Record::from_rdata(name, 600, RData::A(A([192, 0, 2, 1].into()))));
+        socket.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
+    };
+    let asked = question("www.example.org.", RecordType::A);
+    let (fresh, ()) = tokio::join!(ask(served.addr, &asked), answering);
+    drop(socket);
+
+    let stale = ask(served.addr, &question("WWW.example.org.", RecordType::A)).await;
+    let other = ask(served.addr, &question("www.example.com.", RecordType::A)).await;
+
+    let told = |answer: &Message| (answer.answers[0].data.clone(), answer.answers[0].ttl);
+    assert_eq!(told(&fresh), (RData::A(A([192, 0, 2, 1].into())), 600));
+    assert_eq!(told(&stale), (RData::A(A([192, 0, 2, 1].into())), 30));
+    assert_eq!(stale.queries[0].name().to_ascii(), "WWW.example.org.");
+    assert_eq!(other.metadata.response_code, ResponseCode::ServFail);
+    let counted = [Outcome::Forwarded, Outcome::Stale, Outcome::Failed].map(|each| count(&served, each));
+    assert_eq!(counted, [1, 1, 1]);
 }
 
 #[tokio::test]

@@ -148,7 +148,9 @@ fn the_host_of_a_proxy_is_checked_without_a_control_plane_or_an_operator() {
     let admin = caller.address("admin").to_string();
     drop(caller);
     let found = check(&here, &["--proxy", &admin, "-o", "json"], None);
-    assert_eq!(mark(&found, "the proxy of this host answers"), "error");
+    let (mark_of_proxy, finding, hint) = told(&found, "the proxy of this host answers");
+    assert_eq!(mark_of_proxy, "error");
+    assert!(finding.starts_with("no proxy answers: ") && hint.contains("mesh proxy"), "{finding} {hint}");
     let (mark_of_rest, _, hint) = told(&found, "no rules for interception are left over");
     assert_eq!(mark_of_rest, "error");
     assert!(hint.contains("mesh intercept clear"), "{hint}");

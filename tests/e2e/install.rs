@@ -417,7 +417,8 @@ fn a_release_is_made_by_one_command_and_installed_with_its_checksums() {
     let refused = install_from(&release, &[]).failed(1);
     assert!(refused.contains("nothing was installed") && !installed.exists(), "{refused}");
 
-    // Made again, it is whole; a directory with anything else in it is left alone.
+    // Made again, it is whole, also where one was cut short; a directory with anything else in it is left alone.
+    fs::write(release.join("mesh.partial"), "half").unwrap();
     self::release(folder.path(), &[]);
     install_from(&release, &[]).ok();
     fs::write(release.join("notes.txt"), "mine").unwrap();

@@ -5,6 +5,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 
+use rustix::process::{Signal, kill_process};
+
 use crate::stage::mesh::Mesh;
 use crate::stage::peer::{self, answerer};
 use crate::stage::place::{Network, Place};
@@ -145,6 +147,58 @@ fn a_removed_node_joins_again_with_a_new_token_on_its_old_data() {
     let third = mesh.token(&["--uses", "1"]);
     mesh.proxy(&here, "a").join(&third).service(&service).start();
     mesh.proxy(&here, "c").join(&third).start();
+}
+
+#[test]
+fn a_host_that_was_set_up_anew_takes_its_name_up_again_at_once() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let token = mesh.token(&["--uses", "9"]);
+    let mut first = mesh.proxy(&here, "a").join(&token).start();
+    let data = first.data().to_owned();
+    let anew = || fs::remove_dir_all(&data).unwrap();
+
+    // It has said good-bye.
+    assert!(first.process.terminate().success());
+    drop(first);
+    anew();
+    let mut second = mesh.proxy(&here, "a").join(&token).start();
+    let log = second.process.log();
+    assert!(log.contains("joined") && !log.contains("another key"), "{log}");
+
+    // It has not: it is waited for until it is missed, or somebody says that it is gone.
+    second.process.kill();
+    drop(second);
+    anew();
+    let plan = mesh.proxy(&here, "a").join(&token);
+    let mut third = plan.spawn();
+    until("it waits for its name", seconds(10), || {
+        third.assert_alive();
+        let log = third.log();
+        (log.contains("cannot join yet") && log.contains("with another key")).then_some(())
+    });
+    mesh.cli(&["leave", "a"]).ok();
+    until("it joins", seconds(10), || {
+        third.assert_alive();
+        data.join("addresses.json").exists().then_some(())
+    });
+}
+
+#[test]
+fn a_proxy_that_cannot_join_yet_ends_when_it_is_told_to() {
+    let here = Place::here();
+    let mut mesh = Mesh::start(&here);
+    let token = mesh.token(&[]);
+    mesh.control.kill();
+
+    for (node, signal) in [("a", Signal::TERM), ("b", Signal::INT)] {
+        let mut process = mesh.proxy(&here, node).join(&token).spawn();
+        until("it tries", seconds(10), || process.log().contains("cannot join yet").then_some(()));
+        kill_process(process.pid(), signal).unwrap();
+        let status = until("it ends", seconds(1), || process.ended());
+        let last = process.log();
+        assert!(status.success() && last.contains("mesh check --pre --join"), "{status}: {last}");
+    }
 }
 
 #[test]

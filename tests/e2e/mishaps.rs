@@ -275,6 +275,16 @@ fn a_wrong_clock_is_measured_and_what_it_breaks_is_said_and_mends_itself_when_it
         curl(&Place::here(), &[&format!("http://{}/readyz", caller.address("admin"))]).ok().contains("true")
     );
 
+    // One that starts so reaches nobody at all: what it measures all the same, and why calls fail, is said.
+    drop(mesh.proxy(&Place::here(), "dated").join(&token).start());
+    let dated = mesh.proxy(&Place::here(), "dated").flag("--clock-offset", "259200").start();
+    let found = checked(&dated);
+    assert!(found.contains("the clock of the control plane is 3d behind that of this host"), "{found}");
+    assert!(found.contains("× its clock agrees"), "{found}");
+    let failed = dated.get("web", "/", &[]).out;
+    assert!(failed.contains("the clock of this host may be wrong"), "{failed}");
+    drop(dated);
+
     // A host that is behind cannot join, and is told why.
     let late = mesh.proxy(&Place::here(), "late").join(&token).flag("--clock-offset", "-86400");
     let late = late.spawn();

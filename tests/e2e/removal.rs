@@ -101,6 +101,20 @@ fn a_ban_holds_while_control_is_down_and_after_restarts_from_disk() {
     };
     assert!(is_cut(&good, "api"), "the banned node is called");
     assert!(is_cut(&bad, "web"), "the banned node calls");
+    let is_told = |bad: &Proxy| {
+        let told = "this node (bad) is banned from the mesh";
+        until("its callers are told why", seconds(20), || {
+            bad.get("web", "/", &[]).out.contains(told).then_some(())
+        });
+        let admin = bad.address("admin").to_string();
+        let words = ["check", "--proxy", &admin];
+        let checked = run(&network.host(3), seconds(20), crate::stage::program::mesh(), &words);
+        let found =
+            checked.out.contains("× others take this node for a member") && checked.out.contains(told);
+        assert!(found && checked.code == Some(1), "{}", checked.out);
+    };
+    is_told(&bad);
+    assert!(bad.process.log().contains("'mesh ban --undo bad'"), "{}", bad.process.log());
 
     mesh.control.kill();
     assert!(is_cut(&good, "api") && is_cut(&bad, "web"), "without control");
@@ -109,6 +123,7 @@ fn a_ban_holds_while_control_is_down_and_after_restarts_from_disk() {
     assert!(is_cut(&bad, "web"), "the banned node calls one that was restarted from disk");
     bad.restart();
     assert!(is_cut(&good, "api") && is_cut(&bad, "web"), "the banned node was restarted");
+    is_told(&bad);
 
     mesh.restart_control();
     mesh.cli(&["ban", "--undo", "bad"]).ok();

@@ -290,12 +290,12 @@ fn an_operator_holds_one_certificate_and_shares_its_name_with_no_host() {
     assert!(may("operator/host-1"));
     assert!(!may("operator/ann") && !may("node/host-1") && !may("control/host-1") && !may("web"));
     let taken = state.apply(Command::new(2, Change::Admit(host.clone())));
-    assert_eq!(taken, Err(Refusal::NameTaken(node(1))));
+    assert_eq!(taken, Err(Refusal::OtherKind(node(1), "an operator")));
     state.apply(Command::new(3, Change::Admit(operator(2)))).unwrap();
     state.apply(Command::new(4, Change::Forget(node(1)))).unwrap();
     state.apply(Command::new(5, Change::Admit(host))).unwrap();
     let taken = state.apply(Command::new(6, Change::Admit(operator(1))));
-    assert_eq!(taken, Err(Refusal::NameTaken(node(1))));
+    assert_eq!(taken, Err(Refusal::OtherKind(node(1), "a host")));
 }
 
 #[test]

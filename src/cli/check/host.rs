@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::Path;
 
 use crate::api::client::{Client, Error};
 use crate::api::host::{HostStatus, InterceptionStatus, RulesStatus};
@@ -10,9 +11,12 @@ use crate::cli::check::mesh::{SKEW_MS, SYNCHRONISE, skew};
 use crate::cli::check::{certificate, disk, gossip};
 use crate::cli::local_proxy::LocalProxy;
 use crate::logic::intercept::TABLE;
+use crate::logic::pki::trust;
 use crate::model::name::MESH_DOMAIN;
 use crate::net::{clock, nft, tool};
 
+/// The service of an installed proxy.
+const UNIT: &str = "/etc/systemd/system/mesh-proxy.service";
 /// Beyond this, certificates that were just issued are refused: they are backdated by ten minutes.
 const SKEW_MS_MAX: u64 = 540_000;
 
@@ -35,18 +39,40 @@ pub(crate) async fn examine(proxy: &LocalProxy) -> anyhow::Result<Option<Host>> 
             let categories = judge(&status).await;
             Ok(Some(Host { status: Some(status), categories }))
         }
-        Err(Error::Unreachable(_)) if !proxy.is_named() && !folder.join("state").exists() => Ok(None),
+        Err(Error::Unreachable(_))
+            if !proxy.is_named() && !folder.join("state").exists() && !Path::new(UNIT).exists() =>
+        {
+            Ok(None)
+        }
         Err(error) => {
-            let hint = format!(
-                "it has its state in {}: 'systemctl start mesh-proxy' or 'mesh proxy' starts it, and \
-                 'journalctl -u mesh-proxy' has its last words",
-                folder.display()
-            );
-            let runs = check("the proxy of this host answers", Mark::Error, [error.to_string()], &hint);
+            let (finding, hint) = absent(&error, &folder);
+            let runs = check("the proxy of this host answers", Mark::Error, [finding], &hint);
             let checks = vec![runs, leftover_rules(true).await];
             Ok(Some(Host { status: None, categories: vec![Category::new("host-proxy", checks)] }))
         }
     }
+}
+
+/// Says of a proxy that does not answer what that may mean, and what to do.
+fn absent(error: &Error, folder: &Path) -> (String, String) {
+    let finding = match &error {
+        Error::Unreachable(reason) => format!("no proxy answers: {reason}"),
+        Error::Problem(_) | Error::WrongPin(_) | Error::Broken(_) | Error::TimedOut => {
+            format!("the proxy does not answer: {error}")
+        }
+    };
+    let start = if Path::new(UNIT).exists() {
+        "'systemctl status mesh-proxy' says whether it runs, 'journalctl -u mesh-proxy' has its last words, and 'systemctl \
+         restart mesh-proxy' starts it"
+    } else {
+        "'mesh proxy', with the flags that it had, starts it; its last words are where its standard error went"
+    };
+    let state = if folder.join("state").exists() {
+        format!("it has its state in {}", folder.display())
+    } else {
+        format!("it has not joined yet, as there is no state in {}", folder.display())
+    };
+    (finding, format!("{state}: {start}"))
 }
 
 async fn judge(host: &HostStatus) -> Vec<Category> {
@@ -70,18 +96,22 @@ fn proxy(host: &HostStatus) -> Vec<Check> {
     let unready = host.unready.iter().map(|lack| format!("{}: {}", lack.check, lack.message));
     let answer = host.control.answer.as_ref();
     // A clock that is far off lets no connection come about by which it could be measured.
-    let is_dated = host.control.error.as_ref().is_some_and(|error| error.contains("do the clocks agree?"));
+    let is_dated = host.control.error.as_ref().is_some_and(|error| trust::is_about_time(error));
     let error =
         host.control.error.iter().map(|error| format!("{}: {error}", host.control.addresses.join(", ")));
-    let ahead_ms = answer.map(|answer| answer.ahead_ms).filter(|ms| ms.unsigned_abs() > SKEW_MS);
-    let far =
-        if ahead_ms.is_some_and(|ms| ms.unsigned_abs() > SKEW_MS_MAX) { Mark::Error } else { Mark::Warning };
-    let skewed = answer.zip(ahead_ms).map(|(answer, ms)| skew(answer.node.as_str(), ms, "this host"));
     let other = answer.filter(|answer| answer.build != host.build);
     let other = other.map(|answer| format!("{} here, {} on {}", host.build, answer.build, answer.node));
     let few = u64::from(host.descriptors).saturating_mul(10) > host.descriptors_max.saturating_mul(8);
     let few = few.then(|| format!("{} of {} are open", host.descriptors, host.descriptors_max));
-    vec![
+    let excluded = host.excluded.as_ref().map(|reason| {
+        let hint = "until that is mended, every call from here and to here fails";
+        check("others take this node for a member", Mark::Error, [reason.clone()], hint)
+    });
+    // What was not asked is not well.
+    let version = answer.map(|_| {
+        check("it runs the control plane's version", Mark::Warning, other, "run 'mesh upgrade' here")
+    });
+    let mut checks = vec![
         check("the proxy of this host answers", Mark::Error, [], ""),
         check(
             "it would serve traffic",
@@ -99,8 +129,11 @@ fn proxy(host: &HostStatus) -> Vec<Check> {
                 "is 'mesh control' running there, and TCP port 7443 open from here? Calls go on meanwhile"
             },
         ),
-        check("its clock agrees with the control plane's", far, skewed, SYNCHRONISE),
-        check("it runs the control plane's version", Mark::Warning, other, "run 'mesh upgrade' here"),
+        clocks(host),
+    ];
+    checks.extend(excluded);
+    checks.extend(version);
+    checks.extend([
         disk::judge(&host.disk),
         check(
             "it has file descriptors left",
@@ -108,7 +141,24 @@ fn proxy(host: &HostStatus) -> Vec<Check> {
             few,
             "raise LimitNOFILE in its unit, or 'ulimit -n' where it is started",
         ),
-    ]
+    ]);
+    checks
+}
+
+/// Compares this host's clock with that of the control plane.
+fn clocks(host: &HostStatus) -> Check {
+    let description = "its clock agrees with the control plane's";
+    let answer = host.control.answer.as_ref();
+    let Some(ahead_ms) = host.control.ahead_ms.or(answer.map(|answer| answer.ahead_ms)) else {
+        let hint =
+            "it is measured once the control plane answers; 'timedatectl' or chrony tell what else they know";
+        return check(description, Mark::Warning, ["it could not be measured".to_owned()], hint);
+    };
+    let is_beyond = |most_ms| ahead_ms.unsigned_abs() > most_ms;
+    let whose = answer.map_or("the control plane", |answer| answer.node.as_str());
+    let skewed = is_beyond(SKEW_MS).then(|| skew(whose, ahead_ms, "this host"));
+    let mark = if is_beyond(SKEW_MS_MAX) { Mark::Error } else { Mark::Warning };
+    check(description, mark, skewed, SYNCHRONISE)
 }
 
 /// Judges the rules for interception.

@@ -111,8 +111,12 @@ impl Nodes {
             Some(age_ms) => self.silent.push(format!("{} for {}", node.name, output::age(age_ms))),
             None => self.silent.push(format!("{} has not reported yet", node.name)),
         }
-        if let Some(ahead_ms) = node.ahead_ms.filter(|ahead_ms| ahead_ms.unsigned_abs() > SKEW_MS) {
-            self.skewed.push(skew(node.name.as_str(), ahead_ms, view.observer.to_string().as_str()));
+        match node.ahead_ms {
+            Some(ahead_ms) if ahead_ms.unsigned_abs() > SKEW_MS => {
+                self.skewed.push(skew(node.name.as_str(), ahead_ms, view.observer.to_string().as_str()));
+            }
+            Some(_) => {}
+            None => self.skewed.push(format!("that of {} is not known, as it has not reported", node.name)),
         }
         if let Some(reason) = &node.refused {
             self.refused.push(format!("{}: {reason}", node.name));

@@ -191,7 +191,7 @@ async fn way(token: &Token) -> Vec<Check> {
     let reaches =
         |found: Option<String>, hint: &str| check("the control plane is reached", Mark::Error, found, hint);
     let asked = clock::now();
-    match Client::pinned(token).clock_ms().await {
+    match Client::timing(token.controls.clone(), token.pin).clock_ms().await {
         Ok(there_ms) => {
             let here_ms = clock::wall_ms().saturating_sub(asked.elapsed().as_millis() as u64 / 2);
             let ahead_ms = i64::try_from(i128::from(there_ms) - i128::from(here_ms)).unwrap_or(i64::MAX);

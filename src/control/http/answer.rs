@@ -126,6 +126,7 @@ impl From<Refusal> for Refused {
             Refusal::TokenRole { .. }
             | Refusal::Service { .. }
             | Refusal::Subject { .. }
+            | Refusal::OtherKind(..)
             | Refusal::Banned(_) => StatusCode::FORBIDDEN,
             Refusal::TooMany { .. } => StatusCode::INSUFFICIENT_STORAGE,
             Refusal::NotFounded => StatusCode::SERVICE_UNAVAILABLE,

@@ -45,6 +45,11 @@ pub fn hint<'a>(wanted: &ServiceName, known: impl IntoIterator<Item = &'a Servic
     if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
 }
 
+/// Returns whether one word may be a misspelling of another: `services` of `service`. ASCII.
+pub fn are_close(wanted: &str, known: &str) -> bool {
+    wanted != known && slips(wanted, known) <= (wanted.len() / BYTES_PER_SLIP).max(1)
+}
+
 /// Returns how many characters are missing, too many, wrong, or swapped with their neighbour (optimal string alignment;
 /// Damerau 1964). Labels are ASCII and of 63 bytes at most.
 fn slips(a: &str, b: &str) -> usize {

@@ -79,6 +79,11 @@ pub enum Flaw {
     Banned(NodeName),
 }
 
+/// Returns whether a text tells of an error that clocks may be the reason of.
+pub fn is_about_time(text: &str) -> bool {
+    text.contains("do the clocks agree?")
+}
+
 /// Who a valid leaf proves its bearer to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bearer {

@@ -433,6 +433,9 @@ pub enum Refusal {
         "a node called {0} is in the mesh with another key; choose another name with --node, or, if that host is gone for good or was set up anew, wait until the mesh has noticed, or run 'mesh leave {0}' on the control plane"
     )]
     NameTaken(NodeName),
+    /// An operator has the name of a host, or the other way round: that never changes by itself.
+    #[error("{0} is {1} of this mesh already: choose another name")]
+    OtherKind(NodeName, &'static str),
     /// It never joined, or was forgotten.
     #[error(
         "there is no node {0} in this mesh: 'mesh top --view nodes' shows those that are; a new one joins with a token"

@@ -281,7 +281,11 @@ impl State {
         // Whoever may administer is never taken for a host, nor a host for one who may.
         let other_kind =
             known.is_some_and(|known| (known.role == Role::Operator) != (role == Role::Operator));
-        if known.is_some() && !same && (!replace || other_kind) {
+        if other_kind {
+            let whose = if role == Role::Operator { "a host" } else { "an operator" };
+            return Err(Refusal::OtherKind(node, whose));
+        }
+        if known.is_some() && !same && !replace {
             return Err(Refusal::NameTaken(node));
         }
         if known.is_none() && self.nodes.len() >= NODES_MAX {

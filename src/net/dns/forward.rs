@@ -11,10 +11,14 @@ use tokio::time::timeout;
 
 use crate::net::dns::message::Transport;
 use crate::net::dns::resolvers::Resolvers;
-use crate::net::mark;
+use crate::net::dns::stale::Stale;
+use crate::net::{clock, mark};
 
 /// How long one server is waited for; then the next is asked.
 const TRY_TIME: Duration = Duration::from_secs(2);
+/// How long servers are waited for while there is an old answer: whoever asks gives up after five seconds, mostly
+/// (resolv.conf(5), `timeout`).
+const PATIENCE: Duration = Duration::from_secs(4);
 /// Times that all servers are asked.
 const ROUNDS: usize = 2;
 /// Bytes of a packet's head and of what follows a question's name.
@@ -27,12 +31,14 @@ pub struct Forwarder {
     resolvers: Resolvers,
     /// Where the server that answered last stands in the list.
     last: AtomicUsize,
+    /// What they last answered.
+    stale: Stale,
 }
 
 impl Forwarder {
     /// Makes one that asks these.
     pub fn new(resolvers: Resolvers) -> Self {
-        Self { resolvers, last: AtomicUsize::new(0) }
+        Self { resolvers, last: AtomicUsize::new(0), stale: Stale::default() }
     }
 
     /// Returns whether there is anybody to ask.
@@ -40,8 +46,22 @@ impl Forwarder {
         !self.resolvers.servers().is_empty()
     }
 
-    /// Returns the answer to a question, as the first server that gives one has it; `None` when none does in time.
+    /// Returns the answer to a question, as the first server that gives one has it; `None` when none does in time, which is
+    /// sooner where there is an answer to fall back on.
     pub async fn ask(&self, packet: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let question = question(packet)?;
+        let most = if self.stale.find(question, clock::now()).is_some() { PATIENCE } else { Duration::MAX };
+        let answer = timeout(most, self.ask_each(packet, transport)).await.ok()??;
+        self.stale.keep(question, &answer, clock::now());
+        Some(answer)
+    }
+
+    /// Returns what was answered when a question was last asked, for when nobody answers it; `None` when that is too long ago.
+    pub fn last_good(&self, packet: &[u8]) -> Option<Vec<u8>> {
+        self.stale.find(question(packet)?, clock::now())
+    }
+
+    async fn ask_each(&self, packet: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let servers = self.resolvers.servers();
         let first = self.last.load(Ordering::Relaxed);
         for turn in 0..servers.len() * ROUNDS {
@@ -111,6 +131,11 @@ fn answers(answer: &[u8], question: &[u8]) -> bool {
         packet.get(HEAD_BYTES..end).map(<[u8]>::to_ascii_lowercase)
     };
     is_answer && answer.get(..2) == question.get(..2) && words(answer) == words(question)
+}
+
+/// Returns the question of a packet: its name, type and class.
+fn question(packet: &[u8]) -> Option<&[u8]> {
+    packet.get(HEAD_BYTES..question_end(packet)?)
 }
 
 /// Returns where a packet's question ends.

@@ -13,6 +13,8 @@ const HEAD_BYTES: usize = 12;
 const UDP_BYTES_MIN: u16 = 512;
 /// What is sent over UDP at most, and said to be taken: no network on the way cuts it to pieces (DNS flag day 2020).
 const UDP_BYTES_MAX: u16 = 1_232;
+/// How long others may keep an answer that was not asked for anew (RFC 8767 §4).
+const STALE_TTL_S: u32 = 30;
 /// The zone's own record: how often others would look for a new state of it, and until when they would believe the old.
 const REFRESH_S: i32 = 3_600;
 const RETRY_S: i32 = 600;
@@ -144,12 +146,29 @@ impl Question {
         if let Some(zone) = zone.and_then(|zone| Name::from_ascii(format!("{zone}.")).ok()) {
             message.authorities.extend(record(&zone, &Datum::Soa, serial));
         }
-        let limit = match transport {
-            Transport::Udp => self.udp_limit(),
-            Transport::Tcp => usize::from(u16::MAX),
-        };
         let packet = message.to_vec().unwrap_or_default();
-        if packet.len() <= limit { packet } else { message.truncate().to_vec().unwrap_or_default() }
+        if packet.len() <= self.limit(transport) {
+            packet
+        } else {
+            message.truncate().to_vec().unwrap_or_default()
+        }
+    }
+
+    /// Writes an answer of a resolver of this host as one to this question that is not to be kept for long; `None` when it
+    /// cannot be read.
+    pub fn stale(&self, answer: &[u8], transport: Transport) -> Option<Vec<u8>> {
+        let mut message = Message::from_vec(answer).ok()?;
+        message.metadata.id = self.request.metadata.id;
+        message.queries.clone_from(&self.request.queries);
+        if self.request.edns.is_none() {
+            message.edns = None;
+        }
+        let sections = [&mut message.answers, &mut message.authorities, &mut message.additionals];
+        for record in sections.into_iter().flatten() {
+            record.ttl = record.ttl.min(STALE_TTL_S);
+        }
+        let packet = message.to_vec().ok()?;
+        if packet.len() <= self.limit(transport) { Some(packet) } else { message.truncate().to_vec().ok() }
     }
 
     /// Writes that there is no answer.
@@ -167,7 +186,10 @@ impl Question {
         message
     }
 
-    fn udp_limit(&self) -> usize {
+    fn limit(&self, transport: Transport) -> usize {
+        if transport == Transport::Tcp {
+            return usize::from(u16::MAX);
+        }
         let asked = self.request.edns.as_ref().map_or(UDP_BYTES_MIN, Edns::max_payload);
         usize::from(asked.clamp(UDP_BYTES_MIN, UDP_BYTES_MAX))
     }

@@ -6,5 +6,6 @@
 
 pub mod message;
 pub mod resolvers;
+pub mod stale;
 pub mod forward;
 pub mod server;

@@ -256,8 +256,13 @@ impl Server {
 
     async fn forward(&self, question: &Question, packet: &[u8], transport: Transport) -> Vec<u8> {
         let answer = self.forwarder.ask(packet, transport).await;
-        self.counts.count(if answer.is_some() { Outcome::Forwarded } else { Outcome::Failed });
-        answer.unwrap_or_else(|| question.refused(Refusal::Failed))
+        if let Some(answer) = answer {
+            self.counts.count(Outcome::Forwarded);
+            return answer;
+        }
+        let stale = self.forwarder.last_good(packet).and_then(|last| question.stale(&last, transport));
+        self.counts.count(if stale.is_some() { Outcome::Stale } else { Outcome::Failed });
+        stale.unwrap_or_else(|| question.refused(Refusal::Failed))
     }
 }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use http::Method;
 
 use crate::logic::http::head::RequestHead;
-use crate::model::view::EdgeProtocol;
+use crate::model::view::{EdgeProtocol, Side};
 use crate::net::clock;
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::http::client::Http;
@@ -39,14 +39,17 @@ pub(crate) async fn finish(
         Ok(answered) => answered,
         Err(failed) => {
             observation.failed(failed.failure);
+            let is_gone = failed.failure == Failure::CallerGone;
             if !payload.is_ended() || failed.failure == Failure::BadRequest {
                 responder.close();
             }
-            if failed.failure != Failure::CallerGone {
+            if !is_gone {
                 observation.name(|| http.context.draw());
+                let is_ours = at.side() == Side::Outbound;
+                let failed = if is_ours { http.context.shared.explain(failed) } else { failed };
                 Box::pin(reply::failure(&failed, at.side(), (responder, head_only), observation)).await;
             }
-            return if failed.failure == Failure::CallerGone { Ended::Broken } else { Ended::Answered };
+            return if is_gone { Ended::Broken } else { Ended::Answered };
         }
     };
     observation.answered(answer.head.status, &answer.head.fields);
