@@ -32,7 +32,8 @@ what to run (nothing: only the program is installed)
 
 where from
   --from DIR|URL             a release: a directory, or an https:// address of one, with SHA256SUMS in it
-                             (without it: the control plane that served this script)
+                             (without it: the control plane that served this script, or what 'cargo build --release'
+                             made in the checkout that it stands in)
   --key FILE                 with --from: take a release only if it was signed with this key (the public one, PEM)
 options
   --prefix DIR               install below DIR instead of /; starts nothing
@@ -210,7 +211,10 @@ fetch() {
     machine=$(uname -m)
     case $from in
         '')
-            [ -n "$MESH_URL" ] || misuse "say where to install from: --from DIR|URL, or use the line that 'mesh token create --install' prints"
+            if [ -z "$MESH_URL" ]; then
+                take_built
+                return 0
+            fi
             [ -n "$MESH_PIN" ] || fail "this script names $MESH_URL but not its key: download it again with the line that 'mesh token create --install' prints"
             fetch_from "$MESH_URL" -k --pinnedpubkey "$MESH_PIN"
             ;;
@@ -231,6 +235,26 @@ fetch() {
     esac
     found=$(digest "$work/mesh")
     [ "$found" = "$expected" ] || fail "what arrived is not what was meant: its SHA-256 is $found instead of '$expected'; nothing was installed"
+}
+
+# Takes the program that was built in the checkout that this script stands in.
+take_built() {
+    folder=$(checkout) || misuse "say where to install from: --from DIR|URL, or use the line that 'mesh token create --install' prints"
+    built="${CARGO_TARGET_DIR:-$folder/target}/$machine-unknown-linux-gnu/release/mesh"
+    [ -f "$built" ] || fail "nothing is built in this checkout: 'cargo build --release' in $folder makes $built"
+    cp "$built" "$work/mesh"
+    expected=$(digest "$work/mesh")
+}
+
+# Prints the folder of this script, if that is a checkout of mesh: what comes through a pipe stands nowhere.
+checkout() {
+    case $0 in
+        install.sh | */install.sh) ;;
+        *) return 1 ;;
+    esac
+    place=$(cd "$(dirname "$0")" && pwd) || return 1
+    grep -qs '^name = "mesh"$' "$place/Cargo.toml" || return 1
+    printf '%s' "$place"
 }
 
 # fetch_from URL [curl's options]

@@ -123,6 +123,38 @@ fn it_installs_a_proxy_from_a_release_and_again_without_a_change() {
 }
 
 #[test]
+fn it_installs_what_was_built_in_its_checkout() {
+    let sandbox = Sandbox::new();
+    let checkout = sandbox.folder.path().join("checkout");
+    let built = checkout.join("target/x86_64-unknown-linux-gnu/release");
+    fs::create_dir_all(&built).unwrap();
+    fs::copy(installer(), checkout.join("install.sh")).unwrap();
+    let root = sandbox.root();
+    let install = |shell: &[&str]| {
+        let installer = checkout.join("install.sh");
+        let words = [&shell[1..], &[installer.to_str().unwrap(), "--prefix", root.to_str().unwrap()]].concat();
+        run_with(&Place::here(), seconds(20), shell[0], &words, |command| {
+            command.env_remove("CARGO_TARGET_DIR");
+        })
+    };
+
+    for shell in SHELLS {
+        let nowhere = install(shell);
+        assert!(nowhere.code == Some(2) && nowhere.err.contains("say where to install from"), "{}", nowhere.err);
+    }
+    fs::write(checkout.join("Cargo.toml"), "[package]\nname = \"mesh\"\n").unwrap();
+    for shell in SHELLS {
+        let nothing = install(shell);
+        assert!(nothing.code == Some(1) && nothing.err.contains("cargo build --release"), "{}", nothing.err);
+    }
+    fs::copy(sandbox.release().join("mesh"), built.join("mesh")).unwrap();
+    for shell in SHELLS {
+        install(shell).ok();
+        assert!(root.join("usr/local/bin/mesh").is_file());
+    }
+}
+
+#[test]
 fn a_newer_release_replaces_the_program_and_keeps_the_settings() {
     let sandbox = Sandbox::new();
     sandbox.install(SHELLS[0], &["--control", "--node", "c1"]).ok();
