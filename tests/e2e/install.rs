@@ -132,7 +132,8 @@ fn it_installs_what_was_built_in_its_checkout() {
     let root = sandbox.root();
     let install = |shell: &[&str]| {
         let installer = checkout.join("install.sh");
-        let words = [&shell[1..], &[installer.to_str().unwrap(), "--prefix", root.to_str().unwrap()]].concat();
+        let words =
+            [&shell[1..], &[installer.to_str().unwrap(), "--prefix", root.to_str().unwrap()]].concat();
         run_with(&Place::here(), seconds(20), shell[0], &words, |command| {
             command.env_remove("CARGO_TARGET_DIR");
         })
@@ -140,7 +141,11 @@ fn it_installs_what_was_built_in_its_checkout() {
 
     for shell in SHELLS {
         let nowhere = install(shell);
-        assert!(nowhere.code == Some(2) && nowhere.err.contains("say where to install from"), "{}", nowhere.err);
+        assert!(
+            nowhere.code == Some(2) && nowhere.err.contains("say where to install from"),
+            "{}",
+            nowhere.err
+        );
     }
     fs::write(checkout.join("Cargo.toml"), "[package]\nname = \"mesh\"\n").unwrap();
     for shell in SHELLS {
