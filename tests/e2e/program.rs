@@ -49,7 +49,7 @@ fn it_is_one_static_position_independent_file_without_a_loader() {
 fn what_a_waiting_proxy_needs_of_it_stands_together() {
     let here = Place::here();
     let mesh = Mesh::start(&here);
-    let proxy = mesh.proxy(&here, "idle").start();
+    let proxy = mesh.proxy(&here, "idle").join(&mesh.token(&[])).start();
     std::thread::sleep(seconds(3));
 
     let mapped = proxy.process.memory_kib("RssFile");
