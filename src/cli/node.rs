@@ -107,7 +107,7 @@ fn tell_ban(node: &NodeName, undo: bool, spread: Option<&Spread>) -> (String, Op
     let missing = named(unheard);
     let doubt = if heard.is_empty() {
         format!(
-            "it is on the control plane's disk, but none of the {all} nodes that are there has heard of it ({missing}): \
+            "it is on the control plane's disk, but no node that is there has heard of it yet ({missing}): \
              until then each of them {until}; {again}"
         )
     } else {
@@ -168,7 +168,7 @@ mod tests {
         let some = told(false, &["a"], &["b", "c"]).1.unwrap();
         assert!(some.contains("1 of the 3 nodes") && some.contains("not yet: b, c"), "{some}");
         let none = told(false, &[], &["a"]).1.unwrap();
-        assert!(none.contains("has heard of it (a)"), "{none}");
+        assert!(none.contains("has heard of it yet (a)"), "{none}");
         let nobody = told(true, &[], &[]).1.unwrap();
         assert!(nobody.contains("no other node is there"), "{nobody}");
         for doubt in [some, none] {
