@@ -188,8 +188,8 @@ pub fn pick_random<P: Pool + ?Sized>(pool: &P, mut draw: Draw, tried: &[usize]) 
     }
     let weights = pool.weights();
     let eager = (0..DRAWS_MAX).find_map(|_| draw_eager(pool, weights, &mut draw, tried));
-    let eager = eager.map(|drawn| drawn.index);
-    eager.or_else(|| draw_best(pool, None, &mut draw, tried).map(|(index, _)| index))
+    let drawn = eager.or_else(|| draw_best(pool, None, &mut draw, tried).map(|(drawn, _)| drawn));
+    drawn.map(|drawn| drawn.index)
 }
 
 /// Returns whether nothing speaks against an endpoint for a call that has tried those at `tried` already.
@@ -211,12 +211,8 @@ fn pick_better<P: Pool + ?Sized>(
         _ => {}
     }
     let weights = pool.weights();
-    let (first, second) = if let Some(pair) = draw_eager_pair(pool, weights, &mut draw, tried) {
-        pair
-    } else {
-        let (first, second) = draw_best_pair(pool, weights, &mut draw, tried)?;
-        (Drawn::of(pool, first), Drawn::of(pool, second))
-    };
+    let eager = draw_eager_pair(pool, weights, &mut draw, tried);
+    let (first, second) = eager.or_else(|| draw_best_pair(pool, weights, &mut draw, tried))?;
     match order(&first.candidate, &second.candidate) {
         Ordering::Less | Ordering::Equal => Some(first.index),
         Ordering::Greater => Some(second.index),
@@ -230,12 +226,6 @@ struct Drawn {
     candidate: Candidate,
 }
 
-impl Drawn {
-    fn of<P: Pool + ?Sized>(pool: &P, index: usize) -> Self {
-        Self { index, candidate: pool.candidate(index) }
-    }
-}
-
 fn reluctance(id: usize, candidate: &Candidate, tried: &[usize]) -> Reluctance {
     (candidate.avoided, tried.contains(&id), candidate.standing)
 }
@@ -247,13 +237,13 @@ fn draw_eager<P: Pool + ?Sized>(
     draw: &mut Draw,
     tried: &[usize],
 ) -> Option<Drawn> {
-    let drawn = Drawn::of(pool, draw.below(pool.len() as u64) as usize);
-    let Drawn { index, candidate } = drawn;
+    let index = draw.below(pool.len() as u64) as usize;
+    let candidate = pool.candidate(index);
     if candidate.weight == 0 || reluctance(pool.id(index), &candidate, tried) != EAGER {
         return None;
     }
     let light = !weights.uniform && draw.below(u64::from(weights.heaviest)) >= u64::from(candidate.weight);
-    (!light).then_some(drawn)
+    (!light).then_some(Drawn { index, candidate })
 }
 
 /// Draws two endpoints that nothing speaks against, without looking at the others; `None` when luck runs out.
@@ -281,11 +271,11 @@ fn draw_best_pair<P: Pool + ?Sized>(
     weights: Weights,
     draw: &mut Draw,
     tried: &[usize],
-) -> Option<(usize, usize)> {
+) -> Option<(Drawn, Drawn)> {
     let (first, class) = draw_best(pool, None, draw, tried)?;
-    let except = weights.uniform.then_some(first);
+    let except = weights.uniform.then_some(first.index);
     let second = draw_best(pool, except, draw, tried).filter(|(_, other)| *other == class);
-    Some((first, second.map_or(first, |(index, _)| index)))
+    Some((first, second.map_or(first, |(drawn, _)| drawn)))
 }
 
 /// Draws one endpoint of the least reluctant class in proportion to its weight, leaving out `except`, in one walk: each
@@ -296,8 +286,8 @@ fn draw_best<P: Pool + ?Sized>(
     except: Option<usize>,
     draw: &mut Draw,
     tried: &[usize],
-) -> Option<(usize, Reluctance)> {
-    let mut best: Option<(usize, Reluctance)> = None;
+) -> Option<(Drawn, Reluctance)> {
+    let mut best: Option<(Drawn, Reluctance)> = None;
     let mut total = 0;
     for index in (0..pool.len()).filter(|index| Some(*index) != except) {
         let candidate = pool.candidate(index);
@@ -312,7 +302,7 @@ fn draw_best<P: Pool + ?Sized>(
         }
         total += u64::from(candidate.weight);
         if total == u64::from(candidate.weight) || draw.below(total) < u64::from(candidate.weight) {
-            best = Some((index, class));
+            best = Some((Drawn { index, candidate }, class));
         }
     }
     best
