@@ -14,6 +14,7 @@ use crate::api::client::{Client, Error};
 use crate::model::endpoint::Reach;
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::view::{IdentityStatus, MeshView};
+use crate::net::clock;
 
 /// How long the control plane may take to say what time it is.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -161,8 +162,16 @@ impl Client {
 
 /// With a pinned control plane: what anybody may ask.
 impl Client {
+    /// Returns by how much the control plane's clock is ahead of this host's, milliseconds; half a second may be wrong.
+    pub async fn ahead_ms(&self) -> Result<i64, Error> {
+        let (asked_ms, asked) = (clock::wall_ms(), clock::now());
+        let there_ms = self.clock_ms().await?;
+        let round_trip_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Ok(ahead_ms(there_ms, asked_ms, round_trip_ms))
+    }
+
     /// Returns what the control plane's clock says, Unix milliseconds; half a second may be wrong.
-    pub async fn clock_ms(&self) -> Result<u64, Error> {
+    async fn clock_ms(&self) -> Result<u64, Error> {
         let asked = timeout(ANSWER_MAX, self.send(Method::HEAD, "/mesh.sha256", None::<&()>)).await;
         let response = asked.map_err(|_| Error::TimedOut)??;
         let date = response.headers().get(DATE).and_then(|date| date.to_str().ok());
@@ -171,4 +180,11 @@ impl Client {
         let second = second.ok_or_else(|| Error::Broken("it does not say what time it is".to_owned()))?;
         Ok(second + 500)
     }
+}
+
+/// Returns by how much another clock is ahead of this host's, milliseconds: it said `there_ms` when it was asked at `asked_ms`
+/// here, and the answer came after `round_trip_ms`.
+pub fn ahead_ms(there_ms: u64, asked_ms: u64, round_trip_ms: u64) -> i64 {
+    let here_ms = asked_ms.saturating_add(round_trip_ms / 2);
+    i64::try_from(i128::from(there_ms) - i128::from(here_ms)).unwrap_or(i64::MAX)
 }

@@ -11,6 +11,7 @@ use crate::logic::authorize::Intentions;
 use crate::logic::balance::balancer::Balancer;
 use crate::logic::balance::locality::Vicinity;
 use crate::logic::balance::pick::Weights;
+use crate::logic::bans;
 use crate::logic::route::bound::Bound;
 use crate::logic::route::table::{Route, RouteTable, precedence};
 use crate::logic::traffic::TrafficRules;
@@ -184,6 +185,12 @@ impl Rulebook {
 }
 
 impl Policy {
+    /// Returns why nobody takes this node for a member: it is banned.
+    pub fn exclusion(&self) -> Option<String> {
+        let node = self.node();
+        self.banned.contains(node).then(|| bans::told(node))
+    }
+
     /// Returns what is to be known of a service.
     ///
     /// Returns `None` for one that no node ever announced and no resource speaks of, which is answered 404.

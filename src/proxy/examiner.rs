@@ -14,12 +14,11 @@ use tokio::time::timeout;
 use crate::api::client::Client;
 use crate::api::host::{
     ControlAnswer, ControlStatus, DiskStatus, HostStatus, InterceptionStatus, NamesStatus, RulesStatus,
-    Unready,
+    Unready, ahead_ms,
 };
 use crate::gossip::agent::Agent;
 use crate::identity::certificate::{Certificate, sha256};
 use crate::identity::vault::STATE_DIR;
-use crate::logic::bans;
 use crate::logic::compile::Policy;
 use crate::logic::intercept::{Mode, TABLE};
 use crate::logic::naming::zone::Zone;
@@ -119,7 +118,7 @@ impl Examiner {
         let addresses = self.told.controls.borrow().clone();
         match answered {
             Ok(status) => {
-                let ahead_ms = ahead(status.now_ms, asked_ms.saturating_add(round_trip_ms / 2));
+                let ahead_ms = ahead_ms(status.now_ms, asked_ms, round_trip_ms);
                 let answer =
                     ControlAnswer { node: status.node, build: status.build, ahead_ms, round_trip_ms };
                 ControlStatus { addresses, answer: Some(answer), error: None, ahead_ms: Some(ahead_ms) }
@@ -138,10 +137,8 @@ impl Examiner {
         let pins = roots.iter().filter_map(|root| Some(sha256(&Certificate::parse(root).ok()?.public)));
         for pin in pins.collect::<Vec<_>>() {
             let client = Client::timing(controls.clone(), pin);
-            let (asked_ms, asked) = (clock::wall_ms(), clock::now());
-            if let Ok(Ok(there_ms)) = timeout(ANSWER_MAX, client.clock_ms()).await {
-                let half_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX) / 2;
-                return Some(ahead(there_ms, asked_ms.saturating_add(half_ms)));
+            if let Ok(Ok(ahead_ms)) = timeout(ANSWER_MAX, client.ahead_ms()).await {
+                return Some(ahead_ms);
             }
         }
         None
@@ -149,11 +146,8 @@ impl Examiner {
 
     /// Returns why others take this node for no member, or it takes them for none.
     fn excluded(&self) -> Option<String> {
-        let node = &self.sources.node;
-        if self.told.policies.borrow().banned.contains(node) {
-            return Some(bans::told(node));
-        }
-        self.told.doubt.borrow().clone()
+        let banned = self.told.policies.borrow().exclusion();
+        banned.or_else(|| self.told.doubt.borrow().clone())
     }
 
     async fn interception(&self) -> Option<InterceptionStatus> {
@@ -189,9 +183,4 @@ impl Examiner {
         let gone = io::Error::other("its state was removed while the proxy ran");
         DiskStatus::of(&self.data_dir, Err(gone))
     }
-}
-
-/// Returns by how much a clock is ahead of another one, milliseconds.
-fn ahead(there_ms: u64, here_ms: u64) -> i64 {
-    i64::try_from(i128::from(there_ms) - i128::from(here_ms)).unwrap_or(i64::MAX)
 }

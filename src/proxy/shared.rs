@@ -10,7 +10,6 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use crate::identity::wallet::Wallet;
-use crate::logic::bans;
 use crate::logic::compile::Policy;
 use crate::logic::naming::zone::Zone;
 use crate::model::endpoint::Catalog;
@@ -192,8 +191,8 @@ impl Shared {
     pub(crate) fn explain(&self, failed: Failed) -> Failed {
         let is_others = failed.failure == Failure::UnknownService || failed.failure.blames_others();
         let doubt = || {
-            let is_banned = self.look().policy.banned.contains(&self.node);
-            if is_banned { Some(bans::told(&self.node)) } else { self.doubt.get()?.borrow().clone() }
+            let banned = self.look().policy.exclusion();
+            banned.or_else(|| self.doubt.get()?.borrow().clone())
         };
         match is_others.then(doubt).flatten() {
             Some(doubt) => {

@@ -15,7 +15,7 @@ use crate::cli::data_dir;
 use crate::logic::intercept::Rules;
 use crate::model::token::Token;
 use crate::net::dns::resolvers::{self, RESOLV_CONF};
-use crate::net::{clock, interface, mark, nft, tool};
+use crate::net::{interface, mark, nft, tool};
 
 /// Two for each connection that is carried, and some.
 const DESCRIPTORS_LEAST: u64 = 65_536;
@@ -190,11 +190,8 @@ fn resolver() -> Check {
 async fn way(token: &Token) -> Vec<Check> {
     let reaches =
         |found: Option<String>, hint: &str| check("the control plane is reached", Mark::Error, found, hint);
-    let asked = clock::now();
-    match Client::timing(token.controls.clone(), token.pin).clock_ms().await {
-        Ok(there_ms) => {
-            let here_ms = clock::wall_ms().saturating_sub(asked.elapsed().as_millis() as u64 / 2);
-            let ahead_ms = i64::try_from(i128::from(there_ms) - i128::from(here_ms)).unwrap_or(i64::MAX);
+    match Client::timing(token.controls.clone(), token.pin).ahead_ms().await {
+        Ok(ahead_ms) => {
             let far =
                 (ahead_ms.unsigned_abs() > SKEW_MS).then(|| skew("the control plane", ahead_ms, "this host"));
             vec![reaches(None, ""), check("the clocks agree", Mark::Error, far, SYNCHRONISE)]
