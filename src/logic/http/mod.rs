@@ -6,6 +6,7 @@
 //! - [`hop`] is what belongs to one connection and does not travel on.
 //! - [`authority`] is a host and a port as a message names them.
 //! - [`h1`] reads and writes HTTP/1.
+//! - [`h2`] reads and writes HTTP/2.
 //! - [`flood`] counts frames of HTTP/2 that carry nothing.
 
 pub mod fields;
@@ -14,4 +15,5 @@ pub mod framing;
 pub mod hop;
 pub mod authority;
 pub mod h1;
+pub mod h2;
 pub mod flood;
