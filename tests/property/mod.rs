@@ -36,6 +36,8 @@ mod fields;
 mod http1;
 mod http1_wire;
 mod http1_body;
+mod hpack;
+mod http2_heads;
 mod flood;
 pub(crate) mod naming;
 mod intercept;

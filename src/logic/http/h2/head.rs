@@ -11,7 +11,8 @@ use crate::logic::http::authority;
 use crate::logic::http::fields::{Fields, is_name, is_value};
 use crate::logic::http::h1::chunk::may_trail;
 use crate::logic::http::h1::lines::{HEAD_BYTES_MAX, RESPONSE_FIELDS_MAX};
-use crate::logic::http::h2::hpack::{self, Decoder, ENTRY_BYTES};
+use crate::logic::http::h2::hpack::{self, Decoder};
+use crate::logic::http::h2::table::ENTRY_BYTES;
 use crate::logic::http::head::{RequestHead, ResponseHead, Version};
 use crate::logic::http::hop::{Known, TRAILERS};
 
@@ -154,7 +155,7 @@ pub fn read_trailers(decoder: &mut Decoder, block: &[u8]) -> Result<Result<Field
 /// Writes the head of a request at the end of `to`, as a whole block.
 ///
 /// The scheme is `http`. A GET that wishes to change to another protocol becomes an extended CONNECT, which the other side
-/// must have agreed to. Fields of connections, and Host, are left out. The length of the body is said by whoever calls, if it
+/// must have agreed to. Fields of connections are left out. The length of the body is said by whoever calls, if it
 /// is not among the fields: see [`write_length`].
 ///
 /// # Errors
@@ -236,16 +237,13 @@ fn head_bytes(fields: &Fields) -> usize {
 fn write_fields(fields: &Fields, to: &mut Vec<u8>) {
     for (name, value) in fields.iter() {
         match Known::of(name) {
-            Known::ContentLength | Known::Expect | Known::Other => hpack::write_field(name, value, to),
+            Known::Host | Known::ContentLength | Known::Expect | Known::Other => {
+                hpack::write_field(name, value, to)
+            }
             Known::Te if value.eq_ignore_ascii_case(TRAILERS.as_bytes()) => {
                 hpack::write_field(name, TRAILERS.as_bytes(), to);
             }
-            Known::Te
-            | Known::Host
-            | Known::TransferEncoding
-            | Known::Connection
-            | Known::Upgrade
-            | Known::Idle => {}
+            Known::Te | Known::TransferEncoding | Known::Connection | Known::Upgrade | Known::Idle => {}
         }
     }
 }

@@ -21,9 +21,10 @@ const LENGTHS: [u8; SYMBOLS] = [
 
 const SYMBOLS: usize = 257;
 const END: u16 = 256;
+const SHORTEST: u32 = 5;
 const LONGEST: u32 = 30;
-/// Codes up to this length are found in one step.
-const SHORT: u32 = 10;
+/// How many bits are looked at in one step: two codes of what is common in text.
+const STEP: u32 = 12;
 
 /// A string that is not in the code: it has the symbol of the end in it, or ends with something else than up to seven of
 /// that symbol's first bits, which are ones.
@@ -31,10 +32,13 @@ const SHORT: u32 = 10;
 #[error("not in the Huffman code")]
 pub struct Malformed;
 
-/// What a window of bits begins with: the symbol, and the length of its code; 0 for a code that is not short.
+/// What a window of bits begins with: one whole code, or two.
 #[derive(Clone, Copy)]
-struct Begin {
-    symbol: u8,
+struct Step {
+    symbols: [u8; 2],
+    /// The length of the first code; 0 when it does not fit into a step.
+    first: u8,
+    /// The length of what is whole.
     length: u8,
 }
 
@@ -79,17 +83,21 @@ static CANON: Canon = {
     canon
 };
 
-static BEGINS: [Begin; 1 << SHORT] = {
-    let mut begins = [Begin { symbol: 0, length: 0 }; 1 << SHORT];
-    let mut window = 0;
-    while window < begins.len() {
-        let (symbol, length) = search((window as u64) << (u64::BITS - SHORT), 1);
-        if length <= SHORT {
-            begins[window] = Begin { symbol: symbol as u8, length: length as u8 };
+static STEPS: [Step; 1 << STEP] = {
+    let mut steps = [Step { symbols: [0; 2], first: 0, length: 0 }; 1 << STEP];
+    let mut place = 0;
+    while place < steps.len() {
+        let window = (place as u64) << (u64::BITS - STEP);
+        let (symbol, first) = search(window, SHORTEST);
+        if first <= STEP {
+            let (next, second) = search(window << first, SHORTEST);
+            let length = if first + second <= STEP { first + second } else { first };
+            steps[place] =
+                Step { symbols: [symbol as u8, next as u8], first: first as u8, length: length as u8 };
         }
-        window += 1;
+        place += 1;
     }
-    begins
+    steps
 };
 
 /// Finds the code that a window begins with, its symbol and its length, when it is known to be no shorter than `length`.
@@ -104,9 +112,68 @@ const fn search(window: u64, mut length: u32) -> (u16, u32) {
     }
 }
 
-fn first(window: u64) -> (u16, u32) {
-    let begin = BEGINS[(window >> (u64::BITS - SHORT)) as usize];
-    if begin.length > 0 { (begin.symbol.into(), begin.length.into()) } else { search(window, SHORT + 1) }
+/// The bits of a string that have not been decoded.
+struct Window<'b> {
+    /// Those that are next, from the highest on. Below them may be some that come after.
+    next: u64,
+    /// How many of them count.
+    bits: u32,
+    /// What comes after them.
+    rest: &'b [u8],
+}
+
+impl Window<'_> {
+    /// Fills up to 56 bits or more, or to the end of the string.
+    fn fill(&mut self) {
+        if let Some(eight) = self.rest.first_chunk() {
+            self.next |= u64::from_be_bytes(*eight) >> self.bits;
+            let whole = (u64::BITS - 1 - self.bits) / u8::BITS;
+            self.rest = &self.rest[whole as usize..];
+            self.bits += whole * u8::BITS;
+            return;
+        }
+        while self.bits < u64::BITS - u8::BITS
+            && let Some((byte, rest)) = self.rest.split_first()
+        {
+            self.next |= u64::from(*byte) << (u64::BITS - u8::BITS - self.bits);
+            self.bits += u8::BITS;
+            self.rest = rest;
+        }
+    }
+
+    /// Decodes the codes, one or two, that the window begins with, when at least [`LONGEST`] bits count.
+    fn step(&mut self) -> Result<([u8; 2], usize), Malformed> {
+        let step = STEPS[(self.next >> (u64::BITS - STEP)) as usize];
+        let (symbols, count, length) = if step.first > 0 {
+            (step.symbols, 1 + usize::from(step.length > step.first), step.length.into())
+        } else {
+            let (symbol, length) = search(self.next, STEP + 1);
+            if symbol == END {
+                return Err(Malformed);
+            }
+            ([symbol as u8, 0], 1, length)
+        };
+        self.next <<= length;
+        self.bits -= length;
+        Ok((symbols, count))
+    }
+
+    /// Decodes the last code; `None` when there is only the padding.
+    fn last(&mut self) -> Result<Option<u8>, Malformed> {
+        // Past the end of the string there are ones, as in its padding: the end's code begins with them.
+        let padded = self.next | u64::MAX >> self.bits;
+        let step = STEPS[(padded >> (u64::BITS - STEP)) as usize];
+        let (symbol, length) = match step.first {
+            0 => search(padded, STEP + 1),
+            first => (step.symbols[0].into(), first.into()),
+        };
+        if length > self.bits {
+            return if padded == u64::MAX && self.bits < u8::BITS { Ok(None) } else { Err(Malformed) };
+        }
+        self.next <<= length;
+        self.bits -= length;
+        Ok(Some(symbol as u8))
+    }
 }
 
 /// Decodes a whole string and writes it at the end of `to`: at most 8/5 of its size, since no code is shorter than 5 bits.
@@ -114,40 +181,25 @@ fn first(window: u64) -> (u16, u32) {
 /// # Errors
 /// When it is malformed; `to` then has a part of it.
 pub fn decode(coded: &[u8], to: &mut Vec<u8>) -> Result<(), Malformed> {
-    to.reserve(coded.len() * 8 / 5);
-    // The bits that are next, from the highest on; how many they are; and the bytes after them.
-    let (mut window, mut bits, mut rest) = (0_u64, 0, coded);
-    while let Some((four, after)) = rest.split_first_chunk() {
-        window |= u64::from(u32::from_be_bytes(*four)) << (u32::BITS - bits);
-        bits += u32::BITS;
-        rest = after;
-        while bits >= LONGEST {
-            let (symbol, length) = first(window);
-            if symbol == END {
-                return Err(Malformed);
-            }
-            to.push(symbol as u8);
-            window <<= length;
-            bits -= length;
-        }
-    }
-    for byte in rest {
-        window |= u64::from(*byte) << (u64::BITS - u8::BITS - bits);
-        bits += u8::BITS;
-    }
-    // Past the end of the string there are ones, as in its padding: the end of a string begins with it.
-    window |= u64::MAX >> bits;
+    let mut at = to.len();
+    // Two bytes are written in each step, though one may count.
+    to.resize(at + coded.len() * 8 / 5 + 2, 0);
+    let mut window = Window { next: 0, bits: 0, rest: coded };
     loop {
-        let (symbol, length) = first(window);
-        if length > bits {
+        window.fill();
+        if window.bits < LONGEST {
             break;
         }
-        if symbol == END {
-            return Err(Malformed);
+        while window.bits >= LONGEST {
+            let (symbols, count) = window.step()?;
+            to[at..at + 2].copy_from_slice(&symbols);
+            at += count;
         }
-        to.push(symbol as u8);
-        window = !(!window << length);
-        bits -= length;
     }
-    if window == u64::MAX && bits < u8::BITS { Ok(()) } else { Err(Malformed) }
+    while let Some(symbol) = window.last()? {
+        to[at] = symbol;
+        at += 1;
+    }
+    to.truncate(at);
+    Ok(())
 }
