@@ -14,6 +14,7 @@ type Field = (Vec<u8>, Vec<u8>);
 
 /// RFC 7541 Appendix B, by symbol.
 #[rustfmt::skip]
+#[expect(clippy::unreadable_literal, reason = "as the specification has them")]
 const CODES: [u32; 257] = [
     0x1ff8, 0x7fffd8, 0xfffffe2, 0xfffffe3, 0xfffffe4, 0xfffffe5, 0xfffffe6, 0xfffffe7, 0xfffffe8, 0xffffea,
     0x3ffffffc, 0xfffffe9, 0xfffffea, 0x3ffffffd, 0xfffffeb, 0xfffffec, 0xfffffed, 0xfffffee, 0xfffffef,

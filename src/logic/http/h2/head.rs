@@ -238,7 +238,7 @@ fn write_fields(fields: &Fields, to: &mut Vec<u8>) {
     for (name, value) in fields.iter() {
         match Known::of(name) {
             Known::Host | Known::ContentLength | Known::Expect | Known::Other => {
-                hpack::write_field(name, value, to)
+                hpack::write_field(name, value, to);
             }
             Known::Te if value.eq_ignore_ascii_case(TRAILERS.as_bytes()) => {
                 hpack::write_field(name, TRAILERS.as_bytes(), to);

@@ -215,16 +215,18 @@ impl<'b> Reader<'b> {
 
 /// Writes a field at the end of `to`. The name may be in any case and is written in lower case.
 pub fn write_field(name: &[u8], value: &[u8], to: &mut Vec<u8>) {
-    to.reserve(name.len() + value.len() + 8);
     if let Some((index, secret)) = table::index_of(name) {
         let kind = if secret { NEVER_INDEXED } else { WITHOUT_INDEXING };
-        write_number(index.into(), 4, kind, to);
+        // No field but those of pseudo-header fields has an index that fits behind the kind.
+        to.extend_from_slice(&[kind | 0x0f, index - 0x0f]);
     } else {
-        to.push(WITHOUT_INDEXING);
-        write_number(name.len(), 7, 0, to);
-        let at = to.len();
-        to.extend_from_slice(name);
-        to[at..].make_ascii_lowercase();
+        if let Ok(length @ ..0x7f) = u8::try_from(name.len()) {
+            to.extend_from_slice(&[WITHOUT_INDEXING, length]);
+        } else {
+            to.push(WITHOUT_INDEXING);
+            write_number(name.len(), 7, 0, to);
+        }
+        to.extend(name.iter().map(u8::to_ascii_lowercase));
     }
     write_string(value, to);
 }

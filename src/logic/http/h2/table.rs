@@ -164,7 +164,9 @@ pub(crate) fn index_of(name: &[u8]) -> Option<(u8, bool)> {
     let begin = name.first()?.to_ascii_lowercase();
     let named = BY_LENGTH.names.get(start.into()..end.into())?;
     let found = named.iter().find(|(first, index, _)| {
-        *first == begin && FIXED[usize::from(*index) - 1].0.eq_ignore_ascii_case(name)
+        let fixed = FIXED[usize::from(*index) - 1].0;
+        // Most are in lower case already, which is faster to see.
+        *first == begin && (fixed == name || fixed.eq_ignore_ascii_case(name))
     });
     found.map(|(_, index, secret)| (*index, *secret))
 }
