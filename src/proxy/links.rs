@@ -69,8 +69,12 @@ impl Carrier for Link {
         Self::is_open(self)
     }
 
-    fn streams(&self) -> usize {
-        Self::streams(self)
+    fn is_full(&self) -> bool {
+        Self::is_full(self)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.streams() == 0
     }
 }
 

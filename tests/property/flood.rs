@@ -1,74 +1,53 @@
 //! Counting frames of HTTP/2 that carry nothing.
 
+use std::time::{Duration, Instant};
+
 use mesh::logic::http::flood::{FREE_PER_SECOND, Meter};
-use proptest::collection::vec;
 use proptest::prelude::*;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-fn frame(kind: u8, flags: u8, length: u8) -> Vec<u8> {
-    let mut bytes = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
-    bytes.extend(vec![kind; length.into()]);
-    bytes
-}
-
-/// Whether a frame counts: all but heads, data, and the end of a body.
-fn counts((kind, flags, length): (u8, u8, u8)) -> bool {
-    match kind {
-        0 => length == 0 && flags & 1 == 0,
-        1 => false,
-        _ => true,
-    }
-}
-
-fn fed(bytes: &[u8], cut: usize) -> bool {
-    let mut meter = Meter::default();
-    bytes.chunks(cut).fold(false, |_, part| meter.received(part))
+/// Tells whether one of so many frames at one time is one too many.
+fn is_flood(meter: &mut Meter, frames: u64, now: Instant) -> bool {
+    (0..frames).any(|_| meter.received(now))
 }
 
 proptest! {
     #[test]
-    fn it_makes_no_difference_how_the_bytes_are_cut_up(
-        frames in vec((0u8..12, 0u8..2, 0u8..40), 0..200),
-        times in 1usize..60,
-        cut in 1usize..100,
-    ) {
-        let once: Vec<u8> = frames.iter().flat_map(|(kind, flags, length)| frame(*kind, *flags, *length)).collect();
-        let bytes = [PREFACE, &once.repeat(times)].concat();
-        let counted = times * frames.iter().filter(|frame| counts(**frame)).count();
-        prop_assert_eq!(fed(&bytes, cut), counted as u64 >= FREE_PER_SECOND);
+    fn who_is_sent_much_may_say_more(sent in 0usize..1_000_000, frames in 0..2 * FREE_PER_SECOND) {
+        let now = Instant::now();
+        let mut meter = Meter::new(now);
+        meter.sent(sent);
+        prop_assert_eq!(is_flood(&mut meter, frames, now), frames >= FREE_PER_SECOND + sent as u64 / 32);
     }
 
     #[test]
-    fn who_is_sent_much_may_say_more(sent in 0usize..1_000_000) {
-        let mut meter = Meter::default();
-        meter.sent(sent);
-        let pings = [PREFACE, &frame(6, 0, 8).repeat(FREE_PER_SECOND as usize)].concat();
-        prop_assert_eq!(meter.received(&pings), sent < 32);
+    fn frames_that_come_slowly_are_no_flood(millis in 1u64..20, seconds in 1u64..10) {
+        let begun = Instant::now();
+        let mut meter = Meter::new(begun);
+        // One in `millis` milliseconds: as many as are free, or fewer.
+        let all = seconds * 1_000 / millis;
+        let is_flood = (0..all).any(|at| meter.received(begun + Duration::from_millis(at * millis)));
+        prop_assert!(!is_flood);
     }
 }
 
 #[test]
 fn a_new_second_brings_new_frames_but_no_more_than_before() {
-    let mut meter = Meter::default();
-    let pings = frame(6, 0, 8).repeat(FREE_PER_SECOND as usize - 1);
-    assert!(!meter.received(PREFACE));
-    for _ in 0..3 {
-        assert!(!meter.received(&pings));
-        meter.renew();
-        meter.renew();
+    let begun = Instant::now();
+    let mut meter = Meter::new(begun);
+    for second in 1..4 {
+        let now = begun + Duration::from_secs(second);
+        assert!(!is_flood(&mut meter, FREE_PER_SECOND - 1, now));
     }
-    assert!(meter.received(&frame(6, 0, 8).repeat(FREE_PER_SECOND as usize)));
+    assert!(is_flood(&mut meter, 2 * FREE_PER_SECOND, begun + Duration::from_secs(4)));
 }
 
 #[test]
 fn pings_do_not_earn_what_they_cost() {
-    let mut meter = Meter::default();
-    assert!(!meter.received(PREFACE));
-    let ping = frame(6, 0, 8);
+    let now = Instant::now();
+    let mut meter = Meter::new(now);
     let until = (0..3 * FREE_PER_SECOND).find(|_| {
-        meter.sent(ping.len());
-        meter.received(&ping)
+        meter.sent(17);
+        meter.received(now)
     });
     assert!(until.is_some());
 }

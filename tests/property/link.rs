@@ -234,7 +234,7 @@ fn an_impossible_credit_is_not_taken() {
 
     assert_eq!(sending.credit(0), Err(Violation::BadCredit));
     assert_eq!(sending.credit(u32::MAX), Err(Violation::BadCredit));
-    assert_eq!(sending.credit(1 << 30), Err(Violation::BadCredit));
+    assert_eq!(sending.credit((1 << 31) - 1), Err(Violation::BadCredit));
     assert_eq!(sending.left(), WINDOW_INITIAL as usize);
 }
 

@@ -37,6 +37,7 @@ mod http1;
 mod http1_wire;
 mod http1_body;
 mod hpack;
+mod http2_frames;
 mod http2_heads;
 mod flood;
 pub(crate) mod naming;

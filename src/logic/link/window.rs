@@ -18,8 +18,8 @@ pub const WINDOW_MAX: u32 = 4 << 20;
 /// How much the windows of streams that share a budget may grow beyond their first size, in bytes.
 pub const GROWTH_BYTES_MAX: u64 = 32 << 20;
 
-/// No peer may grant more than this, in bytes: whoever does counts wrong.
-const SENDING_MAX: u32 = 1 << 30;
+/// No peer may grant more than this, in bytes: whoever does counts wrong (RFC 9113 §6.9.1).
+const SENDING_MAX: i64 = (1 << 31) - 1;
 /// A window taken within so many round trips grows.
 const ROUND_TRIPS: u32 = 4;
 /// New streams take no more than one part in so many of what windows may still grow by: the rest is for those that need it.
@@ -30,31 +30,48 @@ const HABIT_DECAY: u32 = 8;
 /// What may be sent on one stream.
 #[derive(Debug)]
 pub struct Sending {
-    left: u32,
+    /// Below 0 when the receiver made less of what it had granted.
+    left: i64,
 }
 
 impl Default for Sending {
     fn default() -> Self {
-        Self { left: WINDOW_INITIAL }
+        Self::new(WINDOW_INITIAL)
     }
 }
 
 impl Sending {
+    /// Makes the window of a stream that begins with so many bytes.
+    pub fn new(bytes: u32) -> Self {
+        Self { left: bytes.into() }
+    }
+
     /// Returns how many bytes may be sent.
     pub fn left(&self) -> usize {
-        self.left as usize
+        usize::try_from(self.left).unwrap_or(0)
     }
 
     /// Counts bytes that were sent: no more than are left.
     pub fn sent(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.left());
-        self.left = self.left.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.left -= bytes as i64;
     }
 
     /// Adds what the receiver gave back.
     pub fn credit(&mut self, bytes: u32) -> Result<(), Violation> {
-        let left = self.left.checked_add(bytes).filter(|left| bytes > 0 && *left <= SENDING_MAX);
-        self.left = left.ok_or(Violation::BadCredit)?;
+        if bytes == 0 {
+            return Err(Violation::BadCredit);
+        }
+        self.shift(bytes.into())
+    }
+
+    /// Adds what the receiver grants every stream, or takes it away.
+    pub fn shift(&mut self, bytes: i64) -> Result<(), Violation> {
+        let left = self.left + bytes;
+        if left > SENDING_MAX {
+            return Err(Violation::BadCredit);
+        }
+        self.left = left;
         Ok(())
     }
 }

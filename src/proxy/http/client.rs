@@ -6,9 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use h2::Ping;
-use h2::client::SendRequest;
+use bytes::BytesMut;
 use tokio::time::timeout;
 
 use crate::model::name::ServiceName;
@@ -16,16 +14,15 @@ use crate::model::view::EdgeProtocol;
 use crate::net::{clock, dial, task};
 use crate::proxy::context::Context;
 use crate::proxy::failure::{Failed, Failure};
-use crate::proxy::http::limits;
 use crate::proxy::http::observe::Observation;
 use crate::proxy::http::stall::{Stalls, Turn};
+use crate::proxy::link::{Limits, Link};
 use crate::proxy::links::CONNECT_TIME;
 use crate::proxy::peer::At;
-use crate::proxy::stream::http2::broken;
 use crate::proxy::stream::reader::Reader;
 use crate::proxy::stream::writer::Writer;
 use crate::proxy::upstream::idle::Idle;
-use crate::proxy::upstream::mux::{Carrier, Mux};
+use crate::proxy::upstream::mux::Mux;
 
 /// Host names remembered at most; then all are parsed anew.
 const HOSTS_MAX: usize = 1_024;
@@ -37,7 +34,7 @@ pub(crate) struct Http {
     pub(crate) copies: Rc<Cell<usize>>,
     stalls: Stalls,
     idle: Idle<App>,
-    apps: Rc<Mux<SocketAddr, App2>>,
+    apps: Rc<Mux<SocketAddr, Link>>,
     hosts: RefCell<HashMap<Box<str>, Option<ServiceName>, foldhash::fast::RandomState>>,
 }
 
@@ -47,27 +44,6 @@ pub(crate) struct App {
     pub(crate) writer: Writer,
     /// Whether it carried something before.
     pub(crate) reused: bool,
-}
-
-/// A connection to a local service that speaks HTTP/2.
-#[derive(Clone)]
-pub(crate) struct App2 {
-    sender: SendRequest<Bytes>,
-    streams: Rc<Cell<usize>>,
-    open: Rc<Cell<bool>>,
-}
-
-/// A place among the streams of an HTTP/2 connection, given back when dropped.
-pub(crate) struct Streaming(Rc<Cell<usize>>);
-
-impl Carrier for App2 {
-    fn is_open(&self) -> bool {
-        self.open.get()
-    }
-
-    fn streams(&self) -> usize {
-        self.streams.get()
-    }
 }
 
 impl Http {
@@ -119,26 +95,12 @@ impl Http {
         self.idle.put(addr, clock::now(), app);
     }
 
-    /// Finds room for one request on an HTTP/2 connection to a local service. One that the service is about to close is
-    /// replaced.
+    /// Finds an HTTP/2 connection to a local service with room for a request, which must be sent at once.
     ///
     /// # Errors
     /// When it refuses the connection.
-    pub(crate) async fn app2(&self, addr: SocketAddr) -> Result<(SendRequest<Bytes>, Streaming), Failed> {
-        let mut again = true;
-        loop {
-            let app = self.apps.connection(&addr, || handshake(addr)).await?;
-            let place = Streaming::new(&app.streams);
-            match app.sender.clone().ready().await {
-                Ok(sender) => return Ok((sender, place)),
-                Err(error) => {
-                    app.open.set(false);
-                    if !std::mem::take(&mut again) {
-                        return Err(broken(&error));
-                    }
-                }
-            }
-        }
+    pub(crate) async fn app2(&self, addr: SocketAddr) -> Result<Link, Failed> {
+        self.apps.connection(&addr, || handshake(addr)).await
     }
 
     /// Enters a call of a local caller among those that are given up when nothing moves for `limit`.
@@ -175,43 +137,25 @@ impl App {
     }
 }
 
-impl Streaming {
-    fn new(streams: &Rc<Cell<usize>>) -> Self {
-        streams.set(streams.get() + 1);
-        Self(streams.clone())
-    }
-}
-
-impl Drop for Streaming {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
 async fn connect(addr: SocketAddr) -> Result<tokio::net::TcpStream, Failed> {
     dial::connect(addr, CONNECT_TIME)
         .await
         .map_err(|error| Failed::new(Failure::Unreachable, format!("local service at {addr}: {error}")))
 }
 
-async fn handshake(addr: SocketAddr) -> Result<App2, Failed> {
-    let stream = connect(addr).await?;
-    let (sender, mut connection) =
-        limits::h2_client().handshake(stream).await.map_err(|error| broken(&error))?;
-    let pings = connection.ping_pong();
-    let open = Rc::new(Cell::new(true));
-    let ended = open.clone();
-    task::spawn_local("app", async move {
-        if let Err(error) = connection.await {
+/// Makes a connection of HTTP/2. Its settings come before its answers: whether it takes upgrades is known then, and that it
+/// speaks HTTP/2 at all.
+async fn handshake(addr: SocketAddr) -> Result<Link, Failed> {
+    let (link, driver) = Link::dial_http2(connect(addr).await?, Limits::DIALLED);
+    task::spawn_local("app", async {
+        if let Err(error) = driver.await {
             tracing::debug!(%error, "connection to a local service ended");
         }
-        ended.set(false);
     });
-    if let Some(mut pings) = pings {
-        // Its settings come before its answer: whether it takes upgrades is known then, and that it speaks HTTP/2 at all.
-        let answered = timeout(CONNECT_TIME, pings.ping(Ping::opaque())).await;
-        let silent = || Failed::new(Failure::Unreachable, format!("local service at {addr} is silent"));
-        answered.map_err(|_| silent())?.map_err(|error| broken(&error))?;
+    let settled = timeout(CONNECT_TIME, link.settled()).await;
+    settled.map_err(|_| Failed::new(Failure::Unreachable, format!("local service at {addr} is silent")))?;
+    if !link.handle().has_settled() {
+        return Err(Failed::new(Failure::Reset, format!("local service at {addr} does not speak HTTP/2")));
     }
-    Ok(App2 { sender, streams: Rc::default(), open })
+    Ok(link)
 }

@@ -1,16 +1,12 @@
 //! One request going up and its response coming down, at the same time, in one task: who asks, who answers, and what flows
 //! between them.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::client::ResponseFuture;
-use h2::server::SendResponse;
 use http::Method;
 use tokio::time::{sleep, timeout};
 
@@ -18,18 +14,17 @@ use crate::logic::http::framing::Framing;
 use crate::logic::http::h1;
 use crate::logic::http::head::{RequestHead, ResponseHead, Version};
 use crate::proxy::failure::{Failed, Failure};
-use crate::proxy::http::message::{self, Answer};
+use crate::proxy::http::message::Answer;
 use crate::proxy::http::observe::Observation;
 use crate::proxy::http::payload::Payload;
 use crate::proxy::http::stall::Turn;
 use crate::proxy::stream::duplex::End;
-use crate::proxy::stream::http2::{Incoming, Outgoing};
 use crate::proxy::stream::link::{Arriving, Leaving};
 use crate::proxy::stream::pump::{Broke, Pump};
 use crate::proxy::stream::reader::{NoHead, Reader};
 use crate::proxy::stream::sink::Sink;
 use crate::proxy::stream::source::Source;
-use crate::proxy::stream::{http2, writer::Writer};
+use crate::proxy::stream::writer::Writer;
 
 /// What was passed on of a response that breaks off is still sent, if the caller takes it within this time.
 const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
@@ -73,9 +68,7 @@ pub(crate) struct Manners {
 pub(crate) enum Responder<'a> {
     /// An application that speaks HTTP/1.
     Http1(&'a mut Writer, &'a mut Manners),
-    /// An application that speaks HTTP/2, and whether it is slow to take what its connection has.
-    Http2(SendResponse<Bytes>, Rc<Cell<bool>>),
-    /// Another proxy.
+    /// Another proxy, or an application that speaks HTTP/2.
     Link(Leaving),
     /// Nobody: what is answered to a copy is not wanted.
     Nobody,
@@ -89,11 +82,6 @@ impl<'a> Responder<'a> {
                 if manners.version != Version::Http10 {
                     let version = manners.version;
                     writer.begin(|out| h1::write::response(head, Framing::None, version, true, out));
-                }
-            }
-            Self::Http2(respond, _) => {
-                if let Some(response) = message::http2_response(head) {
-                    _ = respond.send_informational(response);
                 }
             }
             Self::Link(leaving) => leaving.inform(head),
@@ -112,7 +100,7 @@ impl<'a> Responder<'a> {
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         match self {
             Self::Http1(writer, _) => writer.poll_flush(cx),
-            Self::Http2(..) | Self::Link(_) | Self::Nobody => Poll::Ready(Ok(())),
+            Self::Link(_) | Self::Nobody => Poll::Ready(Ok(())),
         }
     }
 
@@ -120,7 +108,6 @@ impl<'a> Responder<'a> {
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Http1(..) | Self::Nobody => Poll::Pending,
-            Self::Http2(respond, _) => respond.poll_reset(cx).map(|_| ()),
             Self::Link(leaving) => leaving.poll_gone(cx),
         }
     }
@@ -139,14 +126,6 @@ impl<'a> Responder<'a> {
                     if head_only || answer.head.status == 304 { Framing::None } else { framing }
                 });
                 Ok(Sink::Tcp(writer))
-            }
-            Self::Http2(mut respond, stuck) => {
-                answer.put_length();
-                let response = message::http2_response(&answer.head)
-                    .ok_or_else(|| Failed::new(Failure::BadResponse, "HTTP/2 has no such status"))?;
-                let end = answer.framing.is_empty();
-                let stream = respond.send_response(response, end).map_err(|error| http2::broken(&error))?;
-                Ok(if end { Sink::Ended } else { Sink::Http2(Outgoing::on(stream, stuck)) })
             }
             Self::Link(mut leaving) => {
                 let end = answer.framing.is_empty();
@@ -170,11 +149,6 @@ impl<'a> Responder<'a> {
                 writer.begin(|out| h1::write::response(&head, Framing::None, manners.version, true, out));
                 Ok(Sink::Tcp(writer))
             }
-            Self::Http2(..) => {
-                let mut head = ResponseHead { status: 200, ..head.clone() };
-                head.fields.remove("upgrade");
-                self.connected(&head)
-            }
             Self::Link(mut leaving) => {
                 leaving.answer(head, false)?;
                 Ok(Sink::Link(leaving))
@@ -193,11 +167,6 @@ impl<'a> Responder<'a> {
                 writer.begin(|out| h1::write::response(head, Framing::None, manners.version, true, out));
                 Ok(Sink::Tcp(writer))
             }
-            Self::Http2(mut respond, stuck) => {
-                let response = message::http2_response(head).ok_or(Failure::BadResponse)?;
-                let stream = respond.send_response(response, false).map_err(|error| http2::broken(&error))?;
-                Ok(Sink::Http2(Outgoing::on(stream, stuck)))
-            }
             Self::Link(mut leaving) => {
                 leaving.answer(head, false)?;
                 Ok(Sink::Link(leaving))
@@ -209,12 +178,10 @@ impl<'a> Responder<'a> {
 
 /// Who answers.
 pub(crate) enum Callee<'c> {
-    /// Another proxy.
+    /// Another proxy, or a local service that speaks HTTP/2.
     Link(Arriving),
     /// A local service that speaks HTTP/1, and what it was asked.
     Http1(&'c mut Reader, Method),
-    /// A local service that speaks HTTP/2.
-    Http2(ResponseFuture),
     /// Its answer has begun.
     Answering(Source<'c>),
 }
@@ -240,17 +207,6 @@ impl<'c> Callee<'c> {
                     keep_alive: response.keep_alive,
                 }))
             }
-            Self::Http2(future) => {
-                if let Poll::Ready(Some(interim)) = future.poll_informational(cx) {
-                    let interim = interim.map_err(|error| http2::broken(&error))?;
-                    return Poll::Ready(Ok(message::interim_from_http2(interim)));
-                }
-                let response =
-                    ready!(std::pin::Pin::new(future).poll(cx)).map_err(|error| http2::broken(&error))?;
-                let (answer, body) = message::answer_from_http2(response, method)?;
-                *self = Self::Answering(Source::Http2(Incoming(body)));
-                Poll::Ready(Ok(answer))
-            }
             Self::Answering(_) => Poll::Ready(Err(Failed::new(Failure::BadResponse, "a second response"))),
         }
     }
@@ -263,7 +219,6 @@ impl<'c> Callee<'c> {
                 reader.expect(h1::body::Body::new(framing));
                 Source::Tcp(reader)
             }
-            Self::Http2(_) => Source::Nothing,
             Self::Answering(source) => source,
         }
     }
@@ -471,7 +426,6 @@ impl<'c> Exchange<'c> {
         let source = match self.callee {
             Callee::Link(arriving) => Source::Link(arriving),
             Callee::Http1(reader, _) => Source::Tcp(reader),
-            Callee::Http2(_) => Source::Nothing,
             Callee::Answering(source) => source,
         };
         End::new(source, self.up)
@@ -481,11 +435,7 @@ impl<'c> Exchange<'c> {
 /// Breaks a response off: what was taken of it is sent, its end is not.
 pub(crate) async fn break_off(down: &mut Sink<'_>, failure: Failure) {
     if failure != Failure::CallerGone {
-        let last_words = async {
-            _ = poll_fn(|cx| down.poll_flush(cx)).await;
-            down.written().await;
-        };
-        _ = timeout(LAST_WORDS_TIME, last_words).await;
+        _ = timeout(LAST_WORDS_TIME, poll_fn(|cx| down.poll_flush(cx))).await;
     }
     down.abort(failure);
 }

@@ -20,15 +20,14 @@ use crate::logic::resilience::timeouts::{IDLE, TimeoutRules};
 use crate::model::view::EdgeProtocol;
 use crate::net::clock;
 use crate::proxy::failure::{Failed, Failure, Notes};
-use crate::proxy::http::client::{App, Http, Streaming};
+use crate::proxy::http::client::{App, Http};
 use crate::proxy::http::course::{Call, Course, Ended};
 use crate::proxy::http::exchange::{Callee, Exchange, Responder, Sides};
-use crate::proxy::http::message::{self, Answer};
+use crate::proxy::http::message::Answer;
 use crate::proxy::http::payload::Payload;
 use crate::proxy::http::websocket::Handshake;
 use crate::proxy::ledger::Called;
 use crate::proxy::link::Link;
-use crate::proxy::stream::http2::{Outgoing, broken};
 use crate::proxy::stream::link::open;
 use crate::proxy::stream::sink::Sink;
 use crate::proxy::stream::source::Source;
@@ -70,8 +69,6 @@ pub(crate) struct Hold {
     in_flight: Option<InFlight>,
     /// Its places in the counts of calls to the service.
     places: [Option<Place>; 2],
-    /// Its place on a connection to a local service.
-    streaming: Option<Streaming>,
 }
 
 /// Sends a request to one endpoint after the other until one gives an answer that is worth passing on, or trying again
@@ -130,7 +127,7 @@ pub(crate) async fn to_service(
                 }
                 let mut answered = course.conclude(call, target, stop, answered)?;
                 sides.payload.commit();
-                answered.hold = Hold { in_flight: Some(in_flight), places, streaming: None };
+                answered.hold = Hold { in_flight: Some(in_flight), places };
                 return Ok(answered);
             }
         }
@@ -292,7 +289,10 @@ impl Delivery<'_> {
         responder: &mut Responder<'_>,
     ) -> Result<Box<Answered<'static>>, Failed> {
         match self.once_over_http2(http, sides, responder).await {
-            Err(failed) if failed.failure == Failure::NotHere && sides.payload.is_whole() => {
+            Err(failed)
+                if matches!(failed.failure, Failure::NotHere | Failure::Unseen)
+                    && sides.payload.is_whole() =>
+            {
                 sides.payload.rewind();
                 self.once_over_http2(http, sides, responder).await
             }
@@ -306,24 +306,21 @@ impl Delivery<'_> {
         sides: &mut Sides<'_, '_>,
         responder: &mut Responder<'_>,
     ) -> Result<Box<Answered<'static>>, Failed> {
-        let request = message::http2_request(self.head, self.framing)
-            .ok_or_else(|| Failed::new(Failure::BadRequest, "HTTP/2 cannot say what is asked for"))?;
-        let (mut sender, streaming) = http.app2(self.addr).await?;
+        let link = http.app2(self.addr).await?;
         let withheld = self.head.protocol.is_some();
-        if withheld && !sender.is_extended_connect_protocol_enabled() {
+        if withheld && !link.takes_protocols() {
             return Err(Failed::new(Failure::Unsupported, "the service takes no upgrades"));
         }
         let end = sides.payload.is_empty() && !withheld;
-        let (response, stream) = sender.send_request(request, end).map_err(|error| broken(&error))?;
-        let up = if end { Sink::Ended } else { Sink::Http2(Outgoing::new(stream)) };
-        let mut exchange = Exchange::new(up, Callee::Http2(response), withheld);
+        let (leaving, arriving) = open(&link, self.head, end)?;
+        let up = if end { Sink::Ended } else { Sink::Link(leaving) };
+        let mut exchange = Exchange::new(up, Callee::Link(arriving), withheld);
         let mut answer = exchange.head(sides, responder, &self.head.method).await?;
         if withheld && (200..300).contains(&answer.head.status) {
             answer.head.status = 101;
             self.handshake.end(&mut answer.head)?;
         }
-        let hold = Hold { streaming: Some(streaming), ..Hold::default() };
-        Ok(Box::new(Answered { answer, exchange, hold, deadline: None, idle: None }))
+        Ok(Box::new(Answered { answer, exchange, hold: Hold::default(), deadline: None, idle: None }))
     }
 
     /// Sends the request over an HTTP/1 connection.

@@ -1,17 +1,15 @@
 //! The path of a request, in the order of its stages.
 //!
-//! [`observe`] knows what became of it, [`stall`] whether anything still does, [`guard`] who floods, [`payload`] keeps what may be sent again, [`message`] turns heads from one form into
-//! another, [`exchange`] moves what goes up and what comes down, [`reply`] is what we answer ourselves, [`client`] the
+//! [`observe`] knows what became of it, [`stall`] whether anything still does, [`payload`] keeps what may be sent again, [`message`] is
+//! what a head says beyond itself, [`exchange`] moves what goes up and what comes down, [`reply`] is what we answer ourselves, [`client`] the
 //! connections, [`websocket`] what HTTP/1 and HTTP/2 do not share of it, [`course`] which endpoint is tried next,
 //! [`forward`] one way over them, [`tunnel`] what is no request any more, [`finish`] hands an answer to the caller,
 //! [`mirror`] sends copies, [`filtering`] does what routes want besides, [`pipeline`] is the order of it all, [`serve`] the
 //! connections it comes on.
 
-pub(crate) mod limits;
 pub(crate) mod message;
 pub(crate) mod observe;
 pub(crate) mod stall;
-pub(crate) mod guard;
 pub(crate) mod payload;
 pub(crate) mod exchange;
 pub(crate) mod reply;

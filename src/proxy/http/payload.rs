@@ -165,12 +165,9 @@ impl<'a> Payload<'a> {
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>, written: bool) -> Poll<()> {
         match &mut self.source {
             Source::Tcp(reader) if self.ended => reader.poll_gone(cx, written),
-            Source::Tcp(_)
-            | Source::Nothing
-            | Source::Words(_)
-            | Source::Http2(_)
-            | Source::Link(_)
-            | Source::Copied(_) => Poll::Pending,
+            Source::Tcp(_) | Source::Nothing | Source::Words(_) | Source::Link(_) | Source::Copied(_) => {
+                Poll::Pending
+            }
         }
     }
 

@@ -289,9 +289,8 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
         }
     };
     let handshake = Handshake::begin(&mut head, http2, || http.context.draw());
-    // Hardly any service of HTTP/2 answers an expectation, which is for connections where a refused body is lost.
-    if http2 && head.fields.remove("expect") {
-        responder.inform(&ResponseHead::new(100));
+    if http2 {
+        put_in_http2(&mut head, framing, &mut responder);
     }
     let delivery = Delivery { addr, head: &head, framing, handshake };
     if http2 {
@@ -352,6 +351,17 @@ fn admitted(
     permission::ask(http, peer, head, observation)?;
     let local = local(http, peer, head)?;
     Ok((local, peer.admit(&http.context, observation.began)?))
+}
+
+/// Puts a request as services of HTTP/2 are asked.
+fn put_in_http2(head: &mut RequestHead, framing: Framing, responder: &mut Responder<'_>) {
+    // Hardly any of them answers an expectation, which is for connections where a refused body is lost.
+    if head.fields.remove("expect") {
+        responder.inform(&ResponseHead::new(100));
+    }
+    if let Framing::Length(length) = framing {
+        message::put_length(&mut head.fields, length);
+    }
 }
 
 /// Notes that the local service has begun to answer, and keeps its answer to what a service may say.

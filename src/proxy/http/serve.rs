@@ -16,17 +16,17 @@ use crate::identity::tls::Accepted;
 use crate::logic::http::framing::Framing;
 use crate::logic::http::h1::body::Body;
 use crate::logic::http::h1::request::{self, Refusal, Request};
+use crate::logic::http::head::RequestHead;
 use crate::net::patience::{LINGER_TIME, REPLY_TIME};
 use crate::net::{listen, task};
 use crate::proxy::http::client::Http;
 use crate::proxy::http::exchange::{Asked, Ended, Manners, Responder};
-use crate::proxy::http::guard::Guard;
+use crate::proxy::http::message;
 use crate::proxy::http::pipeline::{Entry, inbound, outbound, refused};
-use crate::proxy::http::{limits, message};
+use crate::proxy::link::error::Error;
 use crate::proxy::link::{Arrivals, Limits, Opening};
 use crate::proxy::peer::Peer;
-use crate::proxy::stream::http2::Incoming;
-use crate::proxy::stream::link::halves;
+use crate::proxy::stream::link::{Arriving, Leaving, halves};
 use crate::proxy::stream::reader::{NoHead, Reader, Socket};
 use crate::proxy::stream::source::Source;
 use crate::proxy::stream::writer::Writer;
@@ -169,70 +169,95 @@ pub(crate) async fn h2<S>(http: Rc<Http>, entry: Entry, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let (stream, flooded) = Guard::new(stream);
-    let stuck = stream.stuck();
-    let handshake = limits::h2_server().handshake::<_, bytes::Bytes>(stream);
-    let Ok(Ok(mut connection)) = timeout(http.context.patience.head, handshake).await else { return };
+    let (mut arrivals, driver) = Arrivals::accept_http2(stream, Limits::ACCEPTED);
+    let mut driver = pin!(driver.map(ended).fuse());
+    let greeting = poll_fn(|cx| match driver.as_mut().poll(cx) {
+        Poll::Pending if !arrivals.handle().has_settled() => Poll::Pending,
+        driven @ (Poll::Pending | Poll::Ready(())) => Poll::Ready(driven.is_pending()),
+    });
+    if !matches!(Box::pin(timeout(http.context.patience.head, greeting)).await, Ok(true)) {
+        return;
+    }
     let entry = Rc::new(entry);
     let mut cut = http.context.drain.clone();
     let mut closing = pin!(cut.closing());
     let mut leaving = false;
     let (mut place, mut quiet) = (http.context.rest.enter(), true);
     loop {
-        let accepted = tokio::select! {
+        let arrived = tokio::select! {
             biased;
-            accepted = poll_fn(|cx| match connection.poll_accept(cx) {
-                Poll::Pending if flooded.get() => Poll::Ready(None),
-                accepted @ (Poll::Pending | Poll::Ready(_)) => accepted,
-            }) => accepted,
+            arrived = poll_fn(|cx| match driver.as_mut().poll(cx) {
+                Poll::Ready(()) => Poll::Ready(None),
+                Poll::Pending => arrivals.arrived().map_or(Poll::Pending, |arrival| Poll::Ready(Some(arrival))),
+            }) => arrived,
             () = poll_fn(|cx| place.poll_over(cx)), if !(leaving && http.context.rest.is_draining()) => {
                 // Each stream that is under way holds the entry, and the connection for as long as it likes.
                 let idle = quiet && Rc::strong_count(&entry) == 1;
                 if idle && leaving {
-                    return;
+                    break;
                 }
                 if idle || http.context.rest.is_draining() {
                     leaving = true;
-                    connection.graceful_shutdown();
+                    arrivals.handle().away();
                 }
                 (place, quiet) = (http.context.rest.enter(), true);
                 continue;
             }
             () = closing.as_mut() => return,
         };
-        if flooded.get() {
-            tracing::debug!("a local caller floods its connection");
-            connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
-            _ = timeout(REPLY_TIME, poll_fn(|cx| connection.poll_closed(cx))).await;
-            return;
-        }
-        let (request, responder) = match accepted {
-            None => return,
-            Some(Ok(accepted)) => accepted,
-            Some(Err(error)) => {
-                tracing::debug!(%error, "connection of a local caller ended");
-                return;
-            }
-        };
+        let Some(arrival) = arrived else { return };
         quiet = false;
-        let (http, entry, stuck) = (http.clone(), entry.clone(), stuck.clone());
-        // Boxed where it is made: on its way into a task it would be copied several times.
-        let served = task::boxed(move || async move {
-            let mut responder = responder;
-            match message::request_from_http2(request) {
-                Ok((head, framing, body)) => {
-                    let (body, responder) =
-                        (Source::Http2(Incoming(body)), Responder::Http2(responder, stuck));
-                    outbound(&http, &entry, Asked { head, framing, body, responder }).await;
-                }
-                Err(failed) => {
-                    tracing::debug!(%failed, "request refused");
-                    responder.send_reset(h2::Reason::PROTOCOL_ERROR);
-                }
+        let others = std::iter::from_fn(|| arrivals.arrived());
+        for arrival in std::iter::once(arrival).chain(others) {
+            if let Opening::Http(head, end) = arrival.opening {
+                let served = called(http.clone(), entry.clone(), (head, end), halves(arrival.stream));
+                task::spawn_local("request", served);
             }
-        });
-        task::spawn_local("request", served);
+        }
     }
+    drop(arrivals);
+    _ = timeout(REPLY_TIME, driver).await;
+}
+
+/// Answers one request of a local caller. Boxed where it is made: on its way into a task it would be copied several times.
+fn called(
+    http: Rc<Http>,
+    entry: Rc<Entry>,
+    (head, end): (RequestHead, bool),
+    halves: (Leaving, Arriving),
+) -> Pin<Box<impl Future<Output = ()>>> {
+    task::boxed(move || async move {
+        if let Some(asked) = asked(head, end, halves) {
+            outbound(&http, &entry, asked).await;
+        }
+    })
+}
+
+/// Tells how a connection has ended.
+fn ended(outcome: Result<(), Error>) {
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "link ended");
+    }
+}
+
+/// Returns what a stream asks for whose head has arrived; `None` when that does not fit together.
+fn asked(
+    mut head: RequestHead,
+    end: bool,
+    (mut leaving, arriving): (Leaving, Arriving),
+) -> Option<Asked<'static>> {
+    let framing = match message::take_framing(&mut head, end) {
+        // What comes after the head is for whoever agrees to another protocol.
+        Ok(_) if head.protocol.is_some() => Framing::None,
+        Ok(framing) => framing,
+        Err(failed) => {
+            tracing::debug!(%failed, "request refused");
+            leaving.abort(failed.failure);
+            return None;
+        }
+    };
+    let body = if end { Source::Nothing } else { Source::Link(arriving) };
+    Some(Asked { head, framing, body, responder: Responder::Link(leaving) })
 }
 
 /// Serves a link. When the peer's certificate ends, the peer is asked to come back with its new one; see [`crate::proxy::lapses`].
@@ -260,34 +285,24 @@ pub(crate) fn link(http: Rc<Http>, accepted: Accepted) -> impl Future<Output = (
             let Some(arrival) = arrived else { break };
             let tasks = http.context.tasks.clone();
             let (http, peer) = (http.clone(), peer.clone());
-            let (leaving, arriving) = halves(arrival.stream);
-            let (mut head, end) = match arrival.opening {
+            let halves = halves(arrival.stream);
+            let (head, end) = match arrival.opening {
                 Opening::Http(head, end) => (head, end),
                 Opening::Tcp => {
-                    let serving = task::boxed(|| tcp::serve(http.context.clone(), peer, (leaving, arriving)));
+                    let serving = task::boxed(|| tcp::serve(http.context.clone(), peer, halves));
                     task::spawn_local("tcp", tasks.track_future(serving));
                     continue;
                 }
             };
             let served = task::boxed(move || async move {
-                let framing = match message::take_framing(&mut head, end) {
-                    // What comes after the head is for whoever agrees to another protocol.
-                    Ok(_) if head.protocol.is_some() => Framing::None,
-                    Ok(framing) => framing,
-                    Err(failed) => {
-                        let mut leaving = leaving;
-                        leaving.abort(failed.failure);
-                        return;
-                    }
-                };
-                let body = if end { Source::Nothing } else { Source::Link(arriving) };
-                let responder = Responder::Link(leaving);
-                inbound(&http, &peer, Asked { head, framing, body, responder }).await;
+                if let Some(asked) = asked(head, end, halves) {
+                    inbound(&http, &peer, asked).await;
+                }
             });
             task::spawn_local("request", tasks.track_future(served));
         }
-        if let Ok(Some(Err(error))) = driven.await {
-            tracing::debug!(%error, "link ended");
+        if let Ok(Some(outcome)) = driven.await {
+            ended(outcome);
         }
     }
 }

@@ -16,12 +16,12 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Sleep, sleep_until};
 
-use crate::logic::link::frame::{Code, Violation};
 use crate::logic::link::pulse::{Beat, PING_EVERY, PING_IDLE, PING_IDLE_ACCEPTED};
 use crate::net::clock;
 use crate::proxy::link::error::Error;
 use crate::proxy::link::outbox::OUT_BYTES_FULL;
-use crate::proxy::link::state::{Phase, Shared, Side};
+use crate::proxy::link::slot::Side;
+use crate::proxy::link::state::{Dialect, Phase, Shared};
 
 /// The size of the buffer that is read into, in bytes.
 const READ_BUFFER_BYTES: usize = 64 << 10;
@@ -122,7 +122,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
                     self.written += count;
                     self.needs_flush = true;
                     let mut state = self.shared.borrow_mut();
-                    state.out.wrote(count);
+                    state.wrote(count);
                     if was_blocked {
                         // The peer's host has taken something in.
                         state.pulse.hear(now);
@@ -171,7 +171,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
                     budget = budget.saturating_sub(count);
                     let mut state = self.shared.borrow_mut();
                     state.pulse.hear(now);
-                    state.receive(&mut self.arrived)?;
+                    match state.dialect {
+                        Dialect::Mesh => state.receive_mesh(&mut self.arrived)?,
+                        Dialect::Http2(_) => state.receive_http2(&mut self.arrived)?,
+                    }
                 }
                 // TLS without a word of farewell: whether that matters is decided by what was under way.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -206,7 +209,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         }
         state.give_turns();
         // Who has a turn need not use it, and reading that was paused goes on once all is written.
-        if !self.is_blocked && (state.out.is_awaited() || self.is_paused) {
+        if !self.is_blocked && (state.is_awaited() || self.is_paused) {
             cx.waker().wake_by_ref();
         }
         let is_idle = state.streams() == 0;
@@ -243,11 +246,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             (false, Side::Dialled) => PING_IDLE,
             (false, Side::Accepted) => PING_IDLE_ACCEPTED,
         };
-        let mut beat = state.pulse.look(now, silence);
+        let mut beat = state.look(now, silence);
         if beat == Beat::Ask {
             state.put_ping(now);
             state.wake_driver();
-            beat = state.pulse.look(now, silence);
+            beat = state.look(now, silence);
         }
         match beat {
             Beat::Wait(until) => self.timer.as_mut().reset(until.into()),
@@ -286,8 +289,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
     }
 
     /// Tells the peer which rule it broke, if the connection takes it at once.
-    fn accuse(&mut self, cx: &mut Context<'_>, violation: Violation) {
-        self.shared.borrow_mut().put_reset(0, Code::Protocol, &violation.to_string());
+    fn accuse(&mut self, cx: &mut Context<'_>, error: &Error) {
+        if !self.shared.borrow_mut().put_fault(error) {
+            return;
+        }
         if self.write(cx, clock::now()).is_ok() && !self.is_blocked {
             // Whatever comes of it: the link has ended already.
             _ = Pin::new(&mut self.io).poll_shutdown(cx);
@@ -300,8 +305,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Future for Driver<Io> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ended = ready!(self.poll_turn(cx));
-        if let Err(Error::Violation(violation)) = &ended {
-            self.accuse(cx, *violation);
+        if let Err(error) = &ended {
+            self.accuse(cx, error);
         }
         let reason: Arc<str> = match &ended {
             Ok(()) => "the link has ended".into(),

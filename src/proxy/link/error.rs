@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::logic::http::h2::frame::Fault;
 use crate::logic::link::frame::{Code, Violation};
 
 /// Why no stream was opened. Nothing was sent.
@@ -16,9 +17,9 @@ pub enum Refusal {
     /// The link is broken, or going away.
     #[error("link closed")]
     Closed,
-    /// The head is larger than any link takes.
-    #[error("head too large for a link")]
-    TooLarge,
+    /// The head is larger than any link takes, or there are no words for it in HTTP/2.
+    #[error("head that no link takes")]
+    Unsayable,
 }
 
 /// Why a stream ended before its time.
@@ -51,6 +52,9 @@ pub enum Error {
     /// The peer broke a rule of the protocol.
     #[error("the peer broke the protocol: {0}")]
     Violation(#[from] Violation),
+    /// The peer broke a rule of HTTP/2.
+    #[error("the peer broke HTTP/2: {0}")]
+    Http2(#[from] Fault),
     /// The peer ended the link and said why.
     #[error("ended by the peer: {0}")]
     Ended(Arc<str>),

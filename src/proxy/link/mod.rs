@@ -1,15 +1,22 @@
-//! The link between two proxies: one connection over which many streams go, HTTP exchanges and TCP connections.
+//! A link: one connection over which many streams go. Between two proxies these are HTTP exchanges and TCP connections, in
+//! frames of our own; with an application on this host they are the exchanges of HTTP/2.
 //!
 //! The side that dialled has a [`Link`] and opens streams; the other has [`Arrivals`] and takes them. Both have a
 //! [`driver::Driver`] that moves the bytes, in a task of its own, and [`stream::Stream`]s that are used by whoever carries
-//! a request. All of it lives on one thread and shares one `state`: `outbox` is what is to be sent, `inbox` what has
-//! arrived for one stream, `incoming` what a frame does, [`error`] all that goes wrong.
+//! a request. All of it lives on one thread and shares one `state`: `slot` is one stream, `outbox` is what is to be sent and `outgoing` how it is
+//! said, `inbox` what has arrived for one stream and `incoming` what follows from it, `frames` and `frames_http2` what a frame
+//! does, `http2` what such a link knows besides, [`error`] all that goes wrong.
 
 pub mod error;
 mod inbox;
 mod outbox;
+mod slot;
+mod http2;
 mod state;
+mod outgoing;
 mod incoming;
+mod frames;
+mod frames_http2;
 pub mod stream;
 pub mod driver;
 
@@ -26,7 +33,8 @@ use crate::logic::link::window::GROWTH_BYTES_MAX;
 use crate::net::clock;
 use crate::proxy::link::driver::Driver;
 use crate::proxy::link::error::Refusal;
-use crate::proxy::link::state::{Shared, Side, State};
+use crate::proxy::link::slot::Side;
+use crate::proxy::link::state::{Shared, State};
 use crate::proxy::link::stream::Stream;
 
 pub use crate::proxy::link::inbox::Event;
@@ -95,8 +103,29 @@ impl Drop for Owner {
 impl Link {
     /// Makes the dialling side of a link from a connection. The driver is to be spawned on this thread.
     pub fn dial<Io: AsyncRead + AsyncWrite + Unpin>(io: Io, limits: Limits) -> (Self, Driver<Io>) {
-        let (handle, driver) = begin(io, Side::Dialled, limits);
+        let (handle, driver) = begin(io, State::new, (Side::Dialled, limits));
         (Self { owner: Rc::new(Owner { handle }) }, driver)
+    }
+
+    /// Makes a client of HTTP/2 from a connection; as [`Link::dial`]. [`Link::settled`] is to be waited for.
+    pub fn dial_http2<Io: AsyncRead + AsyncWrite + Unpin>(io: Io, limits: Limits) -> (Self, Driver<Io>) {
+        let (handle, driver) = begin(io, State::http2, (Side::Dialled, limits));
+        (Self { owner: Rc::new(Owner { handle }) }, driver)
+    }
+
+    /// Waits until the server of HTTP/2 has said how it wishes to be spoken to, or the connection has ended.
+    pub async fn settled(&self) {
+        poll_fn(|cx| self.handle().shared.borrow_mut().poll_settled(cx)).await;
+    }
+
+    /// Tells whether the server of HTTP/2 takes requests for another protocol (RFC 8441).
+    pub fn takes_protocols(&self) -> bool {
+        self.handle().shared.borrow().takes_protocols()
+    }
+
+    /// Tells whether no more streams can be opened before others have ended.
+    pub fn is_full(&self) -> bool {
+        self.handle().shared.borrow().is_full()
     }
 
     /// Opens a stream with the head of a request; with `end`, nothing follows it. Returns at once.
@@ -144,7 +173,13 @@ impl Link {
 impl Arrivals {
     /// Makes the accepting side of a link from a connection. The driver is to be spawned on this thread.
     pub fn accept<Io: AsyncRead + AsyncWrite + Unpin>(io: Io, limits: Limits) -> (Self, Driver<Io>) {
-        let (handle, driver) = begin(io, Side::Accepted, limits);
+        let (handle, driver) = begin(io, State::new, (Side::Accepted, limits));
+        (Self { owner: Owner { handle } }, driver)
+    }
+
+    /// Makes a server of HTTP/2 from a connection; as [`Arrivals::accept`].
+    pub fn accept_http2<Io: AsyncRead + AsyncWrite + Unpin>(io: Io, limits: Limits) -> (Self, Driver<Io>) {
+        let (handle, driver) = begin(io, State::http2, (Side::Accepted, limits));
         (Self { owner: Owner { handle } }, driver)
     }
 
@@ -153,6 +188,13 @@ impl Arrivals {
     pub async fn next(&mut self) -> Option<Arrival> {
         let shared = &self.owner.handle.shared;
         let (place, opening) = poll_fn(|cx| shared.borrow_mut().poll_arrival(cx)).await?;
+        Some(Arrival { stream: Stream::new(shared, place), opening })
+    }
+
+    /// Returns the next stream that the peer has opened; None when there is none yet. For whoever drives the link itself.
+    pub fn arrived(&mut self) -> Option<Arrival> {
+        let shared = &self.owner.handle.shared;
+        let (place, opening) = shared.borrow_mut().arrival()?;
         Some(Arrival { stream: Stream::new(shared, place), opening })
     }
 
@@ -165,7 +207,7 @@ impl Arrivals {
 impl Drop for Arrivals {
     fn drop(&mut self) {
         let mut state = self.owner.handle.shared.borrow_mut();
-        state.leave();
+        state.leave_now();
         state.refuse_arrivals();
     }
 }
@@ -174,6 +216,11 @@ impl Handle {
     /// Returns how many streams are open: not yet dropped on this side.
     pub fn streams(&self) -> usize {
         self.shared.borrow().streams()
+    }
+
+    /// Tells whether the peer has said how it wishes to be spoken to: in HTTP/2 it says so first.
+    pub fn has_settled(&self) -> bool {
+        self.shared.borrow().has_settled()
     }
 
     /// Tells whether streams may be opened: false when the link is broken or going away.
@@ -199,7 +246,7 @@ impl Handle {
 
     /// Returns how long a byte takes there and back, all waiting included; None before it is known.
     pub fn round_trip(&self) -> Option<Duration> {
-        self.shared.borrow().pulse.round_trip()
+        self.shared.borrow().round_trip()
     }
 
     /// Returns how much memory the buffers of the link and of its streams have, in bytes.
@@ -208,11 +255,15 @@ impl Handle {
     }
 }
 
-fn begin<Io>(io: Io, side: Side, limits: Limits) -> (Handle, Driver<Io>)
+fn begin<Io>(
+    io: Io,
+    make: impl FnOnce(Side, usize, u64, Instant) -> State,
+    (side, limits): (Side, Limits),
+) -> (Handle, Driver<Io>)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let state = State::new(side, limits.streams_max, limits.growth_bytes_max, clock::now());
+    let state = make(side, limits.streams_max, limits.growth_bytes_max, clock::now());
     let shared = Rc::new(RefCell::new(state));
     (Handle { shared: shared.clone() }, Driver::new(io, shared))
 }

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use crate::logic::link::frame::{DATA_BYTES_MAX, HEADER_BYTES, Header, Kind};
+use crate::logic::link::frame::DATA_BYTES_MAX;
 
 /// Bytes waiting to be sent, above which bodies wait.
 pub const OUT_BYTES_MAX: usize = 256 << 10;
@@ -25,32 +25,22 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Adds a frame.
-    pub(crate) fn put(&mut self, kind: Kind, end: bool, stream: u32, payload: &[u8]) {
-        let header = Header { kind, end, stream, length: payload.len() }.encode();
-        self.bytes.extend_from_slice(&header);
-        self.bytes.extend_from_slice(payload);
-        self.position += (HEADER_BYTES + payload.len()) as u64;
+    /// Adds what `write` appends, or nothing when that fails.
+    pub(crate) fn write<T, E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>) -> Result<T, E> {
+        let start = self.bytes.len();
+        let written = write(&mut self.bytes);
+        if written.is_err() {
+            self.bytes.truncate(start);
+        }
+        self.position += (self.bytes.len() - start) as u64;
+        written
     }
 
-    /// Adds a frame whose payload `write` appends, or nothing when that fails or appends nothing.
-    pub(crate) fn put_with<T, E>(
-        &mut self,
-        (kind, end, stream): (Kind, bool, u32),
-        write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&[0; HEADER_BYTES]);
-        let written = write(&mut self.bytes);
-        let length = self.bytes.len() - start - HEADER_BYTES;
-        if written.is_err() || length == 0 {
-            self.bytes.truncate(start);
-            return written;
-        }
-        let header = Header { kind, end, stream, length }.encode();
-        self.bytes[start..start + HEADER_BYTES].copy_from_slice(&header);
-        self.position += (HEADER_BYTES + length) as u64;
-        written
+    /// Adds a whole frame.
+    pub(crate) fn put(&mut self, header: &[u8], payload: &[u8]) {
+        self.bytes.extend_from_slice(header);
+        self.bytes.extend_from_slice(payload);
+        self.position += (header.len() + payload.len()) as u64;
     }
 
     /// Returns where the next frame begins, counted from the beginning of the link.

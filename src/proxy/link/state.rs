@@ -6,40 +6,38 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use http::Method;
 use slab::Slab;
 
+use crate::logic::http::h2::frame::WINDOW_MAX;
 use crate::logic::http::head::RequestHead;
-use crate::logic::link::frame::{Code, Kind, REASON_BYTES_MAX};
-use crate::logic::link::head;
+use crate::logic::link::frame::{Code, Violation};
 use crate::logic::link::pulse::Pulse;
-use crate::logic::link::window::{Habit, Receiving, Sending};
+use crate::logic::link::window::{Habit, Sending};
 use crate::proxy::link::error::{Broken, Refusal};
-use crate::proxy::link::inbox::Inbox;
+use crate::proxy::link::http2::Http2;
 use crate::proxy::link::outbox::{OUT_BYTES_FULL, Outbox};
+use crate::proxy::link::slot::{Carried, Side, Slot, Waiter};
 
 /// What a link keeps for its next stream it keeps for so long.
 const REST_TIME: Duration = Duration::from_secs(1);
 
+/// How long a byte takes to an application on this host and back, all waiting included.
+const LOCAL_ROUND_TRIP: Duration = Duration::from_millis(1);
+
 pub(crate) type Shared = Rc<RefCell<State>>;
 
-/// Which side of a link this is: the one that dialled opens streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Side {
-    Dialled,
-    Accepted,
-}
-
-/// What a stream carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Carried {
-    Http,
-    Tcp,
+/// What is spoken on a link.
+pub(crate) enum Dialect {
+    /// Frames of our own, between proxies.
+    Mesh,
+    /// HTTP/2, with an application on this host.
+    Http2(Box<Http2>),
 }
 
 /// What a stream begins with.
@@ -60,92 +58,9 @@ pub(crate) enum Phase {
     Ended,
 }
 
-/// One stream, until its handles are dropped.
-pub(crate) struct Slot {
-    pub(crate) id: u32,
-    pub(crate) carried: Carried,
-    /// Where the frame that opened it ends in all that was sent; 0 if the peer opened it.
-    opened_to: u64,
-    pub(crate) sending: Sending,
-    /// Whether the final head of a response was sent, or none is to be.
-    pub(crate) has_sent_head: bool,
-    pub(crate) has_sent_end: bool,
-    pub(crate) receiving: Receiving,
-    /// Whether the final head of a response has arrived, or none is to come.
-    pub(crate) has_head: bool,
-    pub(crate) inbox: Inbox,
-    pub(crate) broken: Option<Broken>,
-    /// Whether it waits for a turn to send, and whether it has one.
-    pub(crate) is_queued: bool,
-    pub(crate) has_turn: bool,
-    pub(crate) sender: Waiter,
-    pub(crate) receiver: Waiter,
-    halves: u8,
-}
-
-/// Who waits for something, and stays known: a task that waits again needs no new waker.
-#[derive(Default)]
-pub(crate) struct Waiter {
-    waker: Option<Waker>,
-    is_waiting: bool,
-}
-
-impl Waiter {
-    pub(crate) fn wait(&mut self, cx: &Context<'_>) {
-        self.is_waiting = true;
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-            self.waker = Some(cx.waker().clone());
-        }
-    }
-
-    pub(crate) fn wake(&mut self) {
-        if self.is_waiting {
-            self.is_waiting = false;
-            if let Some(waker) = &self.waker {
-                waker.wake_by_ref();
-            }
-        }
-    }
-}
-
-impl Slot {
-    fn new(id: u32, carried: Carried, now: Instant) -> Self {
-        Self {
-            id,
-            carried,
-            opened_to: 0,
-            sending: Sending::default(),
-            has_sent_head: true,
-            has_sent_end: false,
-            receiving: Receiving::new(now),
-            has_head: false,
-            inbox: Inbox::default(),
-            broken: None,
-            is_queued: false,
-            has_turn: false,
-            sender: Waiter::default(),
-            receiver: Waiter::default(),
-            halves: 2,
-        }
-    }
-
-    /// Tells whether nothing more is sent in either direction.
-    pub(crate) fn is_over(&self) -> bool {
-        self.broken.is_some() || self.has_sent_end && self.inbox.has_ended()
-    }
-
-    /// Breaks it off, unless it is over.
-    pub(crate) fn break_off(&mut self, broken: Broken) {
-        if !self.is_over() {
-            self.broken = Some(broken);
-            self.sender.wake();
-            self.receiver.wake();
-        }
-    }
-}
-
 pub(crate) struct State {
     pub(crate) side: Side,
+    pub(crate) dialect: Dialect,
     pub(crate) phase: Phase,
     streams_max: usize,
     slots: Slab<Slot>,
@@ -159,6 +74,8 @@ pub(crate) struct State {
     /// Streams that the peer opened and nobody has taken.
     arrivals: VecDeque<(usize, Opening)>,
     arriving: Waiter,
+    /// Whoever waits for the peer to say how it wishes to be spoken to.
+    pub(crate) settling: Waiter,
     pub(crate) pulse: Pulse,
     /// What windows may still grow by.
     pub(crate) budget: u64,
@@ -178,6 +95,7 @@ impl State {
     pub(crate) fn new(side: Side, streams_max: usize, budget: u64, now: Instant) -> Self {
         Self {
             side,
+            dialect: Dialect::Mesh,
             phase: Phase::Open,
             streams_max,
             slots: Slab::new(),
@@ -187,6 +105,7 @@ impl State {
             answers: 0,
             arrivals: VecDeque::new(),
             arriving: Waiter::default(),
+            settling: Waiter::default(),
             pulse: Pulse::new(now),
             budget,
             habit: Habit::default(),
@@ -196,6 +115,13 @@ impl State {
             idle_since: now,
             held: 0,
         }
+    }
+
+    /// Makes the state of a connection that speaks HTTP/2, and says what is said first.
+    pub(crate) fn http2(side: Side, streams_max: usize, budget: u64, now: Instant) -> Self {
+        let mut this = Self::new(side, streams_max, budget, now);
+        this.dialect = Dialect::Http2(Box::new(Http2::begin(side, (streams_max, now), &mut this.out)));
+        this
     }
 
     // --- the driver -------------------------------------------------------------------------------------------------
@@ -211,7 +137,7 @@ impl State {
 
     /// Gives turns to those who wait for room, as far as there is some.
     pub(crate) fn give_turns(&mut self) {
-        let mut turns = self.out.turns();
+        let mut turns = if self.has_window() { self.out.turns() } else { 0 };
         while turns > 0
             && let Some(id) = self.out.next_turn()
         {
@@ -227,6 +153,40 @@ impl State {
         }
     }
 
+    /// Tells whether someone waits for a turn, who could use it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.out.is_awaited() && self.has_window()
+    }
+
+    /// Tells whether the streams together may send anything.
+    fn has_window(&self) -> bool {
+        self.window() > 0
+    }
+
+    /// Returns how much the streams together may send.
+    pub(crate) fn window(&self) -> usize {
+        match &self.dialect {
+            Dialect::Mesh => usize::MAX,
+            Dialect::Http2(http2) => http2.sending.left(),
+        }
+    }
+
+    /// Counts bytes as written to the connection.
+    pub(crate) fn wrote(&mut self, bytes: usize) {
+        self.out.wrote(bytes);
+        if let Dialect::Http2(http2) = &mut self.dialect {
+            http2.wrote(bytes);
+        }
+    }
+
+    /// Returns how long a byte takes there and back; None before it is known.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        match &self.dialect {
+            Dialect::Mesh => self.pulse.round_trip(),
+            Dialect::Http2(_) => Some(LOCAL_ROUND_TRIP),
+        }
+    }
+
     /// Ends the link: every stream that is not over is broken.
     pub(crate) fn end(&mut self, reason: &Arc<str>) {
         if self.phase == Phase::Ended {
@@ -239,6 +199,7 @@ impl State {
         self.phase = Phase::Ended;
         self.out.clear();
         self.arriving.wake();
+        self.settling.wake();
     }
 
     /// Breaks off every stream by this code, tells the peer why, and takes no more.
@@ -256,11 +217,10 @@ impl State {
     }
 
     /// Breaks the streams above `last`, which the peer did not take.
-    pub(crate) fn break_unseen(&mut self, last: u32) {
-        let reason: Arc<str> = "the peer is going away".into();
+    pub(crate) fn break_unseen(&mut self, last: u32, broken: &Broken) {
         for (_, slot) in &mut self.slots {
             if slot.id > last {
-                slot.break_off(Broken::Link { reason: reason.clone(), unseen: true });
+                slot.break_off(broken.clone());
             }
         }
     }
@@ -297,11 +257,56 @@ impl State {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.slots.len() >= self.streams_max
+        let streams_max = match &self.dialect {
+            Dialect::Http2(http2) if self.side == Side::Dialled => {
+                self.streams_max.min(http2.peer.streams_max as usize)
+            }
+            Dialect::Mesh | Dialect::Http2(_) => self.streams_max,
+        };
+        self.slots.len() >= streams_max
+    }
+
+    /// Waits until the peer has said how it wishes to be spoken to, or is gone.
+    pub(crate) fn poll_settled(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.has_settled() || self.phase == Phase::Ended {
+            return Poll::Ready(());
+        }
+        self.settling.wait(cx);
+        Poll::Pending
+    }
+
+    /// Tells whether the peer has begun to speak.
+    pub(crate) fn has_settled(&self) -> bool {
+        match &self.dialect {
+            Dialect::Mesh => true,
+            Dialect::Http2(http2) => http2.has_settled,
+        }
+    }
+
+    pub(crate) fn takes_protocols(&self) -> bool {
+        matches!(&self.dialect, Dialect::Http2(http2) if http2.peer.takes_protocols)
     }
 
     pub(crate) fn is_open(&self) -> bool {
-        self.phase == Phase::Open && self.last < u32::MAX
+        self.phase == Phase::Open && self.next().is_some()
+    }
+
+    /// Returns the number of the next stream that this side opens; None when there are no more.
+    fn next(&self) -> Option<u32> {
+        match &self.dialect {
+            Dialect::Mesh => self.last.checked_add(1),
+            // Odd ones are opened by clients (RFC 9113 §5.1.1).
+            Dialect::Http2(_) if self.last == 0 => Some(1),
+            Dialect::Http2(_) => Some(self.last + 2).filter(|next| *next <= WINDOW_MAX),
+        }
+    }
+
+    /// Returns the window that a new stream begins with towards the peer.
+    fn sending(&self) -> Sending {
+        match &self.dialect {
+            Dialect::Mesh => Sending::default(),
+            Dialect::Http2(http2) => Sending::new(http2.peer.window),
+        }
     }
 
     pub(crate) fn idle_since(&self) -> Option<Instant> {
@@ -309,23 +314,21 @@ impl State {
     }
 
     pub(crate) fn open(&mut self, request: Option<(&RequestHead, bool)>) -> Result<usize, Refusal> {
-        if !self.is_open() || self.side != Side::Dialled {
-            return Err(Refusal::Closed);
-        }
+        let next = self.next().filter(|_| self.is_open() && self.side == Side::Dialled);
+        let Some(id) = next else { return Err(Refusal::Closed) };
         if self.is_full() || self.out.queued() >= OUT_BYTES_FULL {
             return Err(Refusal::Full);
         }
-        let id = self.last + 1;
         let (carried, has_sent_end) = if let Some((request, end)) = request {
-            let write = |bytes: &mut Vec<u8>| head::write_request(request, bytes);
-            self.out.put_with((Kind::Open, end, id), write).map_err(|_| Refusal::TooLarge)?;
+            self.put_request(id, request, end).map_err(|_| Refusal::Unsayable)?;
             (Carried::Http, end)
         } else {
-            self.out.put(Kind::OpenTcp, false, id, &[]);
+            self.put_open_tcp(id);
             (Carried::Tcp, false)
         };
         self.last = id;
-        let mut slot = Slot::new(id, carried, self.now);
+        let mut slot = Slot::new(id, carried, self.sending(), self.now);
+        slot.asks_head = request.is_some_and(|(request, _)| request.method == Method::HEAD);
         slot.opened_to = self.out.position();
         slot.has_sent_end = has_sent_end;
         // TCP has no head to wait for.
@@ -341,29 +344,45 @@ impl State {
         let slot = &mut self.slots[place];
         let credit = self.habit.begin(&mut slot.receiving, &mut self.budget);
         if credit > 0 {
-            self.out.put(Kind::Credit, false, slot.id, &credit.to_be_bytes());
-            self.driver.wake();
+            let id = slot.id;
+            self.put_credit(id, credit);
+            self.wake_driver();
         }
     }
 
-    /// Lets nobody open streams any more, and tells the peer if it is the one who does.
+    /// Lets nobody open streams any more, and tells the peer if it is the one who does. A caller of HTTP/2 may still do so
+    /// until it has heard that: not every one tries again what was under way.
     pub(crate) fn leave(&mut self) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        if let Dialect::Http2(http2) = &mut self.dialect
+            && self.side == Side::Accepted
+            && !http2.say_goodbye(&mut self.out)
+        {
+            self.wake_driver();
+            return;
+        }
+        self.leave_now();
+    }
+
+    /// As [`State::leave`], whatever is on its way.
+    pub(crate) fn leave_now(&mut self) {
         if self.phase == Phase::Open {
             self.phase = Phase::Leaving;
-            if self.side == Side::Accepted {
-                self.out.put(Kind::Away, false, 0, &self.last.to_be_bytes());
-            }
+            self.put_away();
             self.wake_driver();
         }
     }
 
     /// Takes in a stream that the peer opened.
-    pub(crate) fn arrive(&mut self, id: u32, opening: Opening) {
+    pub(crate) fn arrive(&mut self, id: u32, opening: Opening, due: Option<u64>) {
         let (carried, end) = match &opening {
             Opening::Http(_, end) => (Carried::Http, *end),
             Opening::Tcp => (Carried::Tcp, false),
         };
-        let mut slot = Slot::new(id, carried, self.now);
+        let mut slot = Slot::new(id, carried, self.sending(), self.now);
+        slot.due = due;
         slot.has_head = true;
         slot.has_sent_head = carried == Carried::Tcp;
         if end {
@@ -380,13 +399,21 @@ impl State {
         self.arriving.wake();
     }
 
-    /// Takes the next stream that the peer opened and did not cancel since; None when there will be none.
-    pub(crate) fn poll_arrival(&mut self, cx: &Context<'_>) -> Poll<Option<(usize, Opening)>> {
+    /// Takes the next stream that the peer opened and did not cancel since; None when there is none.
+    pub(crate) fn arrival(&mut self) -> Option<(usize, Opening)> {
         while let Some((place, opening)) = self.arrivals.pop_front() {
             if self.slots[place].broken.is_none() {
-                return Poll::Ready(Some((place, opening)));
+                return Some((place, opening));
             }
             self.remove(place);
+        }
+        None
+    }
+
+    /// Waits for the next stream that the peer opens; None when there will be none.
+    pub(crate) fn poll_arrival(&mut self, cx: &Context<'_>) -> Poll<Option<(usize, Opening)>> {
+        if let Some(arrival) = self.arrival() {
+            return Poll::Ready(Some(arrival));
         }
         if self.phase == Phase::Ended {
             return Poll::Ready(None);
@@ -409,6 +436,15 @@ impl State {
         &mut self.slots[place]
     }
 
+    /// Makes the windows of all streams larger or smaller.
+    pub(crate) fn shift_windows(&mut self, bytes: i64) -> Result<(), Violation> {
+        for (_, slot) in &mut self.slots {
+            slot.sending.shift(bytes)?;
+            slot.sender.wake();
+        }
+        Ok(())
+    }
+
     /// Returns the stream of a number together with all else; None when it is gone or never was.
     pub(crate) fn find(&mut self, id: u32) -> Option<&mut Slot> {
         self.slots.get_mut(*self.places.get(&id)?)
@@ -424,16 +460,6 @@ impl State {
         let id = slot.id;
         self.put_reset(id, code, reason);
         self.wake_driver();
-    }
-
-    pub(crate) fn put_reset(&mut self, id: u32, code: Code, reason: &str) {
-        let reason = &reason.as_bytes()[..reason.floor_char_boundary(REASON_BYTES_MAX)];
-        let write = |bytes: &mut Vec<u8>| {
-            bytes.push(code.number());
-            bytes.extend_from_slice(reason);
-            Ok::<(), Infallible>(())
-        };
-        let Ok(()) = self.out.put_with((Kind::Reset, false, id), write);
     }
 
     /// Lets go of the sending half: a message that was not finished is cancelled.

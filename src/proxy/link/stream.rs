@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::{Buf as _, Bytes};
 
@@ -14,7 +13,8 @@ use crate::net::clock;
 use crate::proxy::link::error::Broken;
 use crate::proxy::link::inbox::Event;
 use crate::proxy::link::outbox::OUT_BYTES_FULL;
-use crate::proxy::link::state::{Carried, Shared, Side, Slot, State};
+use crate::proxy::link::slot::{Carried, Side, Slot};
+use crate::proxy::link::state::{Dialect, Shared, State};
 
 /// A stream of a link: one HTTP exchange or one TCP connection.
 ///
@@ -97,8 +97,7 @@ impl Sender {
         if response.is_interim() && state.out.queued() >= OUT_BYTES_FULL {
             return Ok(());
         }
-        let written =
-            state.out.put_with((Kind::Head, end, id), |bytes| head::write_response(response, bytes));
+        let written = state.put_response(id, response, end);
         state.slot(self.place).has_sent_head |= !response.is_interim();
         state.after_head(self.place, written, end)
     }
@@ -128,7 +127,7 @@ impl Sender {
             let slot = state.slot(self.place);
             slot.has_sent_end |= last;
             let id = slot.id;
-            state.out.put(Kind::Data, last, id, &bytes[..count]);
+            state.put_data(id, &bytes[..count], last);
             state.sent(self.place, count);
             bytes.advance(count);
         }
@@ -145,9 +144,9 @@ impl Sender {
         let kind = if trailers.is_some() { Kind::Trailers } else { Kind::Data };
         let id = state.writable(self.place, kind)?;
         let written = if let Some(trailers) = trailers {
-            state.out.put_with((kind, true, id), |bytes| head::write_fields(trailers, bytes))
+            state.put_trailers(id, trailers)
         } else {
-            state.out.put(kind, true, id, &[]);
+            state.put_data(id, &[], true);
             Ok(())
         };
         state.after_head(self.place, written, true)
@@ -275,6 +274,9 @@ impl State {
         let slot = self.slot(place);
         slot.sending.sent(bytes);
         slot.has_turn = false;
+        if let Dialect::Http2(http2) = &mut self.dialect {
+            http2.sending.sent(bytes);
+        }
         self.wake_driver();
     }
 
@@ -297,11 +299,12 @@ impl State {
 
     /// Returns how many bytes may be sent now: not before those who wait, unless it is the stream's turn.
     fn room_now(&mut self, place: usize) -> Option<usize> {
+        let window = self.window();
         let is_free = self.out.has_room();
         let is_awaited = self.out.is_awaited();
         let slot = self.slot(place);
         let may = is_free && (slot.has_turn || !is_awaited);
-        let room = slot.sending.left().min(DATA_BYTES_MAX);
+        let room = slot.sending.left().min(DATA_BYTES_MAX).min(window);
         (may && room > 0).then_some(room)
     }
 
@@ -314,19 +317,13 @@ impl State {
         }
         let now = clock::now();
         let id = slot.id;
-        let (round_trip, mut budget) = (self.pulse.round_trip(), self.budget);
+        let (round_trip, mut budget) = (self.round_trip(), self.budget);
         let credit = self.slot(place).receiving.credit(now, round_trip, &mut budget);
         self.budget = budget;
-        self.out.put(Kind::Credit, false, id, &credit.to_be_bytes());
+        self.put_credit(id, credit);
         if self.pulse.is_stale(now) {
             self.put_ping(now);
         }
         self.wake_driver();
-    }
-
-    pub(crate) fn put_ping(&mut self, now: Instant) {
-        if let Some(number) = self.pulse.ask(now) {
-            self.out.put(Kind::Ping, false, 0, &number.to_be_bytes());
-        }
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn open_tcp(link: &Link) -> Result<(Leaving, Arriving), Failed> {
 fn refused(refusal: Refusal) -> Failed {
     match refusal {
         Refusal::Closed | Refusal::Full => Failed::new(Failure::Unseen, refusal),
-        Refusal::TooLarge => Failed::new(Failure::BadRequest, refusal),
+        Refusal::Unsayable => Failed::new(Failure::BadRequest, refusal),
     }
 }
 

@@ -6,7 +6,6 @@
 pub(crate) mod reader;
 pub(crate) mod writer;
 pub(crate) mod ending;
-pub(crate) mod http2;
 pub(crate) mod link;
 pub(crate) mod tee;
 pub(crate) mod source;

@@ -5,7 +5,6 @@ use std::task::{Context, Poll, ready};
 use crate::logic::http::fields::Fields;
 use crate::logic::http::h1::chunk::Piece;
 use crate::proxy::failure::{Failed, Failure};
-use crate::proxy::stream::http2::Outgoing;
 use crate::proxy::stream::link::Leaving;
 use crate::proxy::stream::writer::Writer;
 
@@ -13,9 +12,7 @@ use crate::proxy::stream::writer::Writer;
 pub(crate) enum Sink<'a> {
     /// A TCP connection, as framed by HTTP/1 or raw.
     Tcp(&'a mut Writer),
-    /// A stream of HTTP/2.
-    Http2(Outgoing),
-    /// A stream of a link.
+    /// A stream of a link, or of HTTP/2.
     Link(Leaving),
     /// The whole message was sent with its head.
     Ended,
@@ -28,7 +25,6 @@ impl Sink<'_> {
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         match self {
             Self::Tcp(writer) => writer.poll_ready(cx),
-            Self::Http2(outgoing) => outgoing.poll_ready(cx),
             Self::Link(leaving) => leaving.poll_ready(cx),
             Self::Ended | Self::Nobody => Poll::Ready(Ok(())),
         }
@@ -46,7 +42,6 @@ impl Sink<'_> {
                     writer.data(data)?;
                     if last { writer.end(None) } else { Ok(()) }
                 }
-                Self::Http2(outgoing) => outgoing.data(data, last),
                 Self::Link(leaving) => {
                     leaving.data(data, last);
                     Ok(())
@@ -64,7 +59,6 @@ impl Sink<'_> {
     pub(crate) fn end(&mut self, trailers: Option<Fields>) -> Result<(), Failed> {
         match self {
             Self::Tcp(writer) => writer.end(trailers.as_ref()),
-            Self::Http2(outgoing) => outgoing.end(trailers),
             Self::Link(leaving) => {
                 leaving.end(trailers);
                 Ok(())
@@ -77,17 +71,8 @@ impl Sink<'_> {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Failed>> {
         match self {
             Self::Tcp(writer) => writer.poll_flush(cx),
-            Self::Http2(outgoing) => outgoing.poll_flush(cx),
             Self::Link(leaving) => leaving.poll_flush(cx),
             Self::Ended | Self::Nobody => Poll::Ready(Ok(())),
-        }
-    }
-
-    /// Waits until what was flushed cannot be lost by [`Sink::abort`].
-    pub(crate) async fn written(&self) {
-        match self {
-            Self::Http2(outgoing) => outgoing.written().await,
-            Self::Tcp(_) | Self::Link(_) | Self::Ended | Self::Nobody => {}
         }
     }
 
@@ -95,7 +80,6 @@ impl Sink<'_> {
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
             Self::Tcp(_) | Self::Ended | Self::Nobody => Poll::Pending,
-            Self::Http2(outgoing) => outgoing.poll_gone(cx),
             Self::Link(leaving) => {
                 ready!(leaving.poll_gone(cx));
                 Poll::Ready(())
@@ -107,7 +91,6 @@ impl Sink<'_> {
     pub(crate) fn abort(&mut self, failure: Failure) {
         match self {
             Self::Tcp(_) | Self::Ended | Self::Nobody => {}
-            Self::Http2(outgoing) => outgoing.abort(failure),
             Self::Link(leaving) => leaving.abort(failure),
         }
     }

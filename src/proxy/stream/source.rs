@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use crate::logic::http::h1::chunk::Piece;
 use crate::proxy::failure::Failed;
-use crate::proxy::stream::http2::Incoming;
 use crate::proxy::stream::link::Arriving;
 use crate::proxy::stream::reader::Reader;
 use crate::proxy::stream::tee::Copied;
@@ -19,9 +18,7 @@ pub(crate) enum Source<'a> {
     Words(Option<Bytes>),
     /// A TCP connection, as framed by HTTP/1 or raw.
     Tcp(&'a mut Reader),
-    /// A stream of HTTP/2.
-    Http2(Incoming),
-    /// A stream of a link.
+    /// A stream of a link, or of HTTP/2.
     Link(Arriving),
     /// A copy of another body.
     Copied(Copied),
@@ -34,7 +31,6 @@ impl Source<'_> {
             Self::Nothing => Poll::Ready(None),
             Self::Words(words) => Poll::Ready(words.take().map(|words| Ok(Piece::Data(words)))),
             Self::Tcp(reader) => reader.poll_next(cx),
-            Self::Http2(incoming) => incoming.poll_next(cx),
             Self::Link(arriving) => arriving.poll_next(cx),
             Self::Copied(copied) => copied.poll_next(cx),
         }
@@ -46,7 +42,6 @@ impl Source<'_> {
             Self::Nothing => true,
             Self::Words(words) => words.is_none(),
             Self::Tcp(reader) => reader.is_over(),
-            Self::Http2(incoming) => incoming.is_over(),
             Self::Link(arriving) => arriving.is_over(),
             Self::Copied(copied) => copied.is_over(),
         }

@@ -15,8 +15,6 @@ use tokio::sync::oneshot;
 use crate::net::{clock, task};
 use crate::proxy::failure::{Failed, Failure};
 
-/// Streams on a connection before another is opened; half of what the other side allows, so that it never refuses one.
-pub const STREAMS_MAX: usize = 256;
 /// Connections for one key at most: about 8,000 calls under way from one worker to one endpoint.
 pub const CONNECTIONS_MAX: usize = 32;
 /// A connection that carried nothing for so long is closed.
@@ -26,8 +24,10 @@ pub const IDLE_TIME: Duration = Duration::from_secs(90);
 pub trait Carrier: Clone {
     /// Returns whether it takes new streams.
     fn is_open(&self) -> bool;
-    /// Returns how many streams it carries.
-    fn streams(&self) -> usize;
+    /// Returns whether another one is to be opened for the next stream.
+    fn is_full(&self) -> bool;
+    /// Returns whether it carries no stream.
+    fn is_idle(&self) -> bool;
 }
 
 /// The connections of one worker.
@@ -124,7 +124,7 @@ where
     pub fn sweep(&self, now: Instant) {
         self.slots.borrow_mut().retain(|_, slot| {
             slot.open.retain(|open| {
-                if open.carrier.streams() > 0 {
+                if !open.carrier.is_idle() {
                     open.used.set(now);
                 }
                 let idle = now.saturating_duration_since(open.used.get()) >= IDLE_TIME;
@@ -142,7 +142,7 @@ impl<C: Carrier> Slot<C> {
 
     /// Returns the first connection that has room: the others empty themselves and are closed.
     fn room(&mut self) -> Option<C> {
-        let usable = |open: &&Open<C>| open.carrier.is_open() && open.carrier.streams() < STREAMS_MAX;
+        let usable = |open: &&Open<C>| open.carrier.is_open() && !open.carrier.is_full();
         let open = self.open.iter().find(usable)?;
         open.used.set(clock::now());
         Some(open.carrier.clone())

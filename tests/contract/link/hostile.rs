@@ -47,7 +47,7 @@ fn crimes_of_a_caller() -> Vec<(&'static str, Vec<u8>, Violation)> {
         ("a reset of no stream", frame(Kind::Reset, false, 9, &[1]), Violation::NeverOpened),
         ("a byte too many", [windowful, full].concat(), Violation::Overrun),
         ("no credit", frame(Kind::Credit, false, 1, &[0; 4]), Violation::BadCredit),
-        ("too much credit", frame(Kind::Credit, false, 1, &[0x7f; 4]), Violation::BadCredit),
+        ("too much credit", frame(Kind::Credit, false, 1, &[0xff; 4]), Violation::BadCredit),
         ("data after the end", [ended.clone(), data(1, 1)].concat(), Violation::OutOfOrder),
         ("a second end", [ended.clone(), ended].concat(), Violation::OutOfOrder),
         ("trailers of TCP", frame(Kind::Trailers, true, 2, &[0, 0]), Violation::OutOfOrder),

@@ -337,7 +337,7 @@ fn a_head_that_is_too_large_opens_no_stream() {
         large.fields.append(b"a", &[b'b'; 60_000]);
         large.fields.append(b"a", &[b'b'; 60_000]);
 
-        assert_eq!(pair.link.open_http(&large, true).err(), Some(Refusal::TooLarge));
+        assert_eq!(pair.link.open_http(&large, true).err(), Some(Refusal::Unsayable));
         assert_eq!(pair.link.streams(), 0);
         assert!(pair.link.open_http(&request("/"), true).is_ok(), "the next is as if it had not been");
     });
