@@ -3,7 +3,7 @@
 pub(crate) mod h1_request;
 pub(crate) mod h1_response;
 pub(crate) mod h1_chunked;
-pub(crate) mod h2_connection;
+pub(crate) mod connection;
 pub(crate) mod h2_head;
 pub(crate) mod link_head;
 pub(crate) mod tls_record;

@@ -1,12 +1,13 @@
-//! A connection of HTTP/2: no caller and no service makes our side panic, hang, or hold more than it may.
+//! A connection between proxies, or of HTTP/2: nobody on the other side makes ours panic, hang, or hold more than it may.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use mesh::logic::http::h2::frame::PREFACE;
 use mesh::logic::http::head::{RequestHead, ResponseHead};
+use mesh::proxy::link::driver::Driver;
 use mesh::proxy::link::stream::Stream;
-use mesh::proxy::link::{Arrivals, Event, Handle, Limits, Link, STREAMS_MAX};
+use mesh::proxy::link::{Arrival, Arrivals, Event, Handle, Limits, Link, Opening, STREAMS_MAX};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::{LocalSet, spawn_local, yield_now};
 
@@ -16,25 +17,36 @@ const HELD_BYTES_MAX: usize = 512 << 10;
 /// How often everybody gets a turn.
 const TURNS: usize = 64;
 
-/// Fails on bytes that break the rule: the first one says on which side we are, the others are what the other side says, after
-/// the preface if it is a caller.
+/// Fails on bytes that break the rule: the first one says what is spoken and on which side we are, the others are what the
+/// other side says.
 pub(crate) fn check(input: &[u8]) {
-    let Some((side, said)) = input.split_first() else { return };
+    let Some((spoken, said)) = input.split_first() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-    let (said, is_caller) = (said.to_vec(), side % 2 == 0);
+    let said = said.to_vec();
     LocalSet::new().block_on(&runtime.expect("a runtime"), async {
         let (near, far) = duplex(PIPE);
-        if is_caller { serve(near, far, &said).await } else { call(near, far, &said).await }
+        match spoken % 4 {
+            0 => {
+                serve(
+                    Arrivals::accept_http2(far, Limits::ACCEPTED),
+                    near,
+                    [PREFACE.as_slice(), &said].concat(),
+                )
+                .await
+            }
+            1 => call(Link::dial_http2(far, Limits::DIALLED), near, said).await,
+            2 => serve(Arrivals::accept(far, Limits::ACCEPTED), near, said).await,
+            _ => call(Link::dial(far, Limits::DIALLED), near, said).await,
+        }
     });
 }
 
-async fn serve(near: DuplexStream, far: DuplexStream, said: &[u8]) {
-    let (mut arrivals, driver) = Arrivals::accept_http2(far, Limits::ACCEPTED);
+async fn serve((mut arrivals, driver): (Arrivals, Driver<DuplexStream>), near: DuplexStream, said: Vec<u8>) {
     let (ended, handle) = (spawn_local(driver), arrivals.handle().clone());
-    spawn_local(say(near, [PREFACE.as_slice(), said].concat()));
+    spawn_local(say(near, said));
     for _ in 0..TURNS {
         while let Some(arrival) = arrivals.arrived() {
-            spawn_local(answer(arrival.stream));
+            spawn_local(answer(arrival));
         }
         look(&handle).await;
     }
@@ -42,10 +54,9 @@ async fn serve(near: DuplexStream, far: DuplexStream, said: &[u8]) {
     tokio::time::timeout(Duration::from_mins(1), ended).await.expect("it ends").expect("nothing panics").ok();
 }
 
-async fn call(near: DuplexStream, far: DuplexStream, said: &[u8]) {
-    let (link, driver) = Link::dial_http2(far, Limits::DIALLED);
+async fn call((link, driver): (Link, Driver<DuplexStream>), near: DuplexStream, said: Vec<u8>) {
     let (ended, handle) = (spawn_local(driver), link.handle().clone());
-    spawn_local(say(near, said.to_vec()));
+    spawn_local(say(near, said));
     let head = RequestHead { path: "/".to_owned(), ..RequestHead::default() };
     for _ in 0..3 {
         if let Ok(stream) = link.open_http(&head, false) {
@@ -76,8 +87,9 @@ async fn say(stream: DuplexStream, said: Vec<u8>) {
     _ = reading.read_to_end(&mut heard).await;
 }
 
-async fn answer(mut stream: Stream) {
-    if stream.head(&ResponseHead::new(200), false).is_ok() {
+async fn answer(arrival: Arrival) {
+    let mut stream = arrival.stream;
+    if arrival.opening == Opening::Tcp || stream.head(&ResponseHead::new(200), false).is_ok() {
         carry(stream).await;
     }
 }
