@@ -140,7 +140,8 @@ fn a_removed_node_joins_again_with_a_new_token_on_its_old_data() {
     let mut proxy = mesh.proxy(&here, "a").join(&second).service(&service).start();
 
     assert!(proxy.process.log().contains("joined again"), "{}", proxy.process.log());
-    mesh.proxy(&here, "b").join(&mesh.token(&[])).start().reaches("web");
+    let other = mesh.proxy(&here, "b").join(&mesh.token(&[])).start();
+    other.reaches("web");
     mesh.cli(&["check", "--wait", "20s"]).ok();
     proxy.process.terminate();
     // What is not needed is not used up.
