@@ -2,11 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Most connections of one listener of one worker; further ones wait in the kernel's queue.
@@ -95,7 +99,7 @@ fn bind(addr: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
 /// One worker's share of a listening address.
 #[derive(Debug)]
 pub struct Listener {
-    inner: TcpListener,
+    inner: AsyncFd<std::net::TcpListener>,
     room: Rc<Room>,
 }
 
@@ -114,19 +118,24 @@ impl Listener {
     /// When the runtime cannot watch it.
     pub fn new(listener: std::net::TcpListener) -> io::Result<Self> {
         let room = Rc::new(Room(std::sync::Arc::new(Semaphore::new(CONNECTIONS_MAX))));
-        Ok(Self { inner: TcpListener::from_std(listener)?, room })
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe, as not every descriptor is as lasting as a listener's"
+        )]
+        let inner = AsyncFd::with_interest(listener, Interest::READABLE)?;
+        Ok(Self { inner, room })
     }
 
     /// Waits for the next connection. Never fails: what is wrong with one connection does not concern the next, and a
-    /// process without descriptors waits for some to be closed.
-    pub async fn accept(&self) -> (TcpStream, SocketAddr, Place) {
+    /// process without descriptors waits for some to be closed. The connection does not block, and is not watched yet.
+    pub async fn accept(&self) -> (std::net::TcpStream, SocketAddr, Place) {
         let permit = match self.room.0.clone().acquire_owned().await {
             Ok(permit) => permit,
             // Nobody closes the semaphore.
             Err(_) => std::future::pending().await,
         };
         loop {
-            match self.inner.accept().await {
+            match self.inner.async_io(Interest::READABLE, accept).await {
                 Ok((stream, from)) => {
                     return (stream, from, Place(permit));
                 }
@@ -140,6 +149,13 @@ impl Listener {
             }
         }
     }
+}
+
+fn accept(listener: &std::net::TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    let (stream, from) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let from =
+        from.and_then(|from| SocketAddr::try_from(from).ok()).ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((stream.into(), from))
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
@@ -171,15 +187,15 @@ pub fn fail_unacknowledged(stream: &TcpStream, limit: Duration) {
     _ = SockRef::from(stream).set_tcp_user_timeout(Some(limit));
 }
 
-/// Returns where a connection was meant to go before rules of the kernel sent it here; `None` when it was meant to come.
-pub fn original_destination(stream: &TcpStream) -> Option<SocketAddr> {
+/// Returns where a connection was meant to go before rules of the kernel sent it to `local`; `None` when it was meant to
+/// come.
+pub fn original_destination(stream: &impl AsFd, local: SocketAddr) -> Option<SocketAddr> {
     let socket = SockRef::from(stream);
-    let is_v4 = stream.local_addr().is_ok_and(|addr| addr.is_ipv4());
-    let original = if is_v4 { socket.original_dst_v4() } else { socket.original_dst_v6() };
+    let original = if local.is_ipv4() { socket.original_dst_v4() } else { socket.original_dst_v6() };
     original.ok().and_then(|addr| addr.as_socket())
 }
 
 /// Makes the coming close of a connection a reset, so that the other side does not take a failure for a regular end.
-pub fn reset_on_close(stream: &TcpStream) {
+pub fn reset_on_close(stream: &impl AsFd) {
     _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

@@ -7,6 +7,7 @@ pub mod pages;
 pub mod resolve;
 pub mod interface;
 pub mod listen;
+pub mod connection;
 pub mod mark;
 pub mod handoff;
 pub mod claim;

@@ -14,15 +14,16 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
 
 use crate::logic::detect::{Detection, detect};
 use crate::model::name::ServiceName;
 use crate::model::service::Protocol;
+use crate::net::connection::Connection;
 use crate::net::prefixed::Prefixed;
-use crate::net::{clock, listen, task};
+use crate::net::{clock, task};
 use crate::proxy::failure::Failed;
 use crate::proxy::http::client::Http;
 use crate::proxy::http::pipeline::Entry;
@@ -55,23 +56,23 @@ enum Turn {
 }
 
 /// Lets a connection to the outbound listener in, where each request names its service.
-pub(crate) async fn named(http: Rc<Http>, mut stream: TcpStream, from: SocketAddr) -> Option<Onward> {
+pub(crate) async fn named(http: Rc<Http>, mut stream: Connection, from: SocketAddr) -> Option<Onward> {
     let holder = http.context.holder(from, || stream.local_addr().ok());
     let mut first = First::new();
     if !first.words(&http, &mut stream).await || first.bytes.is_empty() {
         return None;
     }
     // What is no HTTP is told so by the parser.
-    Some(serve(http, Entry { service: None, port: None, from: from.ip(), holder }, first, stream))
+    serve(http, Entry { service: None, port: None, from: from.ip(), holder }, first, stream)
 }
 
 /// Lets a connection in that was meant for a virtual address, and captured on its way there.
-pub(crate) async fn captured(http: Rc<Http>, stream: TcpStream, from: SocketAddr) -> Option<Onward> {
-    let meant = listen::original_destination(&stream);
+pub(crate) async fn captured(http: Rc<Http>, stream: Connection, from: SocketAddr) -> Option<Onward> {
+    let meant = stream.original_destination();
     let service = meant.and_then(|meant| http.context.shared.meant(meant.ip()));
     let Some(service) = service else {
         tracing::debug!(?meant, "a connection to no service was refused");
-        listen::reset_on_close(&stream);
+        stream.reset_on_close();
         return None;
     };
     to_service(http, (service, meant.map(|meant| meant.port())), stream, (from, meant)).await
@@ -81,7 +82,7 @@ pub(crate) async fn captured(http: Rc<Http>, stream: TcpStream, from: SocketAddr
 pub(crate) async fn port(
     http: Rc<Http>,
     service: ServiceName,
-    stream: TcpStream,
+    stream: Connection,
     from: SocketAddr,
 ) -> Option<Onward> {
     to_service(http, (service, None), stream, (from, None)).await
@@ -91,7 +92,7 @@ pub(crate) async fn port(
 async fn to_service(
     http: Rc<Http>,
     (service, port): (ServiceName, Option<u16>),
-    mut stream: TcpStream,
+    mut stream: Connection,
     (from, meant): (SocketAddr, Option<SocketAddr>),
 ) -> Option<Onward> {
     let holder = http.context.holder(from, || meant.or_else(|| stream.local_addr().ok()));
@@ -127,7 +128,7 @@ async fn to_service(
     };
     let opened = match turn {
         Turn::Http => {
-            return Some(serve(http, Entry { service: Some(service), port, from, holder }, first, stream));
+            return serve(http, Entry { service: Some(service), port, from, holder }, first, stream);
         }
         Turn::Opaque(Some(mut opened)) => {
             opened.decide(true);
@@ -141,7 +142,7 @@ async fn to_service(
     };
     match opened {
         Ok(opened) => {
-            let mut caller = Plain::new(stream, first.bytes);
+            let mut caller = Plain::new(stream.into_watched().ok()?, first.bytes);
             Some(task::boxed(move || async move {
                 if let Err(failed) = opened.carry(&http.context, caller.end()).await {
                     tracing::debug!(%service, %failed, "connection broke");
@@ -151,14 +152,14 @@ async fn to_service(
         }
         Err(failed) => {
             tracing::debug!(%service, %failed, "connection refused");
-            listen::reset_on_close(&stream);
+            stream.reset_on_close();
             None
         }
     }
 }
 
 /// Finds out who speaks first, and what.
-async fn race(http: &Rc<Http>, wish: &Wish, first: &mut First, stream: &mut TcpStream) -> io::Result<Turn> {
+async fn race(http: &Rc<Http>, wish: &Wish, first: &mut First, stream: &mut Connection) -> io::Result<Turn> {
     if let Ok(read) = timeout(AT_ONCE, first.read_on(stream)).await {
         read?;
         return Ok(first.turn(None));
@@ -219,15 +220,16 @@ async fn over(patience: &mut Option<Pin<Box<Sleep>>>) {
     }
 }
 
-fn serve(http: Rc<Http>, entry: Entry, first: First, stream: TcpStream) -> Onward {
-    match first.detection {
+fn serve(http: Rc<Http>, entry: Entry, first: First, stream: Connection) -> Option<Onward> {
+    Some(match first.detection {
         Detection::Http2 => {
+            let stream = stream.into_watched().ok()?;
             task::boxed(move || serve::h2(http, entry, Prefixed::new(first.bytes.freeze(), stream)))
         }
         Detection::Http1 | Detection::Opaque | Detection::NeedMore => {
             task::boxed(move || serve::h1(http, entry, stream, first.bytes))
         }
-    }
+    })
 }
 
 impl First {
@@ -236,7 +238,7 @@ impl First {
     }
 
     /// Reads once. May be given up while it waits: nothing is lost.
-    async fn read(&mut self, stream: &mut TcpStream) -> io::Result<usize> {
+    async fn read(&mut self, stream: &mut Connection) -> io::Result<usize> {
         let count = stream.read_buf(&mut self.bytes).await?;
         self.detection = detect(&self.bytes);
         Ok(count)
@@ -244,7 +246,11 @@ impl First {
 
     /// Reads until it is clear what is spoken. Returns whether anything may follow: not from a caller that takes too long,
     /// or says nothing while the proxy drains.
-    async fn words(&mut self, http: &Http, stream: &mut TcpStream) -> bool {
+    async fn words(&mut self, http: &Http, stream: &mut Connection) -> bool {
+        // Mostly they are here already, and need no timer.
+        if let Some(read) = self.read_on(stream).now_or_never() {
+            return read.is_ok();
+        }
         let place = http.context.rest.enter();
         let mut reading = pin!(timeout(http.context.patience.head, self.read_on(stream)));
         let read = poll_fn(|cx| match reading.as_mut().poll(cx) {
@@ -255,7 +261,7 @@ impl First {
     }
 
     /// Reads until it is clear what is spoken, or the caller has no more to say.
-    async fn read_on(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+    async fn read_on(&mut self, stream: &mut Connection) -> io::Result<()> {
         while self.read(stream).await? > 0 {
             if self.detection != Detection::NeedMore {
                 break;

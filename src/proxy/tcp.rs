@@ -23,7 +23,7 @@ use crate::logic::route::table::{RouteKind, Rule};
 use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
 use crate::model::view::{EdgeProtocol, Side};
-use crate::net::{clock, dial, listen, task};
+use crate::net::{clock, dial, task};
 use crate::proxy::context::{ATTEMPTS_MAX, Context};
 use crate::proxy::failure::{Failed, Failure, Retry};
 use crate::proxy::ledger::{Account, Called, Parties};
@@ -300,7 +300,7 @@ pub(crate) struct Plain {
 impl Plain {
     /// Takes a connection of which `first` was read already.
     pub(crate) fn new(stream: TcpStream, first: BytesMut) -> Self {
-        let socket = Rc::new(std::cell::RefCell::new(stream));
+        let socket = Rc::new(std::cell::RefCell::new(stream.into()));
         Self { reader: Reader::new(socket.clone(), first), writer: Writer::new(socket.clone()), socket }
     }
 
@@ -311,7 +311,7 @@ impl Plain {
 
     /// Makes the coming close a reset.
     pub(crate) fn reset(&self) {
-        listen::reset_on_close(&self.socket.borrow());
+        self.socket.borrow().reset_on_close();
     }
 }
 

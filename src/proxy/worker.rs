@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::identity::tls::{Acceptor, Connector};
 use crate::model::name::ServiceName;
 use crate::model::service::UpstreamPort;
+use crate::net::connection::{Connection, Doubts};
 use crate::net::drain::{Drain, Drainer, Phase};
 use crate::net::listen::{Listener, Place, bind_shared, is_meant, share};
 use crate::net::patience::Patience;
@@ -277,12 +278,14 @@ async fn work(
     let links = Links::new(connector, reuse);
     let http = Http::new(Rc::new(Context::new(shared, links, drain.clone(), patience)));
     let connections = http.context.tasks.clone();
+    let doubts = Rc::<Doubts>::default();
     for (purpose, listener) in listeners {
         let desk = Desk {
             http: http.clone(),
             acceptor: acceptor.clone(),
             purpose,
             connections: connections.clone(),
+            doubts: doubts.clone(),
         };
         task::spawn_local("accept", desk.receive(listener, drain.clone()));
     }
@@ -329,6 +332,7 @@ struct Desk {
     acceptor: Rc<Acceptor>,
     purpose: Purpose,
     connections: TaskTracker,
+    doubts: Rc<Doubts>,
 }
 
 impl Desk {
@@ -347,8 +351,9 @@ impl Desk {
         }
     }
 
-    fn take(&self, stream: tokio::net::TcpStream, from: SocketAddr, place: Place) {
+    fn take(&self, stream: std::net::TcpStream, from: SocketAddr, place: Place) {
         let http = self.http.clone();
+        let stream = Connection::accepted(stream, self.doubts.clone());
         // A box for each purpose: one for all would make every connection as large as the largest.
         match &self.purpose {
             Purpose::Outbound => {

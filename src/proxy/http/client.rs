@@ -82,7 +82,7 @@ impl Http {
         if let Some(app) = idle.flatten() {
             return Ok(app);
         }
-        let socket = Rc::new(RefCell::new(connect(addr).await?));
+        let socket = Rc::new(RefCell::new(connect(addr).await?.into()));
         let reader = Reader::new(socket.clone(), BytesMut::new());
         Ok(App { reader, writer: Writer::new(socket), reused: false })
     }

@@ -9,7 +9,6 @@ use std::task::Poll;
 use bytes::BytesMut;
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::identity::tls::Accepted;
@@ -17,8 +16,9 @@ use crate::logic::http::framing::Framing;
 use crate::logic::http::h1::body::Body;
 use crate::logic::http::h1::request::{self, Refusal, Request};
 use crate::logic::http::head::RequestHead;
+use crate::net::connection::Connection;
 use crate::net::patience::{LINGER_TIME, REPLY_TIME};
-use crate::net::{listen, task};
+use crate::net::task;
 use crate::proxy::http::client::Http;
 use crate::proxy::http::exchange::{Asked, Ended, Manners, Responder};
 use crate::proxy::http::message;
@@ -62,7 +62,7 @@ enum Next {
 pub(crate) fn h1(
     http: Rc<Http>,
     entry: Entry,
-    stream: TcpStream,
+    stream: Connection,
     first: BytesMut,
 ) -> impl Future<Output = ()> + 'static {
     let socket = Rc::new(RefCell::new(stream));
@@ -136,12 +136,15 @@ impl Caller {
             head_only: head.method == http::Method::HEAD,
             keep_alive: keep_alive && !http.context.rest.is_draining(),
         };
+        if !manners.keep_alive {
+            self.writer.leave();
+        }
         let body = Source::Tcp(&mut self.reader);
         let responder = Responder::Http1(&mut self.writer, &mut manners);
         let ended = outbound(http, entry, Asked { head, framing, body, responder }).await;
         let whole = self.reader.is_over() && self.writer.is_complete();
         if ended == Ended::Broken && !self.writer.is_complete() && self.writer.ends_by_closing() {
-            listen::reset_on_close(&self.socket.borrow());
+            self.socket.borrow().reset_on_close();
             self.cut = true;
         }
         ended == Ended::Answered && manners.keep_alive && whole

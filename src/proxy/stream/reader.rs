@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::io::poll_read_buf;
 
@@ -18,6 +17,7 @@ use crate::logic::http::framing::Framing;
 use crate::logic::http::h1::body::Body;
 use crate::logic::http::h1::chunk::Piece;
 use crate::logic::http::h1::lines::may_be_whole;
+use crate::net::connection::Connection;
 use crate::net::patience::LEAVE_TIME;
 use crate::proxy::failure::{Failed, Failure};
 
@@ -27,7 +27,7 @@ const READ_BYTES_MIN: usize = 4 << 10;
 const READ_BYTES_MAX: usize = 64 << 10;
 
 /// A connection that both its directions share. Never leaves its thread.
-pub(crate) type Socket = Rc<RefCell<TcpStream>>;
+pub(crate) type Socket = Rc<RefCell<Connection>>;
 
 /// Where the bytes of one connection come from.
 #[derive(Debug)]
@@ -98,25 +98,14 @@ impl Reader {
     /// Returns whether nothing has come and nothing has ended since the last body: an idle connection can be used again.
     /// Asks the kernel only if the connection is said to be readable.
     pub(crate) fn is_quiet(&self) -> bool {
-        if self.ended || self.has_more() {
-            return false;
-        }
-        let socket = self.socket.borrow();
-        let mut nobody = Context::from_waker(std::task::Waker::noop());
-        match socket.poll_read_ready(&mut nobody) {
-            Poll::Pending => true,
-            Poll::Ready(Err(_)) => false,
-            Poll::Ready(Ok(())) => {
-                matches!(socket.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-            }
-        }
+        !self.ended && !self.has_more() && self.socket.borrow().is_quiet()
     }
 
     /// Reads once into the buffer; 0 is the end of the stream. Takes memory only when there is something to read.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let read = {
             let mut socket = self.socket.borrow_mut();
-            if socket.poll_read_ready(cx)?.is_pending() {
+            if socket.poll_readable(cx)?.is_pending() {
                 drop(socket);
                 self.release();
                 return Poll::Pending;
@@ -215,6 +204,7 @@ impl Reader {
             if self.buffer.len() >= READ_BYTES_MAX {
                 return Poll::Pending;
             }
+            ready!(self.socket.borrow().poll_doubt(cx));
             if ready!(self.poll_fill(cx)).is_err() {
                 return Poll::Ready(());
             }

@@ -5,11 +5,9 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::AsyncWrite as _;
 
 use crate::logic::http::fields::Fields;
 use crate::logic::http::framing::Framing;
@@ -41,7 +39,9 @@ pub(crate) struct Writer {
     over: bool,
     /// Bytes that the body still owes, where its length is known.
     left: u64,
-    /// The stream ends with the body, and is shut down when all is sent.
+    /// The stream ends with the body.
+    leaving: bool,
+    /// Nothing follows: the stream is shut down when all is sent.
     closing: bool,
     closed: bool,
     /// Whether anything was sent since [`Writer::take_wrote`].
@@ -59,6 +59,7 @@ impl Writer {
             framing: Framing::None,
             over: true,
             left: 0,
+            leaving: false,
             closing: false,
             closed: false,
             wrote: false,
@@ -105,6 +106,11 @@ impl Writer {
     /// Says that nothing follows: the stream is shut down when all is sent.
     pub(crate) fn close(&mut self) {
         self.closing = true;
+    }
+
+    /// Says that nothing follows the next body: its last bytes and the end of the stream leave together.
+    pub(crate) fn leave(&mut self) {
+        self.leaving = true;
     }
 
     /// Returns whether something was sent since the last call.
@@ -164,6 +170,7 @@ impl Writer {
             Framing::UntilClose => self.closing = true,
         }
         self.over = true;
+        self.closing |= self.leaving;
         Ok(())
     }
 
@@ -174,10 +181,9 @@ impl Writer {
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut socket = self.socket.borrow_mut();
-        let mut socket = Pin::new(&mut *socket);
         while self.waiting > 0 {
             let count = if self.segments.is_empty() {
-                let count = ready!(socket.as_mut().poll_write(cx, &self.gathered))?;
+                let count = ready!(socket.poll_send(cx, &[IoSlice::new(&self.gathered)], self.closing))?;
                 self.gathered.advance(count);
                 count
             } else {
@@ -185,7 +191,7 @@ impl Writer {
                 let waiting = self.segments.iter().map(Bytes::as_ref).chain([self.gathered.as_ref()]);
                 let used =
                     slices.iter_mut().zip(waiting).map(|(slice, bytes)| *slice = IoSlice::new(bytes)).count();
-                let count = ready!(socket.as_mut().poll_write_vectored(cx, &slices[..used]))?;
+                let count = ready!(socket.poll_send(cx, &slices[..used], self.closing))?;
                 take(&mut self.segments, &mut self.gathered, count);
                 count
             };
@@ -195,7 +201,7 @@ impl Writer {
         // Given back at once: a connection that has nothing to say may have nothing to say for hours.
         self.gathered = BytesMut::new();
         if self.closing && !self.closed {
-            ready!(socket.as_mut().poll_shutdown(cx))?;
+            ready!(socket.poll_shutdown(cx))?;
             self.closed = true;
         }
         Poll::Ready(Ok(()))
