@@ -10,6 +10,7 @@ pub mod wallet;
 pub mod target;
 pub mod verifier;
 pub mod handshake;
+mod secret;
 pub mod record;
 pub mod stream;
 pub mod tls;

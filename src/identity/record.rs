@@ -5,9 +5,11 @@
 //! written, and opened where they were read.
 
 use aws_lc_rs::aead::{
-    AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
+    AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey,
 };
 use rustls::{ConnectionTrafficSecrets, Error, InvalidMessage, PeerMisbehaved};
+
+use crate::identity::secret::Material;
 
 /// Before the content: the kind that the outside sees, a version, the length.
 const HEADER_BYTES: usize = 5;
@@ -77,6 +79,12 @@ impl Keys {
         Ok(Self { key: LessSafeKey::new(key), iv, next })
     }
 
+    /// Begins anew with other keys.
+    fn from_material(made: &Material) -> Result<Self, Error> {
+        let key = UnboundKey::new(made.algorithm, made.key()).map_err(|_| Error::EncryptError)?;
+        Ok(Self { key: LessSafeKey::new(key), iv: made.iv, next: 0 })
+    }
+
     /// Returns the nonce of the next record (RFC 8446 §5.3): no two records have the same.
     fn nonce(&mut self) -> Nonce {
         let mut nonce = self.iv;
@@ -98,6 +106,16 @@ impl Sealer {
     /// When the secrets are of a cipher that we do not speak.
     pub fn new(secrets: (u64, ConnectionTrafficSecrets)) -> Result<Self, Error> {
         Keys::new(secrets).map(Self)
+    }
+
+    /// Begins anew with other keys.
+    pub(crate) fn from_material(made: &Material) -> Result<Self, Error> {
+        Keys::from_material(made).map(Self)
+    }
+
+    /// Returns the cipher.
+    pub(crate) fn algorithm(&self) -> &'static Algorithm {
+        self.0.key.algorithm()
     }
 
     /// Makes one record of `content`, of which [`CONTENT_BYTES_MAX`] are allowed, at the beginning of `out`. Returns its
@@ -154,6 +172,11 @@ impl Opener {
     /// When the secrets are of a cipher that we do not speak.
     pub fn new(secrets: (u64, ConnectionTrafficSecrets)) -> Result<Self, Error> {
         Keys::new(secrets).map(Self)
+    }
+
+    /// Begins anew with other keys.
+    pub(crate) fn from_material(made: &Material) -> Result<Self, Error> {
+        Keys::from_material(made).map(Self)
     }
 
     /// Returns the size of the record at the beginning of `bytes`, in bytes; None when too little of it is there.

@@ -1,5 +1,5 @@
-//! A TCP connection whose ends have shaken hands: what goes through is sealed and opened here (see [`record`]), while rustls
-//! keeps the secrets of later keys, and the tickets.
+//! A TCP connection whose ends have shaken hands: what goes through is sealed and opened here (see [`record`]), while the
+//! secrets of later keys are kept, and rustls only where tickets may come.
 //!
 //! An idle connection holds no buffer: all of one thread seal and open in the same memory, and a connection keeps only what
 //! could not be written, opened or passed on yet.
@@ -12,16 +12,18 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use aws_lc_rs::aead::Algorithm;
 use bytes::{Buf as _, Bytes};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::kernel::KernelConnection;
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::server::UnbufferedServerConnection;
 use rustls::{Error, ExtractedSecrets, HandshakeType, InvalidMessage, PeerMisbehaved};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::identity::handshake::Arrived;
 use crate::identity::record::{CONTENT_BYTES_MAX, Kind, OVERHEAD_BYTES, Opener, RECORD_BYTES_MAX, Sealer};
+use crate::identity::secret::{Overheard, Secret};
 
 /// Records that are sealed, and as good as read, with one call of the kernel: what they take stays in the cache.
 const RECORDS_AT_ONCE: usize = 4;
@@ -42,31 +44,41 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH_BYTES].into());
 }
 
-/// What rustls still does for a connection.
+/// Where a connection has new keys from, and who takes the tickets.
 enum Session {
-    Client(KernelConnection<ClientConnectionData>),
-    Server(KernelConnection<ServerConnectionData>),
+    /// A client that remembers sessions.
+    Remembered(Box<KernelConnection<ClientConnectionData>>),
+    /// A client that remembers none, and throws tickets away.
+    Client {
+        own: Secret,
+        peers: Secret,
+    },
+    Server {
+        own: Secret,
+        peers: Secret,
+    },
 }
 
 impl Session {
     fn next_sealer(&mut self) -> Result<Sealer, Error> {
-        Sealer::new(match self {
-            Self::Client(session) => session.update_tx_secret(),
-            Self::Server(session) => session.update_tx_secret(),
-        }?)
+        match self {
+            Self::Remembered(session) => Sealer::new(session.update_tx_secret()?),
+            Self::Client { own, .. } | Self::Server { own, .. } => Sealer::from_material(&own.next()?),
+        }
     }
 
     fn next_opener(&mut self) -> Result<Opener, Error> {
-        Opener::new(match self {
-            Self::Client(session) => session.update_rx_secret(),
-            Self::Server(session) => session.update_rx_secret(),
-        }?)
+        match self {
+            Self::Remembered(session) => Opener::new(session.update_rx_secret()?),
+            Self::Client { peers, .. } | Self::Server { peers, .. } => Opener::from_material(&peers.next()?),
+        }
     }
 
     fn ticket(&mut self, ticket: &[u8]) -> Result<(), Error> {
         match self {
-            Self::Client(session) => session.handle_new_session_ticket(ticket),
-            Self::Server(_) => Err(InvalidMessage::UnexpectedMessage("a ticket from a client").into()),
+            Self::Remembered(session) => session.handle_new_session_ticket(ticket),
+            Self::Client { .. } => Ok(()),
+            Self::Server { .. } => Err(InvalidMessage::UnexpectedMessage("a ticket from a client").into()),
         }
     }
 }
@@ -98,43 +110,54 @@ impl fmt::Debug for TlsStream {
 }
 
 impl TlsStream {
-    /// Goes on where the handshake of a client ended.
+    /// Goes on where the handshake of a client ended, which was overheard if no session is to be remembered.
     ///
     /// # Errors
     /// When it has not.
     pub(crate) fn client(
         io: TcpStream,
         connection: UnbufferedClientConnection,
-        arrived: Arrived,
+        (arrived, overheard): (Arrived, Option<&Overheard>),
     ) -> Result<Self, Error> {
         let (secrets, session) = connection.dangerous_into_kernel_connection()?;
-        Self::new(io, (secrets, Session::Client(session)), arrived)
+        Self::new(io, secrets, arrived, |algorithm| match overheard {
+            Some(overheard) => {
+                let (own, peers) = overheard.secrets(algorithm)?;
+                Ok(Session::Client { own, peers })
+            }
+            None => Ok(Session::Remembered(Box::new(session))),
+        })
     }
 
-    /// Goes on where the handshake of a server ended.
+    /// Goes on where the handshake of a server ended, which was overheard.
     ///
     /// # Errors
     /// When it has not.
     pub(crate) fn server(
         io: TcpStream,
         connection: UnbufferedServerConnection,
-        arrived: Arrived,
+        (arrived, overheard): (Arrived, &Overheard),
     ) -> Result<Self, Error> {
-        let (secrets, session) = connection.dangerous_into_kernel_connection()?;
-        Self::new(io, (secrets, Session::Server(session)), arrived)
+        let (secrets, _) = connection.dangerous_into_kernel_connection()?;
+        Self::new(io, secrets, arrived, |algorithm| {
+            let (peers, own) = overheard.secrets(algorithm)?;
+            Ok(Session::Server { own, peers })
+        })
     }
 
     fn new(
         io: TcpStream,
-        (secrets, session): (ExtractedSecrets, Session),
+        secrets: ExtractedSecrets,
         arrived: Arrived,
+        session: impl FnOnce(&'static Algorithm) -> Result<Session, Error>,
     ) -> Result<Self, Error> {
         let ExtractedSecrets { tx, rx } = secrets;
+        let (sealer, opener) = (Sealer::new(tx)?, Opener::new(rx)?);
         Ok(Self {
             io,
-            session,
-            sealer: Sealer::new(tx)?,
-            opener: Opener::new(rx)?,
+            session: session(sealer.algorithm())?,
+            sealer,
+            opener,
             sealed: Bytes::new(),
             unopened: arrived.unopened.into(),
             opened: arrived.opened.into(),

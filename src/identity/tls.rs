@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::identity::handshake::{HANDSHAKE_TIMEOUT, Time, complete, provider, shake, tickets};
+use crate::identity::secret::Overheard;
 use crate::identity::stream::TlsStream;
 use crate::identity::svid::Svid;
 use crate::identity::target::Target;
@@ -291,6 +292,8 @@ impl Acceptor {
         let asked = ByServerName::new(&side.wallet);
         let mut config = side.what.as_ref().clone();
         config.cert_resolver = asked.clone();
+        let overheard = Arc::<Overheard>::default();
+        config.key_log = overheard.clone();
         let mut connection = UnbufferedServerConnection::new(Arc::new(config))?;
         let arrived = in_time(shake(&mut stream, &mut connection)).await?;
         let chain = connection.peer_certificates().unwrap_or_default();
@@ -301,7 +304,7 @@ impl Acceptor {
             return Err(Error::NoTarget);
         }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
-        let stream = TlsStream::server(stream, connection, arrived)?;
+        let stream = TlsStream::server(stream, connection, (arrived, &overheard))?;
         Ok(Accepted { peer, target: target.service, port: target.port, resumed, stream })
     }
 }
@@ -389,9 +392,14 @@ impl Connector {
             return Err(Error::Expired(source.clone()));
         }
         let name = Target { service: target.clone(), port }.to_server_name().ok_or(Error::NoTarget)?;
-        let config = match stream.peer_addr() {
-            Ok(address) if self.reuse => own.with_sessions(address),
-            Ok(_) | Err(_) => own.config.clone(),
+        let (config, overheard) = match stream.peer_addr() {
+            Ok(address) if self.reuse => (own.with_sessions(address), None),
+            Ok(_) | Err(_) => {
+                let overheard = Arc::<Overheard>::default();
+                let mut config = own.config.as_ref().clone();
+                config.key_log = overheard.clone();
+                (Arc::new(config), Some(overheard))
+            }
         };
         let mut connection = UnbufferedClientConnection::new(config, name.clone())?;
         let arrived = in_time(shake(&mut stream, &mut connection)).await?;
@@ -402,7 +410,7 @@ impl Connector {
             return Err(Error::NoTarget);
         }
         let resumed = connection.handshake_kind() == Some(HandshakeKind::Resumed);
-        let stream = TlsStream::client(stream, connection, arrived)?;
+        let stream = TlsStream::client(stream, connection, (arrived, overheard.as_deref()))?;
         Ok(Connected { stream, peer, resumed })
     }
 }

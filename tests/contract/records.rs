@@ -36,6 +36,13 @@ fn protocols() -> Vec<Vec<u8>> {
     MESH.iter().map(|name| name.as_bytes().to_vec()).collect()
 }
 
+/// All that we speak.
+const SUITES: [SupportedCipherSuite; 3] = [
+    cipher_suite::TLS13_AES_128_GCM_SHA256,
+    cipher_suite::TLS13_AES_256_GCM_SHA384,
+    cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+];
+
 /// A client of rustls at our acceptor.
 async fn called(ca: &Ca, suite: SupportedCipherSuite) -> (Foreign<TcpStream>, TlsStream) {
     let (_, server) = two_ends(ca);
@@ -59,8 +66,8 @@ async fn called(ca: &Ca, suite: SupportedCipherSuite) -> (Foreign<TcpStream>, Tl
     (foreign.into(), accepted.unwrap().stream)
 }
 
-/// Our connector at a server of rustls.
-async fn calling(ca: &Ca, suite: SupportedCipherSuite) -> (Foreign<TcpStream>, TlsStream) {
+/// Our connector, which remembers sessions or not, at a server of rustls.
+async fn calling(ca: &Ca, suite: SupportedCipherSuite, reuse: bool) -> (Foreign<TcpStream>, TlsStream) {
     let (client, _) = two_ends(ca);
     let svid = ca.svid(&Spec::of("web", "host-2", NOW_MS));
     let mut roots = RootCertStore::empty();
@@ -76,7 +83,7 @@ async fn calling(ca: &Ca, suite: SupportedCipherSuite) -> (Foreign<TcpStream>, T
     config.time_provider = Arc::new(AtTime);
     let (near, far) = sockets().await;
     let (source, service) = (subject("cart"), "web".parse().unwrap());
-    let (connector, acceptor) = (client.connector(true), TlsAcceptor::from(Arc::new(config)));
+    let (connector, acceptor) = (client.connector(reuse), TlsAcceptor::from(Arc::new(config)));
     let (connected, foreign) =
         tokio::join!(connector.connect(&source, &service, 8080, near), acceptor.accept(far));
     (foreign.unwrap().into(), connected.unwrap().stream)
@@ -137,15 +144,11 @@ async fn exchange(foreign: Foreign<TcpStream>, ours: TlsStream, at_once: usize) 
 #[tokio::test]
 async fn bodies_pass_unchanged_with_every_cipher() {
     let ca = Ca::new();
-    for suite in [
-        cipher_suite::TLS13_AES_128_GCM_SHA256,
-        cipher_suite::TLS13_AES_256_GCM_SHA384,
-        cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
-    ] {
+    for suite in SUITES {
         for at_once in [1_000, 64 << 10] {
             let (foreign, ours) = called(&ca, suite).await;
             exchange(foreign, ours, at_once).await;
-            let (foreign, ours) = calling(&ca, suite).await;
+            let (foreign, ours) = calling(&ca, suite, true).await;
             exchange(foreign, ours, at_once).await;
         }
     }
@@ -154,8 +157,14 @@ async fn bodies_pass_unchanged_with_every_cipher() {
 #[tokio::test]
 async fn new_keys_are_taken_and_answered() {
     let ca = Ca::new();
-    let suite = cipher_suite::TLS13_AES_128_GCM_SHA256;
-    for (mut foreign, mut ours) in [called(&ca, suite).await, calling(&ca, suite).await] {
+    let mut pairs = Vec::new();
+    for suite in SUITES {
+        pairs.push(called(&ca, suite).await);
+        for reuse in [false, true] {
+            pairs.push(calling(&ca, suite, reuse).await);
+        }
+    }
+    for (mut foreign, mut ours) in pairs {
         for round in 0..20_u8 {
             // It asks for new keys of ours too: what it gets afterwards is sealed with these.
             match &mut foreign {
@@ -179,7 +188,7 @@ async fn new_keys_are_taken_and_answered() {
 async fn an_end_is_told_from_a_cut() {
     let ca = Ca::new();
     let suite = cipher_suite::TLS13_AES_128_GCM_SHA256;
-    for (mut foreign, mut ours) in [called(&ca, suite).await, calling(&ca, suite).await] {
+    for (mut foreign, mut ours) in [called(&ca, suite).await, calling(&ca, suite, true).await] {
         foreign.shutdown().await.unwrap();
         assert_eq!(ours.read(&mut [0; 8]).await.unwrap(), 0);
         assert_eq!(ours.read(&mut [0; 8]).await.unwrap(), 0, "it stays so");
@@ -189,7 +198,7 @@ async fn an_end_is_told_from_a_cut() {
         foreign.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"still");
     }
-    for (foreign, mut ours) in [called(&ca, suite).await, calling(&ca, suite).await] {
+    for (foreign, mut ours) in [called(&ca, suite).await, calling(&ca, suite, true).await] {
         drop(foreign);
         let error = ours.read(&mut [0; 8]).await.unwrap_err();
         // A reset if it had not read our ticket.
