@@ -233,10 +233,12 @@ impl State {
     /// Gives back memory that is not in use.
     pub(crate) fn release(&mut self) {
         self.out.release();
+        if self.arrivals.is_empty() {
+            self.arrivals = VecDeque::new();
+        }
         if self.slots.is_empty() {
             self.slots = Slab::new();
             self.places = HashMap::default();
-            self.arrivals = VecDeque::new();
         }
     }
 
