@@ -10,6 +10,18 @@ use tokio::task::JoinHandle;
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
+/// How a connection goes on once it is known what it carries. In a box of its own: by then, what found it out has given its
+/// memory back.
+pub type Onward = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Finds out what a connection carries, and goes on with it if it is anything.
+pub async fn through<F: Future<Output = Option<Onward>>>(begun: Pin<Box<F>>) {
+    let onward = begun.await;
+    if let Some(onward) = onward {
+        onward.await;
+    }
+}
+
 /// Returns how many tasks have panicked since the start of the process.
 pub fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)

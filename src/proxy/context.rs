@@ -16,6 +16,7 @@ use crate::net::patience::Patience;
 use crate::proxy::budgets::Budgets;
 use crate::proxy::ledger::Ledger;
 use crate::proxy::links::Links;
+use crate::proxy::phases::Phases;
 use crate::proxy::rest::Rest;
 use crate::proxy::revisions::Revisions;
 use crate::proxy::shared::Shared;
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) rest: Rest,
     /// What may not be silent for too long.
     pub(crate) silences: Rc<Silences>,
+    /// Who goes on until it drains, or cuts what is left.
+    pub(crate) phases: Phases,
     /// What is judged again when the policy changes.
     pub(crate) revisions: Revisions,
     /// What is counted for each service.
@@ -66,6 +69,7 @@ impl Context {
             links,
             rest: Rest::default(),
             silences: Rc::default(),
+            phases: Phases::default(),
             revisions,
             budgets: Budgets::default(),
             draws,

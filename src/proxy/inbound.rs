@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use crate::identity::tls::Acceptor;
 use crate::net::connection::Connection;
-use crate::net::task;
+use crate::net::task::{self, Onward};
 use crate::proxy::http::client::Http;
-use crate::proxy::http::serve::{self, Onward};
+use crate::proxy::http::serve;
 
 /// Lets a connection to the inbound listener in. Who calls what is known after the handshake; whether it may is asked for
 /// each request and each TCP connection, by the policy then in force.

@@ -31,6 +31,7 @@ pub(crate) mod links;
 pub(crate) mod rest;
 pub(crate) mod silence;
 pub(crate) mod revisions;
+pub(crate) mod phases;
 pub(crate) mod budgets;
 pub(crate) mod context;
 pub(crate) mod peer;

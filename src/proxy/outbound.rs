@@ -21,13 +21,14 @@ use tokio::time::{Sleep, sleep, timeout};
 use crate::logic::detect::{Detection, detect};
 use crate::model::name::ServiceName;
 use crate::model::service::Protocol;
+use crate::net::clock;
 use crate::net::connection::Connection;
 use crate::net::prefixed::Prefixed;
-use crate::net::{clock, task};
+use crate::net::task::{self, Onward};
 use crate::proxy::failure::Failed;
 use crate::proxy::http::client::Http;
 use crate::proxy::http::pipeline::Entry;
-use crate::proxy::http::serve::{self, Onward};
+use crate::proxy::http::serve;
 use crate::proxy::rest::LAST_CALL;
 use crate::proxy::tcp::{self, Opened, Plain, Wish};
 

@@ -23,7 +23,9 @@ use crate::logic::route::table::{RouteKind, Rule};
 use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
 use crate::model::view::{EdgeProtocol, Side};
-use crate::net::{clock, dial, task};
+use crate::net::drain::Phase;
+use crate::net::task::{self, Onward};
+use crate::net::{clock, dial};
 use crate::proxy::context::{ATTEMPTS_MAX, Context};
 use crate::proxy::failure::{Failed, Failure, Retry};
 use crate::proxy::ledger::{Account, Called, Parties};
@@ -262,14 +264,14 @@ impl Opened {
         let account = Rc::new(account);
         let callee = End::new(Source::Link(arriving), Sink::Link(leaving));
         let mut carrying = carrying(account.clone(), caller, callee);
-        let mut drain = context.drain.clone();
         async move {
+            let end = context.phases.enter();
             let carried = tokio::select! {
                 // What moves is known before it is asked whether anything does.
                 biased;
                 carried = &mut carrying => carried,
                 () = over(silence.as_ref(), || account.carried()) => Err(Failure::Stalled.into()),
-                () = drain.closing() => Err(Failure::Truncated.into()),
+                () = end.reached(Phase::Closing) => Err(Failure::Truncated.into()),
             };
             if let Err(failed) = &carried {
                 let is_named = matches!(failed.failure, Failure::Stalled | Failure::Lapsed);
@@ -315,13 +317,12 @@ impl Plain {
     }
 }
 
-/// Serves a stream that carries one TCP connection to a local service: connects to that, and carries bytes until both have
-/// ended.
-pub(crate) fn serve(
+/// Serves a stream that carries one TCP connection to a local service: connects to that, and returns how it goes on.
+pub(crate) async fn serve(
     context: Rc<Context>,
     peer: Rc<Peer>,
     (mut leaving, arriving): (Leaving, Arriving),
-) -> impl Future<Output = ()> + 'static {
+) -> Option<Onward> {
     let cell = peer.cell(&context, EdgeProtocol::Tcp);
     let parties = Parties {
         side: Side::Inbound,
@@ -332,29 +333,45 @@ pub(crate) fn serve(
     };
     // A caller that turns out to speak HTTP gives the stream up before it has carried anything.
     let account = Rc::new(Account::open(context.ledger.clone(), cell, parties).perhaps());
+    match connect(&context, &peer, &account).await {
+        Ok(app) => {
+            leaving.accept(None);
+            let caller = Box::new(End::new(Source::Link(arriving), Sink::Link(leaving)));
+            Some(task::boxed(|| served((context, peer, account), caller, Plain::new(app, BytesMut::new()))))
+        }
+        Err(failure) => {
+            account.decide(true);
+            account.fail(failure);
+            leaving.accept(Some(failure));
+            _ = timeout(LINK_TIME, poll_fn(|cx| leaving.poll_flush(cx))).await;
+            None
+        }
+    }
+}
+
+/// Takes something out of its box, and gives that back at once.
+#[expect(clippy::boxed_local, reason = "it is boxed for whoever kept it")]
+fn unboxed<T>(boxed: Box<T>) -> T {
+    *boxed
+}
+
+/// Carries bytes until both ends have ended. The caller comes in a box: a future keeps the room of all that it was given.
+#[expect(clippy::manual_async_fn, reason = "that would hold the connection twice")]
+fn served(
+    (context, peer, account): (Rc<Context>, Rc<Peer>, Rc<Account>),
+    caller: Box<End<'static>>,
+    mut app: Plain,
+) -> impl Future<Output = ()> + 'static {
     async move {
-        let app = match task::boxed(|| connect(&context, &peer, &account)).await {
-            Ok(app) => app,
-            Err(failure) => {
-                account.decide(true);
-                account.fail(failure);
-                leaving.accept(Some(failure));
-                _ = task::boxed(|| timeout(LINK_TIME, poll_fn(|cx| leaving.poll_flush(cx)))).await;
-                return;
-            }
-        };
-        leaving.accept(None);
-        let mut app = Plain::new(app, BytesMut::new());
-        let caller = End::new(Source::Link(arriving), Sink::Link(leaving));
-        let mut carrying = carrying(account.clone(), caller, app.end());
-        let mut drain = context.drain.clone();
+        let mut carrying = carrying(account.clone(), unboxed(caller), app.end());
+        let end = context.phases.enter();
         let ended = tokio::select! {
             carried = &mut carrying => carried.map_err(|failed| failed.failure),
             rule = peer.forbidden(&context, Asked::Connection, None) => {
                 account.judged((&rule, false));
                 Err(Failure::Denied)
             }
-            () = drain.closing() => Err(Failure::Truncated),
+            () = end.reached(Phase::Closing) => Err(Failure::Truncated),
         };
         drop(carrying);
         match ended {

@@ -19,14 +19,14 @@ use tokio_util::task::TaskTracker;
 use crate::identity::tls::{Acceptor, Connector};
 use crate::model::name::ServiceName;
 use crate::model::service::UpstreamPort;
+use crate::net::clock;
 use crate::net::connection::{Connection, Doubts};
 use crate::net::drain::{Drain, Drainer, Phase};
 use crate::net::listen::{Listener, Place, bind_shared, is_meant, share};
 use crate::net::patience::Patience;
-use crate::net::{clock, task};
+use crate::net::task::{self, Onward};
 use crate::proxy::context::Context;
 use crate::proxy::http::client::Http;
-use crate::proxy::http::serve::Onward;
 use crate::proxy::links::Links;
 use crate::proxy::shared::Shared;
 use crate::proxy::{inbound, outbound};
@@ -300,6 +300,7 @@ async fn work(
     // The listeners take what already waits with the kernel before they close.
     tokio::task::yield_now().await;
     http.context.rest.drain();
+    http.context.phases.advance(Phase::Draining);
     connections.close();
     let mut sweeps = interval(LAST_SWEEPS_EVERY);
     loop {
@@ -307,6 +308,7 @@ async fn work(
             () = connections.wait() => break,
             _ = sweeps.tick() => http.sweep(clock::now()),
             () = drain.closing() => {
+                http.context.phases.advance(Phase::Closing);
                 _ = timeout(CUT_TIME, connections.wait()).await;
                 break;
             }

@@ -17,6 +17,7 @@ use crate::logic::http::h1::body::Body;
 use crate::logic::http::h1::request::{self, Refusal, Request};
 use crate::logic::http::head::RequestHead;
 use crate::net::connection::Connection;
+use crate::net::drain::Phase;
 use crate::net::patience::{LINGER_TIME, REPLY_TIME};
 use crate::net::task;
 use crate::proxy::http::client::Http;
@@ -34,10 +35,6 @@ use crate::proxy::tcp;
 
 /// Bytes that a caller goes on sending after its last answer are read and thrown away, up to this many.
 const LINGER_BYTES_MAX: usize = 1 << 20;
-
-/// How a connection goes on once it is known what it carries. In a box of its own: by then, what found it out has given its
-/// memory back.
-pub(crate) type Onward = Pin<Box<dyn Future<Output = ()>>>;
 
 /// A local caller that speaks HTTP/1.
 struct Caller {
@@ -270,20 +267,21 @@ pub(crate) fn link(http: Rc<Http>, accepted: Accepted) -> impl Future<Output = (
     let driven = task::spawn_local("link", driver);
     http.context.links.lapses.enter(arrivals.handle().clone(), &driven, &accepted.peer);
     let peer = Rc::new(Peer::new(accepted.peer.id.subject, accepted.peer.node, called));
-    let (mut drain, mut cut) = (http.context.drain.clone(), http.context.drain.clone());
     // Begun here: an `async fn` would hold the connection once more for as long as the link lives.
     async move {
-        let (mut draining, mut closing) = (pin!(drain.draining().fuse()), pin!(cut.closing()));
+        let end = http.context.phases.enter();
+        let mut is_leaving = false;
         loop {
             let arrived = tokio::select! {
                 // Mostly there is one: then nothing is asked about the end.
                 biased;
                 arrived = arrivals.next() => arrived,
-                () = draining.as_mut() => {
+                () = end.reached(Phase::Draining), if !is_leaving => {
+                    is_leaving = true;
                     arrivals.handle().away();
                     continue;
                 }
-                () = closing.as_mut() => return,
+                () = end.reached(Phase::Closing) => return,
             };
             let Some(arrival) = arrived else { break };
             let tasks = http.context.tasks.clone();
@@ -292,8 +290,8 @@ pub(crate) fn link(http: Rc<Http>, accepted: Accepted) -> impl Future<Output = (
             let (head, end) = match arrival.opening {
                 Opening::Http(head, end) => (head, end),
                 Opening::Tcp => {
-                    let serving = task::boxed(|| tcp::serve(http.context.clone(), peer, halves));
-                    task::spawn_local("tcp", tasks.track_future(serving));
+                    let begun = task::boxed(|| tcp::serve(http.context.clone(), peer, halves));
+                    task::spawn_local("tcp", tasks.track_future(task::through(begun)));
                     continue;
                 }
             };
