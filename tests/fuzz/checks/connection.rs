@@ -27,12 +27,8 @@ pub(crate) fn check(input: &[u8]) {
         let (near, far) = duplex(PIPE);
         match spoken % 4 {
             0 => {
-                serve(
-                    Arrivals::accept_http2(far, Limits::ACCEPTED),
-                    near,
-                    [PREFACE.as_slice(), &said].concat(),
-                )
-                .await
+                let said = [PREFACE.as_slice(), &said].concat();
+                serve(Arrivals::accept_http2(far, Limits::ACCEPTED), near, said).await;
             }
             1 => call(Link::dial_http2(far, Limits::DIALLED), near, said).await,
             2 => serve(Arrivals::accept(far, Limits::ACCEPTED), near, said).await,
