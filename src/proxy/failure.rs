@@ -33,7 +33,7 @@ pub enum Failure {
     NoEndpoint,
     /// The called node does not run the service (any more).
     NotHere,
-    /// This proxy has no identity to speak with yet.
+    /// This proxy has no identity to speak with, or none that is valid.
     NoIdentity,
     /// The endpoint refused the connection, or did not answer in time.
     Unreachable,
@@ -185,7 +185,7 @@ impl Failure {
                 row(7, (UNAVAILABLE, 14), "UH", (Safe, Callee), "the service does not run on this node")
             }
             Self::NoIdentity => {
-                row(8, (UNAVAILABLE, 14), "UF", (Never, Proxy), "this proxy has no certificate yet")
+                row(8, (UNAVAILABLE, 14), "UF", (Never, Proxy), "this proxy has no valid certificate")
             }
             Self::Unreachable => row(9, (GATEWAY, 14), "UF", (Safe, Callee), "cannot connect"),
             Self::Unseen => {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use tokio::time::timeout;
 
-use crate::identity::tls::Connector;
+use crate::identity::tls::{Connector, Error};
 use crate::model::endpoint::Endpoint;
 use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
@@ -145,7 +145,7 @@ async fn dial(
         connector
             .connect(source, service, endpoint.port, stream)
             .await
-            .map_err(|error| Failed::new(Failure::Untrusted, format!("{}: {error}", at())))
+            .map_err(|error| Failed::new(refusal(&error), format!("{}: {error}", at())))
     });
     let connected = linked.await.unwrap_or_else(|_| {
         let cause = format!("{}: no mutual TLS within {:.1?}", at(), most);
@@ -160,4 +160,15 @@ async fn dial(
     let driven = task::spawn_local("link", told);
     lapses.enter(link.handle().clone(), &driven, &connected.peer);
     Ok(link)
+}
+
+/// Says whose doing it is that two proxies do not agree on identities: an endpoint is not to be avoided for what is missing
+/// here.
+fn refusal(error: &Error) -> Failure {
+    match error {
+        Error::NoIdentity(_) | Error::Expired(_) => Failure::NoIdentity,
+        Error::Handshake(_) | Error::Timeout | Error::Distrust(_) | Error::NoTarget | Error::Library(_) => {
+            Failure::Untrusted
+        }
+    }
 }
