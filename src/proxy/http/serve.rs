@@ -190,7 +190,9 @@ where
                 Poll::Ready(()) => Poll::Ready(None),
                 Poll::Pending => arrivals.arrived().map_or(Poll::Pending, |arrival| Poll::Ready(Some(arrival))),
             }) => arrived,
-            () = poll_fn(|cx| place.poll_over(cx)), if !(leaving && http.context.rest.is_draining()) => {
+            // Once it was told of the drain, a caller has as long as any other to say what is on its way, whether it answers
+            // or not.
+            () = poll_fn(|cx| if leaving { place.poll_ended(cx) } else { place.poll_over(cx) }) => {
                 // Each stream that is under way holds the entry, and the connection for as long as it likes.
                 let idle = quiet && Rc::strong_count(&entry) == 1;
                 if idle && leaving {
