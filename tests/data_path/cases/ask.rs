@@ -50,6 +50,30 @@ fn find<'f>(fields: &'f [(String, String)], name: &str) -> &'f str {
     found.map_or("", |(_, value)| value)
 }
 
+/// Asks for nothing in particular.
+pub(crate) fn get() -> Ask<'static> {
+    Ask { method: "GET", path: "/", ..Ask::default() }
+}
+
+/// A call of gRPC with an empty message.
+pub(crate) fn grpc() -> Ask<'static> {
+    let fields = &[("content-type", "application/grpc"), ("te", "trailers")];
+    Ask { method: "POST", path: "/shop.Cart/Add", fields, body: &["\0\0\0\0\0"], ..Ask::default() }
+}
+
+pub(crate) fn is_told(told: &Told, status: u16, token: &str) -> bool {
+    (told.status, told.field("mesh-failure")) == (status, token)
+}
+
+/// A status of gRPC without a body, and never a page of text (case 68).
+pub(crate) fn is_grpc(told: &Told, status: &str, token: &str) -> bool {
+    told.status == 200
+        && told.field("content-type") == "application/grpc"
+        && (told.field("grpc-status"), told.field("mesh-failure")) == (status, token)
+        && !told.field("grpc-message").is_empty()
+        && told.body.is_empty()
+}
+
 /// Asks on a connection of its own.
 pub(crate) async fn ask(speaks: Speaks, addr: SocketAddr, ask: Ask<'_>) -> Told {
     match speaks {

@@ -1,33 +1,11 @@
 //! What callers are told when there is no answer, in the words of each protocol.
 
-use crate::data_path::cases::ask::{Ask, Told, ask};
+use crate::data_path::cases::ask::{ask, get, grpc, is_grpc, is_told};
 use crate::data_path::cases::scene::{Layout, Scene};
 use crate::data_path::cases::service::{Answer, Speaks, serve};
 use crate::data_path::cases::two::{Service2, Two, wanted};
 use crate::data_path::cases::wire::{Service, Wire};
 use crate::data_path::mesh::{self, within};
-
-fn get() -> Ask<'static> {
-    Ask { method: "GET", path: "/", ..Ask::default() }
-}
-
-fn grpc() -> Ask<'static> {
-    let fields = &[("content-type", "application/grpc"), ("te", "trailers")];
-    Ask { method: "POST", path: "/shop.Cart/Add", fields, body: &["\0\0\0\0\0"], ..Ask::default() }
-}
-
-fn is_told(told: &Told, status: u16, token: &str) -> bool {
-    (told.status, told.field("mesh-failure")) == (status, token)
-}
-
-/// A status of gRPC without a body, and never a page of text (case 68).
-fn is_grpc(told: &Told, status: &str, token: &str) -> bool {
-    told.status == 200
-        && told.field("content-type") == "application/grpc"
-        && (told.field("grpc-status"), told.field("mesh-failure")) == (status, token)
-        && !told.field("grpc-message").is_empty()
-        && told.body.is_empty()
-}
 
 // cases 52, 68
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

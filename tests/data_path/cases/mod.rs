@@ -17,5 +17,8 @@ mod http2;
 mod floods;
 mod failures;
 mod limits;
+mod timeouts;
+mod refusals;
+mod resending;
 mod tcp;
 mod logs;

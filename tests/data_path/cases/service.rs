@@ -1,6 +1,8 @@
 //! Services that answer the same in either version of HTTP, and tell what they were asked.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::mesh::net::task;
 use bytes::Bytes;
@@ -37,7 +39,7 @@ pub(crate) struct Answer {
     /// Pieces that are sent one by one.
     pub(crate) body: Vec<Vec<u8>>,
     pub(crate) trailers: Vec<(&'static str, String)>,
-    /// Whether the length is told, rather than chunks used.
+    /// Whether the length is told, rather than chunks used; of none, the head says that nothing follows.
     pub(crate) length: bool,
 }
 
@@ -67,9 +69,22 @@ impl Heard {
     }
 }
 
+/// Makes the next answer.
+type Next = Arc<dyn Fn() -> Answer + Send + Sync>;
+
 /// Starts a service.
 pub(crate) async fn serve(speaks: Speaks, answer: Answer) -> (SocketAddr, mpsc::UnboundedReceiver<Heard>) {
+    serve_each(speaks, move |_| answer.clone()).await
+}
+
+/// Starts a service that answers each request as `script` says of its number, from 1 over all connections.
+pub(crate) async fn serve_each(
+    speaks: Speaks,
+    script: impl Fn(usize) -> Answer + Send + Sync + 'static,
+) -> (SocketAddr, mpsc::UnboundedReceiver<Heard>) {
     let (tell, heard) = mpsc::unbounded_channel();
+    let count = AtomicUsize::new(0);
+    let next: Next = Arc::new(move || script(count.fetch_add(1, Ordering::SeqCst) + 1));
     match speaks {
         Speaks::One => {
             let mut service = Service::start().await;
@@ -77,7 +92,7 @@ pub(crate) async fn serve(speaks: Speaks, answer: Answer) -> (SocketAddr, mpsc::
             task::spawn("test", async move {
                 loop {
                     let wire = service.accept_late().await;
-                    task::spawn("test", answer_one(wire, answer.clone(), tell.clone()));
+                    task::spawn("test", answer_one(wire, next.clone(), tell.clone()));
                 }
             });
             (addr, heard)
@@ -87,8 +102,8 @@ pub(crate) async fn serve(speaks: Speaks, answer: Answer) -> (SocketAddr, mpsc::
             let addr = service.addr;
             task::spawn("test", async move {
                 while let Some(call) = service.call_late().await {
-                    let (answer, tell) = (answer.clone(), tell.clone());
-                    task::spawn("test", async move { answer_two(call, answer, tell).await });
+                    let (next, tell) = (next.clone(), tell.clone());
+                    task::spawn("test", async move { answer_two(call, next, tell).await });
                 }
             });
             (addr, heard)
@@ -96,7 +111,7 @@ pub(crate) async fn serve(speaks: Speaks, answer: Answer) -> (SocketAddr, mpsc::
     }
 }
 
-async fn answer_one(mut wire: Wire, answer: Answer, tell: mpsc::UnboundedSender<Heard>) {
+async fn answer_one(mut wire: Wire, next: Next, tell: mpsc::UnboundedSender<Heard>) {
     while let Some(request) = wire.next_request().await {
         let mut line = request.line().split(' ');
         let fields = request.head.lines().skip(1).filter_map(|line| line.split_once(": "));
@@ -111,6 +126,7 @@ async fn answer_one(mut wire: Wire, answer: Answer, tell: mpsc::UnboundedSender<
         };
         let is_head = heard.method == "HEAD";
         _ = tell.send(heard);
+        let answer = next();
         wire.send(head_one(&answer)).await;
         if is_head || matches!(answer.status, 204 | 304) {
             continue;
@@ -147,7 +163,7 @@ fn head_one(answer: &Answer) -> String {
 
 async fn answer_two(
     (request, mut respond): crate::data_path::cases::two::Called,
-    answer: Answer,
+    next: Next,
     tell: mpsc::UnboundedSender<Heard>,
 ) {
     let (parts, mut body) = request.into_parts();
@@ -167,6 +183,7 @@ async fn answer_two(
         body: String::from_utf8_lossy(&content).into_owned(),
         trailers: text(&trailers),
     });
+    let answer = next();
     let mut response = Response::builder().status(answer.status);
     for (name, value) in answer.fields {
         response = response.header(*name, *value);
@@ -174,7 +191,8 @@ async fn answer_two(
     if answer.length {
         response = response.header("content-length", answer.body.iter().map(Vec::len).sum::<usize>());
     }
-    let bodiless = is_head || matches!(answer.status, 204 | 304);
+    let none = answer.length && answer.body.is_empty() && answer.trailers.is_empty();
+    let bodiless = is_head || none || matches!(answer.status, 204 | 304);
     let Ok(mut stream) = respond.send_response(response.body(()).unwrap(), bodiless) else { return };
     if bodiless {
         return;
