@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use mesh::logic::balance::ewma::Ewma;
+use mesh::logic::balance::hash;
 use mesh::logic::balance::pick::{Candidate, Draw, pick_two_choices};
 use mesh::model::endpoint::Standing;
 use proptest::prelude::*;
@@ -53,6 +54,7 @@ proptest! {
         prop_assert!(picked.is_none_or(|index| pool[index].weight > 0));
     }
 
+    // case 74
     #[test]
     fn the_most_expensive_of_equal_weights_is_never_taken(
         costs in proptest::collection::vec((0u32..50, 1.0f64..1e9), 2..12),
@@ -88,6 +90,7 @@ proptest! {
     }
 }
 
+// case 74
 #[test]
 fn with_equal_costs_everybody_gets_about_the_same() {
     let counts = counts(&[READY; 5], 10_000, &[]);
@@ -124,6 +127,7 @@ fn the_slower_of_two_is_taken_only_when_the_other_was_tried() {
     assert_eq!(counts(&pool, 100, &[0, 1]), [0, 100]);
 }
 
+// case 73
 #[test]
 fn when_all_are_avoided_the_call_goes_out_all_the_same() {
     let pool = [Candidate { avoided: true, ..READY }; 3];
@@ -171,4 +175,32 @@ fn a_new_endpoint_is_not_flooded_before_its_first_answer() {
     }
 
     assert!(pending[3] <= 110, "{pending:?}");
+}
+
+// case 74
+#[test]
+fn a_slow_one_of_three_is_hardly_called_and_comes_back_once_it_is_quick_again() {
+    const MS: u64 = 1_000_000;
+    let (mut estimates, mut now) = ([Ewma::new(0); 3], 0);
+    // A minute of calls, a hundred each second and one after another: how often each of three is called.
+    let mut minute = |third_ms: u64| {
+        let mut counts = [0; 3];
+        for _ in 0..6_000 {
+            now += 10 * MS;
+            let pool = estimates.map(|ewma| Candidate { latency_ns: ewma.project(now), ..READY });
+            let picked = pick_two_choices(pool.as_slice(), Draw(hash::mix(now)), &[]).unwrap();
+            let took = MS * if picked == 2 { third_ms } else { 2 };
+            estimates[picked] = estimates[picked].observe(took, now + took);
+            counts[picked] += 1;
+        }
+        counts
+    };
+
+    let (slow, recovering, recovered, quick) = (minute(100), minute(2), minute(2), minute(2));
+
+    assert!((1..60).contains(&slow[2]), "less than one in a hundred: {slow:?}");
+    // What it took is forgotten within some 40 seconds; from then on it is called more and more often.
+    assert!(recovering[2] > 30, "{recovering:?}");
+    assert!(recovered[2] > 600, "{recovered:?}");
+    assert!(quick.iter().all(|count| (1_800..2_200).contains(count)), "a third each: {quick:?}");
 }

@@ -20,5 +20,6 @@ mod limits;
 mod timeouts;
 mod refusals;
 mod resending;
+mod choices;
 mod tcp;
 mod logs;
