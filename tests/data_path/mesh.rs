@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mesh::identity::key::Key;
 use mesh::identity::svid::Svid;
-use mesh::identity::wallet::Wallet;
+use mesh::identity::wallet::{Wallet, update};
 use mesh::logic::compile::compile;
 use mesh::model::endpoint::{Announcement, Catalog, Member, MemberState, NodeRecord, Role};
 use mesh::model::identity::{SpiffeId, Subject};
@@ -16,6 +16,7 @@ use mesh::model::name::{NodeName, ServiceName};
 use mesh::model::resource::Resource;
 use mesh::model::service::{LocalService, UpstreamPort};
 use mesh::model::snapshot::{GossipKeys, Snapshot};
+use mesh::net::clock;
 use mesh::net::patience::Patience;
 use mesh::proxy::shared::Shared;
 use mesh::proxy::worker::{WorkerConfig, Workers};
@@ -56,6 +57,9 @@ pub(crate) struct Mesh {
     pub(crate) patience: Patience,
     /// Where they record calls, if they do.
     pub(crate) log: Option<Log>,
+    /// From when until when certificates are valid that are issued from now on, seconds from then; as good as always where
+    /// nothing is said.
+    pub(crate) valid: Option<[i64; 2]>,
 }
 
 /// The access logs of all nodes, as text.
@@ -93,7 +97,7 @@ struct State {
 pub(crate) struct Node {
     pub(crate) workers: Workers,
     pub(crate) shared: Arc<Shared>,
-    _wallet: watch::Sender<Arc<Wallet>>,
+    pub(crate) wallet: watch::Sender<Arc<Wallet>>,
 }
 
 impl Mesh {
@@ -116,10 +120,11 @@ impl Mesh {
             state: Mutex::default(),
             patience: Patience::default(),
             log: None,
+            valid: None,
         }
     }
 
-    fn svid(&self, node: &NodeName, subject: Subject) -> Arc<Svid> {
+    pub(crate) fn svid(&self, node: &NodeName, subject: Subject) -> Arc<Svid> {
         let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let id = SpiffeId::new(TRUST_DOMAIN.parse().unwrap(), subject);
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -127,6 +132,13 @@ impl Mesh {
         params.subject_alt_names = vec![SanType::URI(id.to_string().as_str().try_into().unwrap())];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        if let Some(valid) = self.valid {
+            let now = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_millis(clock::wall_ms());
+            [params.not_before, params.not_after] = valid.map(|seconds| {
+                let away = Duration::from_secs(seconds.unsigned_abs());
+                if seconds < 0 { now - away } else { now + away }
+            });
+        }
         let leaf = params.signed_by(&key, &self.issuer).unwrap().der().to_vec();
         let key = Arc::new(Key::from_pkcs8(&key.serialize_der()).unwrap());
         Arc::new(Svid::new(vec![leaf], key).unwrap())
@@ -169,7 +181,17 @@ impl Mesh {
         .unwrap();
         self.state.lock().unwrap().nodes.insert(name.clone(), shared.clone());
         self.announce(&name, workers.addresses().inbound, &locals);
-        Node { workers, shared, _wallet: sender }
+        Node { workers, shared, wallet: sender }
+    }
+
+    /// Gives a node other certificates for all that it is.
+    pub(crate) fn renew(&self, node: &Node) {
+        update(&node.wallet, |mut wallet| {
+            for (subject, svid) in &mut wallet.svids {
+                *svid = self.svid(&node.shared.node, subject.clone());
+            }
+            wallet
+        });
     }
 
     /// Says for a node, which need not exist, that it runs services.

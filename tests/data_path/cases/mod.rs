@@ -21,5 +21,6 @@ mod timeouts;
 mod refusals;
 mod resending;
 mod choices;
+mod identities;
 mod tcp;
 mod logs;

@@ -58,6 +58,11 @@ impl Scene {
         Self { mesh, layout, nodes }
     }
 
+    /// All proxies.
+    pub(crate) fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
     /// The proxy of whoever calls.
     pub(crate) fn caller(&self) -> &Node {
         self.nodes.last().unwrap()
