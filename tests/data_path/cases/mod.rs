@@ -22,5 +22,6 @@ mod refusals;
 mod resending;
 mod choices;
 mod identities;
+mod leaving;
 mod tcp;
 mod logs;
