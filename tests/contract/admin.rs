@@ -120,6 +120,23 @@ async fn metrics_are_prometheus_text() {
     assert!(body.contains("\nmesh_build_info{version=\"1.0\"} 1\n"), "{body}");
 }
 
+// case 90
+#[tokio::test]
+async fn a_scraper_that_takes_compressed_text_can_read_what_it_gets() {
+    let address = start(Arc::new(AtomicBool::new(true))).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let wish = "GET /metrics HTTP/1.1\r\nhost: admin\r\naccept-encoding: gzip\r\nconnection: close\r\n\r\n";
+    stream.write_all(wish.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+
+    // Nobody has to compress; who does not, must not say so.
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+    assert!(!head.contains("content-encoding"), "{head}");
+    assert!(body.contains("\nmesh_build_info{version=\"1.0\"} 1\n"), "{body}");
+}
+
 #[tokio::test]
 async fn a_watched_view_comes_line_by_line() {
     let address = start(Arc::new(AtomicBool::new(true))).await;

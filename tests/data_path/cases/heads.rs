@@ -161,6 +161,51 @@ async fn nobody_but_a_proxy_says_what_only_proxies_say() {
     }
 }
 
+/// The fields of traces, in the words of each kind, good and bad (case 87): they are of the applications, which say what they
+/// mean, and nobody else adds to them.
+const TRACES: [&[(&str, &str)]; 6] = [
+    &[],
+    &[
+        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        ("tracestate", "rojo=00f067aa0ba902b7"),
+        ("tracestate", "congo=t61rcWkgMzE"),
+        ("baggage", "userId=alice"),
+    ],
+    &[("traceparent", "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what-follows")],
+    &[("traceparent", "00-00000000000000000000000000000000-0000000000000000-00"), ("tracestate", "=,;")],
+    &[("b3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1-05e3ac9a4f6e3b90")],
+    &[
+        ("x-b3-traceid", "80f198ee56343ba864fe8b2a57d3eff7"),
+        ("x-b3-spanid", "e457b5a2e4d86bd1"),
+        ("x-b3-parentspanid", "05e3ac9a4f6e3b90"),
+        ("x-b3-sampled", "1"),
+        ("x-b3-flags", "1"),
+    ],
+];
+
+// case 87
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_applications_say_of_traces_arrives_as_it_was_said_and_nothing_is_made_up() {
+    for layout in Layout::BOTH {
+        for (caller, service) in Speaks::BOTH.into_iter().flat_map(|one| Speaks::BOTH.map(|two| (one, two))) {
+            const BACK: &[(&str, &str)] =
+                &[("traceresponse", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
+            let (app, mut heard) = serve(service, Answer { fields: BACK, ..Answer::ok(&[]) }).await;
+            let scene = Scene::new(layout, app, service.protocol());
+            for fields in TRACES {
+                let asked = Ask { method: "GET", path: "/", fields, ..Ask::default() };
+                let told = ask(caller, scene.outbound(), asked).await;
+                let request = heard.recv().await.unwrap();
+                let mut said = request.fields.clone();
+                said.retain(|(name, _)| !name.eq_ignore_ascii_case("host"));
+                let wanted = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+                assert_eq!(said, wanted.collect::<Vec<_>>(), "{caller:?} to {service:?}");
+                assert_eq!(told.field("traceresponse"), BACK[0].1, "{caller:?} to {service:?}");
+            }
+        }
+    }
+}
+
 // cases 11, 92
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_target_says_where_a_request_goes_and_host_becomes_the_same() {

@@ -23,5 +23,6 @@ mod resending;
 mod choices;
 mod identities;
 mod leaving;
+mod counts;
 mod tcp;
 mod logs;
