@@ -134,6 +134,7 @@ async fn both_ends_prove_who_they_are() {
     assert_eq!((accepted.target, accepted.port), ("web".parse().unwrap(), 8080));
 }
 
+// case 81
 #[tokio::test]
 async fn strangers_are_refused_at_both_ends() {
     let (ca, other) = (Ca::new(), Ca::new());
@@ -158,6 +159,7 @@ async fn strangers_are_refused_at_both_ends() {
     assert_strange(&connected.unwrap_err());
 }
 
+// case 81
 #[tokio::test]
 async fn certificates_of_other_times_and_meshes_are_refused() {
     let ca = Ca::new();
@@ -180,6 +182,7 @@ async fn certificates_of_other_times_and_meshes_are_refused() {
     assert_eq!(flaw(elsewhere.unwrap_err()), Flaw::TrustDomain("shop.test".parse().unwrap()));
 }
 
+// case 81
 #[tokio::test]
 async fn a_server_that_is_another_service_is_refused() {
     let ca = Ca::new();
@@ -195,6 +198,7 @@ async fn a_server_that_is_another_service_is_refused() {
     assert!(matches!(&error, Error::Distrust(Distrust::Somebody { .. })), "{error:?}");
 }
 
+// case 81
 #[tokio::test]
 async fn a_service_that_is_not_here_is_not_answered_for() {
     let ca = Ca::new();
@@ -209,6 +213,7 @@ async fn a_service_that_is_not_here_is_not_answered_for() {
     assert!(connected.is_err() && accepted.is_err());
 }
 
+// case 81
 #[tokio::test]
 async fn nobody_speaks_as_who_they_are_not_or_no_longer() {
     let ca = Ca::new();
@@ -227,6 +232,7 @@ async fn nobody_speaks_as_who_they_are_not_or_no_longer() {
     assert!(matches!(&unknown, Error::NoIdentity(own) if *own == subject("cart")), "{unknown:?}");
 }
 
+// case 81
 #[tokio::test]
 async fn banned_nodes_are_refused_whatever_they_remember() {
     let ca = Ca::new();
@@ -241,6 +247,7 @@ async fn banned_nodes_are_refused_whatever_they_remember() {
     assert_eq!(flaw(accepted.unwrap_err()), Flaw::Banned("host-1".parse().unwrap()));
 }
 
+// case 81
 #[tokio::test]
 async fn banned_nodes_are_not_called_whatever_is_remembered() {
     let ca = Ca::new();
@@ -255,6 +262,7 @@ async fn banned_nodes_are_not_called_whatever_is_remembered() {
     assert_eq!(flaw(connected.unwrap_err()), Flaw::Banned("host-2".parse().unwrap()));
 }
 
+// case 81
 #[tokio::test]
 async fn a_resumed_session_does_not_outlive_the_callers_certificate() {
     let ca = Ca::new();
@@ -271,6 +279,7 @@ async fn a_resumed_session_does_not_outlive_the_callers_certificate() {
     assert_eq!(flaw(accepted.unwrap_err()), Flaw::Expired);
 }
 
+// case 81
 #[tokio::test]
 async fn a_resumed_session_does_not_outlive_the_servers_certificate() {
     let ca = Ca::new();
@@ -327,6 +336,7 @@ async fn other_roots_or_bans_end_all_sessions_and_renewal_does_not() {
     assert!(!call(&connector, &acceptor).await.1.unwrap().resumed);
 }
 
+// case 83
 #[tokio::test]
 async fn each_instance_of_a_service_is_resumed_with_its_own_tickets() {
     let ca = Ca::new();
@@ -345,6 +355,7 @@ async fn each_instance_of_a_service_is_resumed_with_its_own_tickets() {
     }
 }
 
+// case 82
 #[tokio::test]
 async fn certificates_change_under_traffic() {
     let ca = Ca::new();
@@ -459,6 +470,7 @@ async fn foreign(
 pub(crate) const WEB: &str = "8080.web.default.mesh";
 pub(crate) const MESH: &[&str] = &["mesh-link/1"];
 
+// case 81
 #[tokio::test]
 async fn a_client_without_a_certificate_is_refused() {
     let ca = Ca::new();
@@ -469,6 +481,7 @@ async fn a_client_without_a_certificate_is_refused() {
     assert!(matches!(error, Error::Distrust(Distrust::Nothing)), "{error:?}");
 }
 
+// case 81
 #[tokio::test]
 async fn certificates_that_are_no_svids_are_refused() {
     use rcgen::ExtendedKeyUsagePurpose::ClientAuth;
@@ -514,6 +527,7 @@ async fn certificates_that_are_no_svids_are_refused() {
     assert!(matches!(svid::Svid::new(chain, Arc::new(key)), Err(svid::Error::Identity)));
 }
 
+// case 81
 #[tokio::test]
 async fn names_and_protocols_that_are_not_ours_are_refused() {
     let ca = Ca::new();

@@ -62,6 +62,7 @@ fn sample() -> String {
     })
 }
 
+// case 90
 #[test]
 fn samples_have_labels_that_are_escaped() {
     let text = sample();

@@ -30,6 +30,7 @@ async fn keep_busy(pair: &Pair, heard: &mut mpsc::Receiver<&'static str>) -> Abo
     hang.abort_handle()
 }
 
+// case 65
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rate_limit_refuses_what_is_above_and_says_when_to_come_back() {
     let (app, _heard) = app::echo("web").await;
@@ -53,6 +54,7 @@ async fn a_rate_limit_refuses_what_is_above_and_says_when_to_come_back() {
     assert_eq!(get(pair.caller.outbound(), "web", "/").await.status.as_u16(), 200);
 }
 
+// case 65
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_comes_too_often_takes_nothing_from_others() {
     let (app, _heard) = app::echo("web").await;
@@ -72,6 +74,7 @@ async fn a_source_that_comes_too_often_takes_nothing_from_others() {
     assert_eq!(others.status.as_u16(), 200);
 }
 
+// case 66
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_serves_no_more_at_a_time_than_it_may() {
     let (app, mut heard) = app::echo("web").await;
@@ -88,6 +91,7 @@ async fn an_instance_serves_no_more_at_a_time_than_it_may() {
     within(async { while get(pair.caller.outbound(), "web", "/").await.status.as_u16() != 200 {} }).await;
 }
 
+// case 66
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_has_no_more_requests_under_way_than_it_may() {
     let (app, mut heard) = app::echo("web").await;
@@ -153,6 +157,7 @@ async fn faults_are_made_as_often_as_a_policy_says() {
     .await;
 }
 
+// case 65
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_is_let_in_at_once_and_then_no_more() {
     let (app, _heard) = app::echo("web").await;
@@ -168,6 +173,7 @@ async fn a_burst_is_let_in_at_once_and_then_no_more() {
     assert_eq!(statuses, [200, 200, 200, 429]);
 }
 
+// case 65
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_counted_as_calls_by_a_rate_limit() {
     let pair = Pair::new("web", app::speaks_first().await, "tcp");
@@ -216,6 +222,7 @@ async fn faults_are_drawn_by_fractions_too_and_have_statuses_of_their_own() {
     assert_eq!(get(pair.caller.outbound(), "web", "/").await.status.as_u16(), 504);
 }
 
+// case 66
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_requests_wait_for_a_connection_than_may() {
     let (accepted, mut waiting) = mpsc::channel(8);

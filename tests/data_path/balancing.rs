@@ -59,6 +59,7 @@ async fn in_turn_each_takes_the_same() {
     assert_eq!(counts.values().copied().collect::<Vec<_>>(), [10, 10, 10]);
 }
 
+// case 75
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_key_comes_to_the_same_endpoint_while_it_is_there() {
     let policy =
@@ -226,6 +227,7 @@ async fn the_endpoint_with_fewer_calls_under_way_is_called() {
     assert_eq!(counts(&calls(&caller, 20, ("x-any", "y")).await).values().collect::<Vec<_>>(), [&10, &10]);
 }
 
+// case 74
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_endpoint_that_answers_sooner_is_called_more_by_default() {
     let mesh = Mesh::new();

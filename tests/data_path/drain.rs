@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use crate::data_path::app;
 use crate::data_path::mesh::{PATIENCE, Pair, within};
 
+// case 84
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_under_way_is_finished_and_its_connection_closed() {
     let (asked, mut asking) = tokio::sync::mpsc::channel(1);
@@ -41,6 +42,7 @@ async fn a_request_under_way_is_finished_and_its_connection_closed() {
     within(async { tokio::try_join!(caller, callee) }).await.unwrap();
 }
 
+// case 84
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_goes_on_after_the_grace_is_cut() {
     let pair = Pair::new("db", app::speaks_first().await, "tcp");

@@ -60,6 +60,7 @@ fn ejected(caller: &Node) -> Vec<String> {
     ejected.iter().map(|one| format!("{} {}", one.node, one.reason)).collect()
 }
 
+// case 73
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_is_ejected_for_errors_in_a_row_and_returns_when_it_is_well() {
     let (_mesh, _good, bad, caller) =
@@ -78,6 +79,7 @@ async fn an_endpoint_is_ejected_for_errors_in_a_row_and_returns_when_it_is_well(
     assert!(ejected(&caller).is_empty());
 }
 
+// case 73
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_failed_probe_ejects_again() {
     let (_mesh, _good, bad, caller) =
@@ -98,6 +100,7 @@ async fn nobody_is_ejected_where_a_policy_says_never() {
     assert!(ejected(&caller).is_empty());
 }
 
+// case 73
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_endpoint_always_stays_and_when_all_are_out_all_are_called() {
     let (_mesh, good, bad, caller) =
@@ -122,6 +125,7 @@ async fn one_endpoint_always_stays_and_when_all_are_out_all_are_called() {
     assert_eq!(good.seen.load(Ordering::SeqCst) + bad.seen.load(Ordering::SeqCst), before + 10);
 }
 
+// case 73
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_few_that_are_well_make_all_be_called() {
     let (_mesh, _good, bad, caller) = scene(

@@ -93,6 +93,7 @@ async fn a_service_that_hangs_up_is_not_asked_twice_what_is_not_safe() {
     assert_eq!(safe.status.as_u16(), 200);
 }
 
+// case 61
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn routes_choose_change_and_limit() {
     let (one, _heard) = app::echo("one").await;

@@ -85,6 +85,7 @@ async fn failures_are_told_to_grpc_callers_in_their_own_way() {
     assert_eq!(got.header("mesh-failure"), "UF");
 }
 
+// case 62
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_patience_of_a_grpc_caller_is_known() {
     let (app, mut heard) = app::echo("web").await;

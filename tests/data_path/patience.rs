@@ -32,6 +32,7 @@ async fn sleepy() -> (std::net::SocketAddr, std::sync::Arc<std::sync::atomic::At
     (addr, seen)
 }
 
+// case 61
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_takes_too_long_is_followed_by_another() {
     let (app, seen) = sleepy().await;
@@ -43,6 +44,7 @@ async fn an_attempt_that_takes_too_long_is_followed_by_another() {
     assert_eq!((got.status.as_u16(), seen.load(Ordering::SeqCst)), (200, 2));
 }
 
+// case 61
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_may_have_done_its_work_is_not_repeated() {
     let (app, seen) = sleepy().await;
@@ -62,6 +64,7 @@ async fn an_attempt_that_may_have_done_its_work_is_not_repeated() {
     assert_eq!(seen.load(Ordering::SeqCst), 1);
 }
 
+// case 61
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_route_may_switch_the_limit_of_a_policy_off() {
     let (release, held) = tokio::sync::watch::channel(false);
@@ -101,6 +104,7 @@ async fn a_route_may_switch_the_limit_of_a_policy_off() {
     assert_eq!(within(slow).await.unwrap().status.as_u16(), 200);
 }
 
+// case 63
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_ends_an_exchange_and_a_word_now_and_then_does_not() {
     let app = raw(|mut stream| async move {
@@ -128,6 +132,7 @@ async fn silence_ends_an_exchange_and_a_word_now_and_then_does_not() {
     assert_eq!(within(slow).await.unwrap().text(), "xxxxxxxx");
 }
 
+// case 63
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_ends_tunnels_only_where_a_policy_says_so() {
     let db = Pair::new("web", app::speaks_first().await, "tcp");
@@ -174,6 +179,7 @@ async fn who_does_not_take_a_connection_is_given_up_after_as_long_as_a_policy_sa
     }
 }
 
+// case 63
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_may_be_silent_for_as_long_as_a_policy_says_of_them() {
     let (app, _heard) = app::echo("web").await;

@@ -31,6 +31,7 @@ fn intention(name: &str, action: &str, rules: &serde_json::Value) -> serde_json:
     })
 }
 
+// case 64
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_denied_call_is_forbidden_and_the_rule_is_counted_not_told() {
     let (app, _heard) = app::echo("web").await;
@@ -55,6 +56,7 @@ async fn a_denied_call_is_forbidden_and_the_rule_is_counted_not_told() {
     assert_eq!(pair.callee.counted(by_rule), 2);
 }
 
+// case 64
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_of_one_caller_are_told_apart_and_the_log_names_the_rule() {
     let (app, _heard) = app::echo("web").await;
@@ -132,6 +134,7 @@ async fn an_audit_lets_everything_through_and_counts_what_it_would_refuse() {
     mesh::until(|| log.text().contains("\"audited\":true").then_some(())).await;
 }
 
+// case 64
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_go_on_end_when_their_request_is_not_allowed_any_more() {
     let (app, mut heard) = app::echo("web").await;
@@ -163,6 +166,7 @@ async fn streams_that_go_on_end_when_their_request_is_not_allowed_any_more() {
     mesh::until(|| log.text().contains("intention default/no/0").then_some(())).await;
 }
 
+// case 64
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_go_on_end_when_they_are_not_allowed_any_more() {
     let tcp = Pair::new("db", app::speaks_first().await, "tcp");

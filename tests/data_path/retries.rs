@@ -24,6 +24,7 @@ async fn recovers(failures: usize) -> (std::net::SocketAddr, std::sync::Arc<std:
     .await
 }
 
+// cases 69, 72
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_idempotent_is_retried_by_default_and_says_so() {
     let (app, seen) = recovers(1).await;
@@ -39,6 +40,7 @@ async fn what_is_idempotent_is_retried_by_default_and_says_so() {
     until(|| (pair.caller.counted(|total| total.retries) == 1).then_some(())).await;
 }
 
+// case 69
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_idempotent_is_retried_only_where_a_policy_says_so() {
     let (app, seen) = scripted(|number, _| bare(if number % 2 == 1 { 503 } else { 200 }, "")).await;
@@ -54,6 +56,7 @@ async fn what_is_not_idempotent_is_retried_only_where_a_policy_says_so() {
     assert_eq!((long.status.as_u16(), seen.load(Ordering::SeqCst)), (503, 1));
 }
 
+// case 69
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retries_end_and_whoever_asked_is_told_not_to_repeat_them() {
     let (app, seen) = scripted(|_, _| bare(503, "")).await;
@@ -74,6 +77,7 @@ async fn retries_end_and_whoever_asked_is_told_not_to_repeat_them() {
     assert_eq!(got.header("mesh-no-retry"), "");
 }
 
+// case 72
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retries_do_not_multiply_along_a_chain() {
     let (app, seen) = scripted(|_, head| {
@@ -92,6 +96,7 @@ async fn retries_do_not_multiply_along_a_chain() {
     assert_eq!((got.header("mesh-no-retry"), seen.load(Ordering::SeqCst)), ("URX", 1));
 }
 
+// case 71
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_retries_together_stay_within_the_budget() {
     let (app, seen) = scripted(|_, _| bare(503, "")).await;
@@ -128,6 +133,7 @@ async fn a_connection_that_closes_under_a_request_does_not_surface() {
     assert_eq!(pair.caller.counted(|total| total.failures), 0);
 }
 
+// case 70
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_status_of_grpc_counts_where_the_response_ends_with_its_head() {
     let (app, seen) = scripted(|number, _| {
@@ -180,6 +186,7 @@ async fn the_waits_before_retries_double_up_to_what_a_policy_says() {
     assert!((Duration::from_secs(1)..Duration::from_millis(3_500)).contains(&took), "{took:?}");
 }
 
+// case 71
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retries_are_paid_for_again_when_the_interval_of_their_budget_is_over() {
     let (app, seen) = scripted(|_, _| bare(503, "")).await;

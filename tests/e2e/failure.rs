@@ -163,6 +163,7 @@ fn a_host_whose_cable_is_pulled_is_left_out_and_comes_back() {
     hosts.knows(favourite);
 }
 
+// case 86
 #[test]
 fn without_a_control_plane_traffic_goes_on_and_proxies_restart() {
     let mut hosts = Hosts::new(2);
@@ -233,6 +234,7 @@ fn a_dead_application_is_503_with_a_reason_until_it_is_back() {
     assert!(refused.to_lowercase().contains("mesh-failure:"), "the reason is missing:\n{refused}");
 }
 
+// case 84
 #[test]
 fn a_proxy_that_is_asked_to_stop_finishes_what_it_began_and_leaves() {
     let mut hosts = Hosts::new(2);

@@ -31,6 +31,7 @@ pub(crate) fn assert_nobody_missed(scene: &Scene) {
     assert_eq!(gone.collect::<Vec<_>>(), Vec::<&serde_json::Value>::new());
 }
 
+// case 85
 #[test]
 fn a_proxy_hands_its_own_callers_over() {
     let mut scene = Scene::new();
@@ -47,6 +48,7 @@ fn a_proxy_hands_its_own_callers_over() {
     assert_nobody_missed(&scene);
 }
 
+// case 85
 #[test]
 fn the_proxy_of_a_service_hands_the_callers_of_other_hosts_over() {
     let mut scene = Scene::new();
@@ -71,6 +73,7 @@ fn the_proxy_of_a_service_hands_the_callers_of_other_hosts_over() {
     scene.knows_instances(2);
 }
 
+// case 85
 #[test]
 fn a_proxy_goes_on_when_the_process_that_is_to_take_over_fails() {
     let scene = Scene::new();

@@ -280,6 +280,7 @@ fn rules_come_and_go_as_a_whole_and_leave_no_trace() {
     until("all of it", seconds(5), || (network_state(&here) == before).then_some(()));
 }
 
+// case 85
 #[test]
 fn nobody_notices_that_the_proxy_goes_on_in_another_process() {
     let hosts = Hosts::new();
@@ -328,6 +329,7 @@ fn nobody_notices_that_the_proxy_goes_on_in_another_process() {
     assert!(!has_rules(&here), "the rules of the one that went on are left");
 }
 
+// case 83
 #[test]
 fn two_users_on_one_host_call_as_two_services() {
     let hosts = Hosts::new();

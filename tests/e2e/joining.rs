@@ -202,6 +202,7 @@ fn a_proxy_that_cannot_join_yet_ends_when_it_is_told_to() {
     }
 }
 
+// case 81
 #[test]
 fn the_inbound_port_takes_mutual_tls_of_this_mesh_only() {
     let here = Place::here();
@@ -241,6 +242,7 @@ fn the_inbound_port_takes_mutual_tls_of_this_mesh_only() {
     assert_eq!(proxy.status("web", "/", &[]), 200);
 }
 
+// case 81
 #[test]
 fn a_banned_node_neither_calls_nor_is_called_until_the_ban_is_taken_back() {
     let here = Place::here();

@@ -88,6 +88,7 @@ fn verify(file: &Path, flags: &[&str]) -> Done {
     run(&Place::here(), seconds(20), program::mesh(), &words)
 }
 
+// case 86
 #[test]
 fn a_lost_control_plane_goes_on_from_a_snapshot_while_calls_go_on() {
     let mut scene = Scene::new();

@@ -399,6 +399,7 @@ fn a_host_that_was_suspended_past_the_end_of_its_certificates_has_new_ones_withi
     });
 }
 
+// case 82
 #[test]
 fn clocks_that_are_set_past_the_end_of_every_certificate_and_back_again_leave_a_mesh_that_works() {
     let clocks = Clocks::new();

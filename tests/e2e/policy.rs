@@ -138,6 +138,7 @@ fn intention(destination: &str, action: &str) -> String {
     )
 }
 
+// case 64
 #[test]
 fn a_denied_caller_gets_403_and_a_closed_connection() {
     let shop = Shop::new();

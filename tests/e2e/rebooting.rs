@@ -9,6 +9,7 @@ use crate::stage::wait::{seconds, until};
 /// Where the service of the host listens, before and after.
 const OWN: u16 = 4000;
 
+// case 86
 #[test]
 fn a_host_that_boots_intercepts_resolves_and_calls_with_what_is_on_its_disk_though_no_control_plane_is_there()
 {

@@ -80,6 +80,7 @@ fn serving(mesh: &Mesh, token: &str, place: &Place, (node, service): (&str, &str
     (plan.start(), nginx)
 }
 
+// case 86
 #[test]
 fn a_ban_holds_while_control_is_down_and_after_restarts_from_disk() {
     let network = Network::new(3);

@@ -7,6 +7,7 @@ use rustix::process::{Signal, kill_process};
 use crate::load::{Places, Scene, assert_nobody_refused, assert_nothing_lost};
 use crate::stage::wait::{seconds, until};
 
+// case 84
 #[test]
 fn a_proxy_that_stops_serves_out_its_own_callers_and_then_refuses_them() {
     let mut scene = Scene::new();
@@ -22,6 +23,7 @@ fn a_proxy_that_stops_serves_out_its_own_callers_and_then_refuses_them() {
     }
 }
 
+// case 84
 #[test]
 fn when_a_proxy_of_a_service_stops_the_callers_of_another_host_go_elsewhere() {
     let mut scene = Scene::new();

@@ -85,6 +85,7 @@ fn said(done: &Done) -> Vec<String> {
     done.out.lines().map(|line| line.trim().to_owned()).collect()
 }
 
+// case 85
 #[test]
 fn an_upgrade_takes_the_control_planes_program_and_loses_nothing() {
     let other = Other::new();
@@ -122,6 +123,7 @@ fn an_upgrade_takes_the_control_planes_program_and_loses_nothing() {
     assert_nobody_missed(&scene);
 }
 
+// case 85
 #[test]
 fn a_roll_changes_every_host_one_of_a_service_at_a_time_and_loses_nothing() {
     let (network, other) = (Network::new(4), Other::new());
@@ -167,6 +169,7 @@ fn a_roll_changes_every_host_one_of_a_service_at_a_time_and_loses_nothing() {
     scene.knows_instances(2);
 }
 
+// case 85
 #[test]
 fn a_roll_stops_at_the_first_host_that_fails_which_keeps_its_version() {
     let (network, other) = (Network::new(4), Other::new());

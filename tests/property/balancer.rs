@@ -111,6 +111,7 @@ proptest! {
         prop_assert_eq!(counts, weights);
     }
 
+    // case 75
     #[test]
     fn a_key_moves_only_from_who_goes_and_to_who_comes(
         hashes in proptest::collection::btree_set(any::<u64>(), 2..12),
@@ -218,6 +219,7 @@ fn when_it_cannot_take_its_turn_all_others_share_it() {
     assert!([0, 1, 3, 4].iter().all(|index| (2_300..2_700).contains(&counts[*index])), "{counts:?}");
 }
 
+// case 75
 #[test]
 fn a_ring_shares_keys_by_weight() {
     let ring = Ring::new((0..8).map(|index| (hash::mix(index), if index < 4 { 100 } else { 50 })));
@@ -234,6 +236,7 @@ fn a_ring_shares_keys_by_weight() {
     }
 }
 
+// case 75
 #[test]
 fn the_key_of_an_ejected_endpoint_goes_to_the_same_other_and_comes_back() {
     let ring = Ring::new((0..5).map(|index| (hash::mix(index), 100)));

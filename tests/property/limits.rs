@@ -97,6 +97,7 @@ proptest! {
         }
     }
 
+    // case 71
     #[test]
     fn retries_never_exceed_their_share_in_any_interval_nor_in_any_moment(
         steps in proptest::collection::vec((0u64..400, 0u32..6, 0u32..12), 1..120),
@@ -177,6 +178,7 @@ proptest! {
         }
     }
 
+    // case 73
     #[test]
     fn ejection_leaves_one_and_never_more_than_its_share_takes(
         tallies in proptest::collection::vec((0u32..300, 0u32..300, any::<bool>()), 0..20),
@@ -308,6 +310,7 @@ fn amplification(layers: u32, carried: u32) -> u64 {
     }
 }
 
+// case 72
 #[test]
 fn retries_add_up_along_a_chain_but_do_not_multiply() {
     assert_eq!(amplification(1, 1), 3);
@@ -315,6 +318,7 @@ fn retries_add_up_along_a_chain_but_do_not_multiply() {
     assert_eq!([2, 3, 4].map(|layers| amplification(layers, 1)), [6, 10, 15]);
 }
 
+// case 71
 #[test]
 fn a_service_that_only_fails_gets_a_third_more_at_most() {
     let rules = BudgetRules::default();
@@ -339,6 +343,7 @@ fn a_service_that_only_fails_gets_a_third_more_at_most() {
     );
 }
 
+// case 71
 #[test]
 fn workers_share_what_little_called_services_may_retry() {
     let count = |workers| {
@@ -349,6 +354,7 @@ fn workers_share_what_little_called_services_may_retry() {
     assert_eq!((count(1), count(5)), (10, 2));
 }
 
+// case 73
 #[test]
 fn five_gateway_errors_in_a_row_eject_and_twice_as_long_the_next_time() {
     let rules = OutlierRules::default();
@@ -397,6 +403,7 @@ fn the_one_that_fails_much_more_often_than_others_is_found() {
     assert_eq!(outlier::compare(&OutlierRules { volume: 0, ..rules }, &bad), none, "switched off");
 }
 
+// case 73
 #[test]
 fn one_endpoint_is_never_ejected_and_of_two_only_one() {
     let rules = OutlierRules::default();

@@ -91,6 +91,7 @@ proptest! {
     }
 }
 
+// case 90
 #[test]
 fn further_edges_are_counted_together() {
     let registry = Registry::new();
@@ -107,6 +108,7 @@ fn further_edges_are_counted_together() {
     assert_eq!(other.1.requests, 50);
 }
 
+// case 90
 #[test]
 fn idle_series_are_forgotten_but_not_those_with_something_open() {
     let registry = Registry::new();

@@ -73,6 +73,7 @@ proptest! {
         }
     }
 
+    // case 62
     #[test]
     fn an_attempt_never_outlives_its_request(
         request in proptest::option::of(0u64..5_000),
@@ -127,12 +128,14 @@ proptest! {
         }
     }
 
+    // case 62
     #[test]
     fn grpc_timeouts_never_panic(value in proptest::collection::vec(any::<u8>(), 0..12)) {
         let _ = deadline::grpc_timeout(&value);
     }
 }
 
+// case 62
 #[test]
 fn grpc_timeouts_have_up_to_eight_digits_and_a_unit() {
     assert_eq!(deadline::grpc_timeout(b"100m"), Some(Duration::from_millis(100)));

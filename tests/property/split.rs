@@ -17,6 +17,7 @@ fn rule(weights: &[u32]) -> Rule {
 }
 
 proptest! {
+    // case 76
     #[test]
     fn the_share_of_each_backend_is_its_weight(weights in proptest::collection::vec(0u32..=1_000_000, 1..16)) {
         const DRAWS: u64 = 4_096;
@@ -38,6 +39,7 @@ proptest! {
         }
     }
 
+    // case 76
     #[test]
     fn a_backend_of_weight_0_is_never_chosen(weights in proptest::collection::vec(0u32..3, 0..16), draw: u64) {
         let rule = rule(&weights);

@@ -116,6 +116,7 @@ fn a_process_that_stood_still_declares_nobody_dead_when_it_wakes() {
     assert!(back <= secs(15), "{back:?}");
 }
 
+// case 86
 #[test]
 fn a_long_partition_heals_by_itself_within_a_minute() {
     let mut world = mesh_of(12, seed(6));

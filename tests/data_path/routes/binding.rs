@@ -172,6 +172,7 @@ async fn several_services_share_an_instance() {
     assert_eq!(seen.len(), 2);
 }
 
+// case 76
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backend_that_is_not_there_takes_its_share_and_none_or_no_weight_is_an_error() {
     let stage = Stage::new(&["web", "v1"]).await;
@@ -248,6 +249,7 @@ async fn a_backend_can_be_of_another_namespace_and_of_one_port() {
     }
 }
 
+// case 76
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_are_shared_by_weight_and_one_is_the_weight_that_is_unsaid() {
     let stage = Stage::new(&["web", "v1", "v2"]).await;

@@ -90,6 +90,7 @@ async fn calls_are_matched_by_service_method_and_header_fields_and_others_are_un
     }
 }
 
+// case 76
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backend_that_is_not_there_is_unavailable_for_its_share() {
     let calls = calls(&["web", "v1"]).await;
@@ -211,6 +212,7 @@ async fn a_grpc_route_is_for_the_port_that_it_names_and_whatever_the_host() {
     }
 }
 
+// case 76
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grpc_route_shares_by_weight_and_without_rules_leads_nowhere() {
     let calls = calls(&["web", "v1", "v2"]).await;

@@ -21,6 +21,7 @@ fn route(pair: &Pair, mut rule: Value, policy: Option<Value>) {
     pair.mesh.apply(json!(objects));
 }
 
+// case 69
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listed_codes_are_retried_whatever_the_method_as_often_as_the_route_says() {
     let (app, seen) = scripted(|number, _| bare(if number < 7 { 500 } else { 200 }, "")).await;
@@ -68,6 +69,7 @@ async fn what_a_route_does_not_say_of_retries_is_as_the_policy_says() {
     assert_eq!(seen.swap(0, Ordering::SeqCst), 1);
 }
 
+// case 61
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_of_time_are_of_the_request_or_of_each_attempt_and_zero_is_none() {
     let (app, _heard) = app::echo("web").await;
@@ -84,6 +86,7 @@ async fn limits_of_time_are_of_the_request_or_of_each_attempt_and_zero_is_none()
     assert_eq!(get(pair.caller.outbound(), "web", "/").await.status.as_u16(), 200);
 }
 
+// case 61
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_takes_too_long_counts_as_504() {
     let (app, mut heard) = app::echo("web").await;

@@ -55,6 +55,7 @@ async fn greeting(caller: &Node) -> String {
     }
 }
 
+// case 76
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_shared_among_backends_by_weight_and_counted_by_rule() {
     let (mesh, caller, _callee) = scene().await;
@@ -77,6 +78,7 @@ async fn connections_are_shared_among_backends_by_weight_and_counted_by_rule() {
     .await;
 }
 
+// case 76
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_share_of_a_backend_that_is_not_there_is_refused() {
     let (mesh, caller, _callee) = scene().await;
