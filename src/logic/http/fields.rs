@@ -241,7 +241,7 @@ pub fn is_value(bytes: &[u8]) -> bool {
     bytes.iter().fold(0, |any, byte| any | bad(*byte)) == 0
 }
 
-const fn is_token_byte(byte: u8) -> bool {
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

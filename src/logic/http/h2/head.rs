@@ -8,7 +8,7 @@ use http::Method;
 use thiserror::Error;
 
 use crate::logic::http::authority;
-use crate::logic::http::fields::{Fields, is_name, is_value};
+use crate::logic::http::fields::{Fields, is_name, is_token_byte, is_value};
 use crate::logic::http::h1::chunk::may_trail;
 use crate::logic::http::h1::lines::{HEAD_BYTES_MAX, RESPONSE_FIELDS_MAX};
 use crate::logic::http::h2::hpack::{self, Decoder};
@@ -96,13 +96,8 @@ pub fn read_request(
     block: &[u8],
 ) -> Result<Result<RequestHead, Malformed>, hpack::Error> {
     let mut request = Request::new(block);
-    let mut fault = Ok(());
-    decoder.decode(block, |name, value| {
-        if fault.is_ok() {
-            fault = request.take(name, value);
-        }
-    })?;
-    Ok(fault.and_then(|()| request.finish()))
+    let taken = take_all(decoder, block, |name, value| request.take(name, value))?;
+    Ok(taken.and_then(|()| request.finish()))
 }
 
 /// Reads the head of a response from a whole block. It has no reason phrase, and its status is not 101.
@@ -115,18 +110,12 @@ pub fn read_response(
 ) -> Result<Result<ResponseHead, Malformed>, hpack::Error> {
     let mut list = List::new(block, HEAD_FIELDS, HEAD_BYTES);
     let mut status = None;
-    let mut fault = Ok(());
-    let mut take = |name: &[u8], value: &[u8]| match list.begin(name, value)? {
+    let taken = take_all(decoder, block, |name, value| match list.begin(name, value)? {
         Kind::Pseudo if name == b":status" => put(&mut status, status_of(value)?),
         Kind::Pseudo => Err(Malformed::Pseudo),
         Kind::Field => list.field(name, value),
-    };
-    decoder.decode(block, |name, value| {
-        if fault.is_ok() {
-            fault = take(name, value);
-        }
     })?;
-    Ok(fault.and_then(|()| {
+    Ok(taken.and_then(|()| {
         let status = status.ok_or(Malformed::Missing)?;
         Ok(ResponseHead { status, reason: None, version: Version::Http2, fields: list.fields })
     }))
@@ -138,25 +127,34 @@ pub fn read_response(
 /// As of [`read_request`].
 pub fn read_trailers(decoder: &mut Decoder, block: &[u8]) -> Result<Result<Fields, Malformed>, hpack::Error> {
     let mut list = List::new(block, TRAILER_FIELDS, TRAILER_BYTES);
-    let mut fault = Ok(());
-    let mut take = |name: &[u8], value: &[u8]| match list.begin(name, value)? {
+    let taken = take_all(decoder, block, |name, value| match list.begin(name, value)? {
         Kind::Pseudo => Err(Malformed::Pseudo),
         Kind::Field if list.is_kept(name, value)? && may_trail(name) => list.append(name, value),
         Kind::Field => Ok(()),
-    };
+    })?;
+    Ok(taken.map(|()| list.fields))
+}
+
+/// Gives all fields of a block to `take`, up to the first one that it does not take; the rest are decoded all the same.
+fn take_all(
+    decoder: &mut Decoder,
+    block: &[u8],
+    mut take: impl FnMut(&[u8], &[u8]) -> Result<(), Malformed>,
+) -> Result<Result<(), Malformed>, hpack::Error> {
+    let mut taken = Ok(());
     decoder.decode(block, |name, value| {
-        if fault.is_ok() {
-            fault = take(name, value);
+        if taken.is_ok() {
+            taken = take(name, value);
         }
     })?;
-    Ok(fault.map(|()| list.fields))
+    Ok(taken)
 }
 
 /// Writes the head of a request at the end of `to`, as a whole block.
 ///
 /// The scheme is `http`. A GET that wishes to change to another protocol becomes an extended CONNECT, which the other side
-/// must have agreed to. Fields of connections are left out. The length of the body is said by whoever calls, if it
-/// is not among the fields: see [`write_length`].
+/// must have agreed to. Fields of connections are left out. The length of the body is said only if it is
+/// among the fields.
 ///
 /// # Errors
 /// When HTTP/2 cannot say it; nothing is written then.
@@ -211,22 +209,6 @@ pub fn write_trailers(trailers: &Fields, to: &mut Vec<u8>) {
     for (name, value) in trailers.iter().filter(|(name, _)| may_trail(name)) {
         hpack::write_field(name, value, to);
     }
-}
-
-/// Writes Content-Length at the end of the block of a head.
-pub fn write_length(length: u64, to: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = length;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    hpack::write_field(b"content-length", &digits[at..], to);
 }
 
 /// What the fields of a head come to, about.
@@ -473,15 +455,9 @@ fn is_lower_name(name: &[u8]) -> bool {
 
 const LOWER_NAME_BYTES: [bool; 256] = {
     let mut table = [false; 256];
-    let marks = b"!#$%&'*+-.^_`|~";
-    let mut index = 0;
-    while index < marks.len() {
-        table[marks[index] as usize] = true;
-        index += 1;
-    }
     let mut byte = 0;
-    while byte < 128 {
-        table[byte] |= (byte as u8).is_ascii_lowercase() || (byte as u8).is_ascii_digit();
+    while byte < table.len() {
+        table[byte] = is_token_byte(byte as u8) && !(byte as u8).is_ascii_uppercase();
         byte += 1;
     }
     table
