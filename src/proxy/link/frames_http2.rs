@@ -159,10 +159,8 @@ impl State {
 
     /// Tells a caller that its head is too large, which is no fault of the connection.
     fn refuse_large(&mut self, stream: u32, end: bool) {
-        let head = ResponseHead::new(431);
-        let Dialect::Http2(http2) = &mut self.dialect else { return };
         // It is small.
-        _ = http2.put_response(&mut self.out, stream, &head, true);
+        _ = self.put_response(stream, &ResponseHead::new(431), true);
         self.answers += HEADER_BYTES;
         if !end {
             self.answer_reset(stream, Code::Enough, "");

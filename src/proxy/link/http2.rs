@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use crate::logic::http::fields::Fields;
 use crate::logic::http::flood::Meter;
-use crate::logic::http::h1::lines;
 use crate::logic::http::h2::frame::{
     ACK, END_HEADERS, END_STREAM, FRAME_BYTES_MAX, Fault, HEADER_BYTES, Header, Kind, PREFACE, Reason,
     Settings, WINDOW_INITIAL, WINDOW_MAX, write_client_settings, write_server_settings,
@@ -28,15 +27,6 @@ const GIVEN_BACK: u32 = 1 << 30;
 /// What begins a head of a side that uses no table to pack it (RFC 7541 §6.3).
 const NO_TABLE: u8 = 0x20;
 
-/// How far this side has said goodbye.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Goodbye {
-    Unsaid,
-    /// Said, and what is on its way is still taken (RFC 9113 §6.8).
-    Begun,
-    Said,
-}
-
 /// One side of a connection of HTTP/2.
 pub(crate) struct Http2 {
     pub(crate) decoder: Decoder,
@@ -55,13 +45,14 @@ pub(crate) struct Http2 {
     meter: Option<Meter>,
     /// The other side is yet to be told that its table is not used (RFC 7541 §4.2).
     forgoes_table: bool,
-    goodbye: Goodbye,
+    /// The caller was told that this side leaves; what is on its way is still taken (RFC 9113 §6.8).
+    has_said_goodbye: bool,
 }
 
 impl Http2 {
     /// Begins a connection: says what is said first.
     pub(crate) fn begin(side: Side, (streams_max, now): (usize, Instant), out: &mut Outbox) -> Self {
-        let (streams, head_bytes) = (streams_max as u32, lines::HEAD_BYTES_MAX as u32);
+        let (streams, head_bytes) = (streams_max as u32, head::LIST_BYTES_MAX as u32);
         let mut first = Vec::new();
         match side {
             Side::Dialled => {
@@ -82,7 +73,7 @@ impl Http2 {
             taken: 0,
             meter: (side == Side::Accepted).then(|| Meter::new(now)),
             forgoes_table: false,
-            goodbye: Goodbye::Unsaid,
+            has_said_goodbye: false,
         }
     }
 
@@ -115,44 +106,17 @@ impl Http2 {
         })
     }
 
-    /// Ends a stream; of stream 0, the connection, after the stream `last`.
-    pub(crate) fn put_reset(&mut self, out: &mut Outbox, (id, last): (u32, u32), code: Code, reason: &str) {
-        let number = reason_of(code).number();
-        if id == 0 {
-            self.goodbye = Goodbye::Said;
-            put_go_away(out, last, number, reason);
-        } else {
-            put(out, Kind::Reset, 0, id, &number.to_be_bytes());
-        }
-    }
-
-    /// Says which rule the other side broke; the connection ends.
-    pub(crate) fn put_fault(&mut self, out: &mut Outbox, last: u32, fault: Fault) {
-        self.goodbye = Goodbye::Said;
-        put_go_away(out, last, fault.reason().number(), &fault.to_string());
-    }
-
-    /// Says that no stream after the stream `last` is taken.
-    pub(crate) fn put_away(&mut self, out: &mut Outbox, last: u32) {
-        if self.goodbye != Goodbye::Said {
-            self.goodbye = Goodbye::Said;
-            put_go_away(out, last, Reason::NoError.number(), "");
-        }
-    }
-
-    /// Says goodbye, if it was not: what is on its way is taken until the other side has heard it. Returns whether it has.
-    pub(crate) fn say_goodbye(&mut self, out: &mut Outbox) -> bool {
-        if self.goodbye == Goodbye::Unsaid {
-            self.goodbye = Goodbye::Begun;
-            put_go_away(out, WINDOW_MAX, Reason::NoError.number(), "");
+    /// Says goodbye, once: what is on its way is taken until the other side has heard it.
+    pub(crate) fn say_goodbye(&mut self, out: &mut Outbox) {
+        if !std::mem::replace(&mut self.has_said_goodbye, true) {
+            put_away(out, WINDOW_MAX);
             put(out, Kind::Ping, 0, 0, &GOODBYE);
         }
-        self.goodbye == Goodbye::Said
     }
 
     /// Tells whether the answer to a PING says that the other side has heard the goodbye.
     pub(crate) fn is_goodbye(&self, payload: &[u8]) -> bool {
-        self.goodbye == Goodbye::Begun && payload == GOODBYE
+        self.has_said_goodbye && payload == GOODBYE
     }
 
     /// Adds a head, in as many frames as it takes.
@@ -231,6 +195,26 @@ fn seal(start: usize, header: Header, to: &mut Vec<u8>) {
 /// Adds bytes of a body.
 pub(crate) fn put_data(out: &mut Outbox, stream: u32, bytes: &[u8], end: bool) {
     put(out, Kind::Data, if end { END_STREAM } else { 0 }, stream, bytes);
+}
+
+/// Ends a stream; of stream 0, the connection, after the stream `last`.
+pub(crate) fn put_reset(out: &mut Outbox, (id, last): (u32, u32), code: Code, reason: &str) {
+    let number = reason_of(code).number();
+    if id == 0 {
+        put_go_away(out, last, number, reason);
+    } else {
+        put(out, Kind::Reset, 0, id, &number.to_be_bytes());
+    }
+}
+
+/// Says which rule the other side broke; the connection ends.
+pub(crate) fn put_fault(out: &mut Outbox, last: u32, fault: Fault) {
+    put_go_away(out, last, fault.reason().number(), &fault.to_string());
+}
+
+/// Says that no stream after the stream `last` is taken.
+pub(crate) fn put_away(out: &mut Outbox, last: u32) {
+    put_go_away(out, last, Reason::NoError.number(), "");
 }
 
 /// Gives back window, of a stream or of the connection.

@@ -78,30 +78,30 @@ impl State {
 
     /// Ends a stream before its time; stream 0 is the link itself.
     pub(crate) fn put_reset(&mut self, id: u32, code: Code, reason: &str) {
-        match &mut self.dialect {
+        match &self.dialect {
             Dialect::Mesh => {
                 let reason = &reason.as_bytes()[..reason.floor_char_boundary(REASON_BYTES_MAX)];
                 put(&mut self.out, (Kind::Reset, false, id), &[&[code.number()], reason].concat());
             }
-            Dialect::Http2(http2) => {
+            Dialect::Http2(_) => {
                 // Of a server, the rest is not needed; of a client, the answer is not wanted (RFC 9113 §8.1).
                 let is_enough = self.side == Side::Dialled && code == Code::Enough;
                 let code = if is_enough { Code::Cancelled } else { code };
-                http2.put_reset(&mut self.out, (id, self.last), code, reason);
+                http2::put_reset(&mut self.out, (id, self.last), code, reason);
             }
         }
     }
 
     /// Says which rule the peer broke, if it did; returns whether.
     pub(crate) fn put_fault(&mut self, error: &Error) -> bool {
-        match (error, &mut self.dialect) {
+        match (error, &self.dialect) {
             (Error::Violation(violation), Dialect::Mesh) => {
                 self.put_reset(0, Code::Protocol, &violation.to_string());
             }
-            (Error::Http2(fault), Dialect::Http2(http2)) => http2.put_fault(&mut self.out, self.last, *fault),
+            (Error::Http2(fault), Dialect::Http2(_)) => http2::put_fault(&mut self.out, self.last, *fault),
             // Within HTTP/2, windows are all that is counted as between proxies.
-            (Error::Violation(_), Dialect::Http2(http2)) => {
-                http2.put_fault(&mut self.out, self.last, Fault::BadWindow);
+            (Error::Violation(_), Dialect::Http2(_)) => {
+                http2::put_fault(&mut self.out, self.last, Fault::BadWindow);
             }
             _ => return false,
         }
@@ -113,9 +113,9 @@ impl State {
         if self.side == Side::Dialled {
             return;
         }
-        match &mut self.dialect {
+        match &self.dialect {
             Dialect::Mesh => put(&mut self.out, (Kind::Away, false, 0), &self.last.to_be_bytes()),
-            Dialect::Http2(http2) => http2.put_away(&mut self.out, self.last),
+            Dialect::Http2(_) => http2::put_away(&mut self.out, self.last),
         }
     }
 

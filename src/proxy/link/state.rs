@@ -360,12 +360,12 @@ impl State {
         }
         if let Dialect::Http2(http2) = &mut self.dialect
             && self.side == Side::Accepted
-            && !http2.say_goodbye(&mut self.out)
         {
+            http2.say_goodbye(&mut self.out);
             self.wake_driver();
-            return;
+        } else {
+            self.leave_now();
         }
-        self.leave_now();
     }
 
     /// As [`State::leave`], whatever is on its way.
