@@ -10,16 +10,15 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio_util::task::TaskTracker;
 
-use crate::net::drain::Drain;
+use crate::net::drain::{Drain, Phase};
 use crate::net::owner::{Holder, Inquiry};
 use crate::net::patience::Patience;
 use crate::proxy::budgets::Budgets;
 use crate::proxy::ledger::Ledger;
 use crate::proxy::links::Links;
-use crate::proxy::phases::Phases;
 use crate::proxy::rest::Rest;
-use crate::proxy::revisions::Revisions;
 use crate::proxy::shared::Shared;
+use crate::proxy::signal::Signal;
 use crate::proxy::silence::Silences;
 use crate::proxy::upstream::endpoint::ns_of;
 
@@ -41,10 +40,10 @@ pub(crate) struct Context {
     pub(crate) rest: Rest,
     /// What may not be silent for too long.
     pub(crate) silences: Rc<Silences>,
-    /// Who goes on until it drains, or cuts what is left.
-    pub(crate) phases: Phases,
-    /// What is judged again when the policy changes.
-    pub(crate) revisions: Revisions,
+    /// How far the end of the worker has come, for who goes on until it drains, or cuts what is left.
+    pub(crate) phase: Signal<Phase>,
+    /// The generation of the tables that were heard of last, for what is judged again when the policy changes.
+    pub(crate) generation: Signal<u64>,
     /// What is counted for each service.
     pub(crate) budgets: Budgets,
     draws: RefCell<SmallRng>,
@@ -58,7 +57,7 @@ impl Context {
         let access = shared.access.as_ref().map(|access| access.writer());
         let records = (access, shared.recent.recorder());
         let ledger = Rc::new(Ledger::new(shared.node.clone(), shared.registry.shard(), records));
-        let revisions = Revisions::new(shared.look().generation);
+        let generation = Signal::new(shared.look().generation);
         let draws = RefCell::new(SmallRng::seed_from_u64(rand::random()));
         Self {
             shared,
@@ -69,8 +68,8 @@ impl Context {
             links,
             rest: Rest::default(),
             silences: Rc::default(),
-            phases: Phases::default(),
-            revisions,
+            phase: Signal::new(Phase::Serving),
+            generation,
             budgets: Budgets::default(),
             draws,
             inquiry: RefCell::default(),

@@ -16,7 +16,7 @@ use crate::model::name::ServiceName;
 use crate::net::{dial, listen, task};
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::lapses::Lapses;
-use crate::proxy::link::{Limits, Link};
+use crate::proxy::link::{self, Limits, Link};
 use crate::proxy::upstream::endpoint::{Live, Target};
 use crate::proxy::upstream::mux::{Carrier, Mux};
 
@@ -152,14 +152,16 @@ async fn dial(
         Err(Failed::new(Failure::Untrusted, cause))
     })?;
     let (link, driver) = Link::dial(connected.stream, Limits::DIALLED);
-    let told = driver.map(|ended| {
-        if let Err(error) = ended {
-            tracing::debug!(%error, "link ended");
-        }
-    });
-    let driven = task::spawn_local("link", told);
+    let driven = task::spawn_local("link", driver.map(ended));
     lapses.enter(link.handle().clone(), &driven, &connected.peer);
     Ok(link)
+}
+
+/// Tells how a link has ended.
+pub(crate) fn ended(outcome: Result<(), link::error::Error>) {
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "link ended");
+    }
 }
 
 /// Says whose doing it is that two proxies do not agree on identities: an endpoint is not to be avoided for what is missing

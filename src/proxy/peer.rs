@@ -171,10 +171,10 @@ impl Peer {
         asked: Asked<'_>,
         mut judged: Option<u64>,
     ) -> Arc<str> {
-        let place = context.revisions.enter();
+        let place = context.generation.enter();
         poll_fn(|cx| {
             loop {
-                judged = Some(ready!(place.poll_newer(cx, judged)));
+                judged = Some(ready!(place.poll(cx, |generation| judged != Some(generation))));
                 if let Judged::Refused(rule) = self.judge(context, asked) {
                     return Poll::Ready(rule);
                 }

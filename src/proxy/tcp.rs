@@ -265,7 +265,7 @@ impl Opened {
         let callee = End::new(Source::Link(arriving), Sink::Link(leaving));
         let mut carrying = carrying(account.clone(), caller, callee);
         async move {
-            let end = context.phases.enter();
+            let end = context.phase.enter();
             let carried = tokio::select! {
                 // What moves is known before it is asked whether anything does.
                 biased;
@@ -364,7 +364,7 @@ fn served(
 ) -> impl Future<Output = ()> + 'static {
     async move {
         let mut carrying = carrying(account.clone(), unboxed(caller), app.end());
-        let end = context.phases.enter();
+        let end = context.phase.enter();
         let ended = tokio::select! {
             carried = &mut carrying => carried.map_err(|failed| failed.failure),
             rule = peer.forbidden(&context, Asked::Connection, None) => {

@@ -300,7 +300,7 @@ async fn work(
     // The listeners take what already waits with the kernel before they close.
     tokio::task::yield_now().await;
     http.context.rest.drain();
-    http.context.phases.advance(Phase::Draining);
+    http.context.phase.set(Phase::Draining);
     connections.close();
     let mut sweeps = interval(LAST_SWEEPS_EVERY);
     loop {
@@ -308,7 +308,7 @@ async fn work(
             () = connections.wait() => break,
             _ = sweeps.tick() => http.sweep(clock::now()),
             () = drain.closing() => {
-                http.context.phases.advance(Phase::Closing);
+                http.context.phase.set(Phase::Closing);
                 _ = timeout(CUT_TIME, connections.wait()).await;
                 break;
             }
@@ -324,7 +324,7 @@ async fn follow(http: Rc<Http>) {
     changes.mark_changed();
     while changes.changed().await.is_ok() {
         let generation = *changes.borrow_and_update();
-        context.revisions.announce(generation);
+        context.generation.set(generation);
     }
 }
 

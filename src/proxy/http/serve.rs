@@ -24,8 +24,8 @@ use crate::proxy::http::client::Http;
 use crate::proxy::http::exchange::{Asked, Ended, Manners, Responder};
 use crate::proxy::http::message;
 use crate::proxy::http::pipeline::{Entry, inbound, outbound, refused};
-use crate::proxy::link::error::Error;
 use crate::proxy::link::{Arrivals, Limits, Opening};
+use crate::proxy::links::ended;
 use crate::proxy::peer::Peer;
 use crate::proxy::stream::link::{Arriving, Leaving, halves};
 use crate::proxy::stream::reader::{NoHead, Reader, Socket};
@@ -179,8 +179,7 @@ where
         return;
     }
     let entry = Rc::new(entry);
-    let mut cut = http.context.drain.clone();
-    let mut closing = pin!(cut.closing());
+    let end = http.context.phase.enter();
     let mut leaving = false;
     let (mut place, mut quiet) = (http.context.rest.enter(), true);
     loop {
@@ -205,7 +204,7 @@ where
                 (place, quiet) = (http.context.rest.enter(), true);
                 continue;
             }
-            () = closing.as_mut() => return,
+            () = end.reached(Phase::Closing) => return,
         };
         let Some(arrival) = arrived else { return };
         quiet = false;
@@ -233,13 +232,6 @@ fn called(
             outbound(&http, &entry, asked).await;
         }
     })
-}
-
-/// Tells how a connection has ended.
-fn ended(outcome: Result<(), Error>) {
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "link ended");
-    }
 }
 
 /// Returns what a stream asks for whose head has arrived; `None` when that does not fit together.
@@ -271,7 +263,7 @@ pub(crate) fn link(http: Rc<Http>, accepted: Accepted) -> impl Future<Output = (
     let peer = Rc::new(Peer::new(accepted.peer.id.subject, accepted.peer.node, called));
     // Begun here: an `async fn` would hold the connection once more for as long as the link lives.
     async move {
-        let end = http.context.phases.enter();
+        let end = http.context.phase.enter();
         let mut is_leaving = false;
         loop {
             let arrived = tokio::select! {
