@@ -1,6 +1,7 @@
 //! One file for each decider.
 
 mod state;
+mod grpc;
 mod history;
 mod difference;
 mod plan;

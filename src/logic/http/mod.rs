@@ -7,6 +7,7 @@
 //! - [`authority`] is a host and a port as a message names them.
 //! - [`h1`] reads and writes HTTP/1.
 //! - [`h2`] reads and writes HTTP/2.
+//! - [`grpc`] is what gRPC says over HTTP.
 //! - [`flood`] counts frames of HTTP/2 that carry nothing.
 
 pub mod fields;
@@ -16,4 +17,5 @@ pub mod hop;
 pub mod authority;
 pub mod h1;
 pub mod h2;
+pub mod grpc;
 pub mod flood;

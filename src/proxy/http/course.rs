@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::logic::balance::balancer::{Algorithm, HashKey};
 use crate::logic::balance::hash;
 use crate::logic::balance::session::{self, Carrier, Session, SessionRules};
+use crate::logic::http::grpc;
 use crate::logic::http::head::RequestHead;
 use crate::logic::resilience::deadline::Deadline;
 use crate::logic::resilience::outcome::{Grade, Outcome};
@@ -20,6 +21,7 @@ use crate::model::view::EdgeProtocol;
 use crate::net::clock;
 use crate::proxy::failure::{Failed, Failure};
 use crate::proxy::http::client::Http;
+use crate::proxy::http::exchange::Callee;
 use crate::proxy::http::message::{self, Answer};
 use crate::proxy::upstream::endpoint::{Target, now_ns, ns_of};
 use crate::proxy::upstream::{Occasion, Upstream};
@@ -69,15 +71,15 @@ pub(crate) struct Ended {
 
 impl Ended {
     /// Looks at what came of an attempt.
-    pub(crate) fn of(answer: Result<&Answer, &Failed>, protocol: EdgeProtocol) -> Self {
-        let answer = match answer {
+    pub(crate) fn of(answered: Result<(&Answer, &Callee<'_>), &Failed>, protocol: EdgeProtocol) -> Self {
+        let (answer, callee) = match answered {
             Err(failed) => return Self { outcome: failed.failure.outcome(), failure: Some(failed.failure) },
-            Ok(answer) => answer,
+            Ok(answered) => answered,
         };
         let failure = message::told_failure(&answer.head.fields);
         // An instance that has enough to do is well: what it says is an answer.
         let broke = failure.filter(|failure| *failure != Failure::Overloaded);
-        let outcome = broke.map_or_else(|| Some(said(answer, protocol)), Failure::outcome);
+        let outcome = broke.map_or_else(|| Some(said(answer, callee, protocol)), Failure::outcome);
         Self { outcome, failure }
     }
 
@@ -131,14 +133,18 @@ impl Ended {
     }
 }
 
-/// What the head of a response says: for gRPC its status, when the response ends with the head.
-fn said(answer: &Answer, protocol: EdgeProtocol) -> Outcome {
-    let grpc = match protocol {
-        EdgeProtocol::Grpc if answer.head.status == 200 => answer.head.fields.get("grpc-status"),
+/// What a response says: for gRPC its status, when it ends with the head, or has come whole with it. For what is yet to come
+/// no head is held back.
+fn said(answer: &Answer, callee: &Callee<'_>, protocol: EdgeProtocol) -> Outcome {
+    let head = &answer.head;
+    let status = match protocol {
+        EdgeProtocol::Grpc if head.status == 200 => {
+            grpc::status(&head.fields).or_else(|| callee.unary_status())
+        }
         EdgeProtocol::Grpc | EdgeProtocol::Http | EdgeProtocol::Tcp => None,
     };
-    let code = grpc.and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
-    code.map_or(Outcome::Status(answer.head.status), Outcome::Grpc)
+    let code = status.and_then(|status| u8::try_from(status).ok());
+    code.map_or(Outcome::Status(head.status), Outcome::Grpc)
 }
 
 impl Course {

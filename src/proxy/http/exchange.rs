@@ -211,6 +211,14 @@ impl<'c> Callee<'c> {
         }
     }
 
+    /// Returns the status of a response of gRPC whose head was taken, if the rest is here already.
+    pub(crate) fn unary_status(&self) -> Option<u16> {
+        match self {
+            Self::Link(arriving) => arriving.unary_status(),
+            Self::Http1(..) | Self::Answering(_) => None,
+        }
+    }
+
     /// Returns where the body comes from that `answer` has announced.
     fn into_source(self, framing: Framing) -> Source<'c> {
         match self {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use http::Method;
 
+use crate::logic::http::grpc;
 use crate::logic::http::head::RequestHead;
 use crate::model::view::{EdgeProtocol, Side};
 use crate::net::clock;
@@ -14,12 +15,12 @@ use crate::proxy::http::exchange::{Ended, Responder, Sides, break_off};
 use crate::proxy::http::forward::{Answered, within};
 use crate::proxy::http::observe::Watch;
 use crate::proxy::http::payload::Payload;
-use crate::proxy::http::{message, permission, reply, tunnel};
+use crate::proxy::http::{permission, reply, tunnel};
 use crate::proxy::peer::At;
 
 /// Returns what a request speaks.
 pub(crate) fn spoken(head: &RequestHead) -> EdgeProtocol {
-    if message::is_grpc(&head.fields) { EdgeProtocol::Grpc } else { EdgeProtocol::Http }
+    if grpc::is_grpc(&head.fields) { EdgeProtocol::Grpc } else { EdgeProtocol::Http }
 }
 
 /// Hands an answer that has begun, or one of our own, to the caller.

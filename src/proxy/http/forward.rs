@@ -108,10 +108,11 @@ pub(crate) async fn to_service(
         let in_flight = target.live.begin(ns_of(now));
         let mut began = now;
         let answered = attempt(http, (call, head, target), &mut began, sides, responder).await;
-        let answer = answered.as_ref().map(|answered| &answered.answer);
-        let ended = Ended::of(answer, protocol);
+        let came = answered.as_ref().map(|answered| (&answered.answer, &answered.exchange.callee));
+        let ended = Ended::of(came, protocol);
         ended.learn(http, (upstream, target), began, in_flight.probe);
-        match course.decide(http, call, (ended, answer.ok(), index), sides.payload.is_whole()) {
+        let answer = came.ok().map(|(answer, _)| answer);
+        match course.decide(http, call, (ended, answer, index), sides.payload.is_whole()) {
             Verdict::Again(wait) => {
                 let node = &target.endpoint.node;
                 tracing::debug!(%service, %node, ?ended, ?wait, "trying again");

@@ -123,11 +123,6 @@ pub(crate) fn change(head: &mut RequestHead, change: impl FnOnce(&mut Fields)) {
     hop::strip(&mut head.fields);
 }
 
-/// Returns whether a head is of gRPC.
-pub(crate) fn is_grpc(fields: &Fields) -> bool {
-    fields.get("content-type").is_some_and(|value| value.starts_with(b"application/grpc"))
-}
-
 /// Returns the failure that the called side tells of, where another endpoint may do better.
 pub(crate) fn told_failure(fields: &Fields) -> Option<Failure> {
     Failure::told(fields.get(FAILURE)?)

@@ -9,6 +9,7 @@ use std::time::Instant;
 use http::Method;
 
 use crate::logic::http::fields::Fields;
+use crate::logic::http::grpc;
 use crate::logic::http::h1::chunk::Piece;
 use crate::model::call::{CallRecord, Tried};
 use crate::model::identity::Subject;
@@ -171,10 +172,9 @@ impl Observation {
     /// Notes what trailers say; those of a response without a body are in its head.
     pub(crate) fn trailers(&self, trailers: &Fields) {
         if self.protocol == EdgeProtocol::Grpc
-            && let Some(status) = trailers.get("grpc-status")
+            && let Some(status) = grpc::status(trailers)
         {
-            let status = std::str::from_utf8(status).ok().and_then(|text| text.parse().ok());
-            self.known.borrow_mut().grpc_status = status;
+            self.known.borrow_mut().grpc_status = Some(status);
         }
     }
 

@@ -123,6 +123,16 @@ impl Inbox {
         self.has_ended
     }
 
+    /// Returns how the body begins of which nothing was taken yet, up to where its first piece ends.
+    pub(crate) fn begin(&self) -> &[u8] {
+        self.pieces.front().map_or(&*self.tail, |piece| piece)
+    }
+
+    /// Returns the trailers, when all before them has arrived.
+    pub(crate) fn trailers(&self) -> Option<&Fields> {
+        self.trailers.as_ref()
+    }
+
     /// Drops all that waits and all that comes.
     pub(crate) fn close(&mut self) {
         *self = Self { has_ended: self.has_ended, is_closed: true, ..Self::default() };

@@ -201,6 +201,14 @@ impl Receiver {
         Poll::Pending
     }
 
+    /// Looks at a body of which all has arrived, with trailers, and nothing was taken: how it begins, up to where its first
+    /// piece ends, how many bytes it has, and its trailers. Returns `None` for any other.
+    pub fn look<T>(&self, look: impl FnOnce(&[u8], usize, &Fields) -> Option<T>) -> Option<T> {
+        let mut state = self.shared.borrow_mut();
+        let inbox = &state.slot(self.place).inbox;
+        look(inbox.begin(), inbox.bytes(), inbox.trailers()?)
+    }
+
     /// Waits until the stream is broken, even while bytes wait to be taken: a handler that waits for its service notices at
     /// once that nobody wants the answer.
     pub async fn broken(&mut self) -> Broken {

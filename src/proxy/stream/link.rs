@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use crate::logic::http::fields::Fields;
+use crate::logic::http::grpc;
 use crate::logic::http::h1::chunk::Piece;
 use crate::logic::http::head::{RequestHead, ResponseHead};
 use crate::logic::link::frame::Code;
@@ -200,6 +201,14 @@ impl Arriving {
             }
             Ok(Event::Head(..)) => Some(Err(Failed::new(Failure::BadResponse, "a head within a body"))),
             Err(broken) => Some(Err(failed(&broken))),
+        })
+    }
+
+    /// Returns the status of a response of gRPC whose head was taken, if the rest is here already: a unary one that failed
+    /// mostly is, and what streams is not.
+    pub(crate) fn unary_status(&self) -> Option<u16> {
+        self.receiver.look(|begin, bytes, trailers| {
+            grpc::is_unary(begin, bytes).then(|| grpc::status(trailers)).flatten()
         })
     }
 

@@ -173,7 +173,7 @@ async fn a_body_that_has_not_ended_is_sent_again_from_its_beginning_while_all_of
 
 // case 70
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_of_grpc_is_repeated_where_its_status_is_all_that_it_says() {
+async fn a_call_of_grpc_is_repeated_where_its_whole_answer_is_there_at_once() {
     const STATUS: &[(&str, &str)] = &[("content-type", "application/grpc"), ("grpc-status", "14")];
     const FINE: &[(&str, &str)] = &[("content-type", "application/grpc")];
     let fine = || Answer {
@@ -183,34 +183,35 @@ async fn a_call_of_grpc_is_repeated_where_its_status_is_all_that_it_says() {
     };
     for layout in Layout::BOTH {
         for (caller, service) in pairs() {
+            let unavailable = |messages| Answer {
+                fields: FINE,
+                trailers: vec![("grpc-status", "14".to_owned())],
+                ..Answer::ok(messages)
+            };
             let alone = Answer { fields: STATUS, length: true, ..Answer::ok(&[]) };
-            let script = move |number| if number == 1 { alone.clone() } else { fine() };
-            let (app, mut heard) = serve_each(service, script).await;
-            let scene = Scene::new(layout, app, service.protocol());
-            scene.mesh.traffic(json!({ "retry": { "grpcCodes": ["UNAVAILABLE"], "backoff": "1ms" } }));
-            let told = ask(caller, scene.outbound(), grpc()).await;
-            assert_eq!((told.trailer("grpc-status"), told.body.len()), ("0", 6), "{caller:?} to {service:?}");
-            assert_eq!(arrived(&mut heard).len(), 2, "{caller:?} to {service:?}");
-
-            // What says more is passed on as it comes, and so only once.
-            for messages in [&["\0\0\0\0\u{1}a"][..], &["\0\0\0\0\u{1}a", "\0\0\0\0\u{1}b"]] {
-                let said = Answer {
-                    fields: FINE,
-                    trailers: vec![("grpc-status", "14".to_owned())],
-                    ..Answer::ok(messages)
-                };
-                let (app, mut heard) = serve(service, said).await;
+            for failed in [alone, unavailable(&[]), unavailable(&["\0\0\0\0\u{1}a"])] {
+                let script = move |number| if number == 1 { failed.clone() } else { fine() };
+                let (app, mut heard) = serve_each(service, script).await;
                 let scene = Scene::new(layout, app, service.protocol());
                 scene.mesh.traffic(json!({ "retry": { "grpcCodes": ["UNAVAILABLE"], "backoff": "1ms" } }));
                 let told = ask(caller, scene.outbound(), grpc()).await;
                 assert_eq!(
-                    (told.status, told.trailer("grpc-status")),
-                    (200, "14"),
+                    (told.trailer("grpc-status"), told.body.len()),
+                    ("0", 6),
                     "{caller:?} to {service:?}"
                 );
-                assert_eq!(told.text(), messages.concat(), "{caller:?} to {service:?}");
-                assert_eq!(arrived(&mut heard).len(), 1, "{caller:?} to {service:?}");
+                assert_eq!(arrived(&mut heard).len(), 2, "{caller:?} to {service:?}");
             }
+
+            // What streams is passed on as it comes, and so only once.
+            let messages = &["\0\0\0\0\u{1}a", "\0\0\0\0\u{1}b"];
+            let (app, mut heard) = serve(service, unavailable(messages)).await;
+            let scene = Scene::new(layout, app, service.protocol());
+            scene.mesh.traffic(json!({ "retry": { "grpcCodes": ["UNAVAILABLE"], "backoff": "1ms" } }));
+            let told = ask(caller, scene.outbound(), grpc()).await;
+            assert_eq!((told.status, told.trailer("grpc-status")), (200, "14"), "{caller:?} to {service:?}");
+            assert_eq!(told.text(), messages.concat(), "{caller:?} to {service:?}");
+            assert_eq!(arrived(&mut heard).len(), 1, "{caller:?} to {service:?}");
         }
     }
 }

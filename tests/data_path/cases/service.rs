@@ -127,24 +127,24 @@ async fn answer_one(mut wire: Wire, next: Next, tell: mpsc::UnboundedSender<Hear
         let is_head = heard.method == "HEAD";
         _ = tell.send(heard);
         let answer = next();
-        wire.send(head_one(&answer)).await;
+        let mut said = head_one(&answer).into_bytes();
         if is_head || matches!(answer.status, 204 | 304) {
+            wire.send(said).await;
             continue;
         }
         for piece in &answer.body {
             if answer.length {
-                wire.send(piece).await;
+                said.extend(piece);
             } else {
-                wire.send(format!("{:x}\r\n", piece.len())).await;
-                wire.send(piece).await;
-                wire.send("\r\n").await;
+                said.extend([format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat());
             }
         }
         if !answer.length {
             let lines: String =
                 answer.trailers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-            wire.send(format!("0\r\n{lines}\r\n")).await;
+            said.extend(format!("0\r\n{lines}\r\n").into_bytes());
         }
+        wire.send(said).await;
     }
 }
 
