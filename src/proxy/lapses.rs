@@ -5,8 +5,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use tokio::task::{AbortHandle, JoinHandle};
-
 use crate::identity::verifier::Peer;
 use crate::logic::link::frame::Code;
 use crate::logic::pki::lapse::{Lapse, Standing};
@@ -23,7 +21,6 @@ pub(crate) struct Lapses {
 
 struct Entry {
     handle: Handle,
-    driver: AbortHandle,
     node: NodeName,
     not_after_ms: u64,
     lapse: Lapse,
@@ -31,11 +28,10 @@ struct Entry {
 }
 
 impl Lapses {
-    /// Begins to look after a link, until its driver ends.
-    pub(crate) fn enter<T>(&self, handle: Handle, driver: &JoinHandle<T>, peer: &Peer) {
-        let driver = driver.abort_handle();
+    /// Begins to look after a link, until it ends.
+    pub(crate) fn enter(&self, handle: Handle, peer: &Peer) {
         let (node, not_after_ms) = (peer.node.clone(), peer.not_after_ms);
-        let entry = Entry { handle, driver, node, not_after_ms, lapse: Lapse::default(), is_cut: false };
+        let entry = Entry { handle, node, not_after_ms, lapse: Lapse::default(), is_cut: false };
         self.entries.borrow_mut().insert(entry);
     }
 
@@ -45,12 +41,12 @@ impl Lapses {
         let now_ms = clock::wall_ms();
         let mut cut: BTreeMap<NodeName, usize> = BTreeMap::new();
         self.entries.borrow_mut().retain(|_, entry| {
-            if entry.driver.is_finished() {
+            if entry.handle.has_ended() {
                 return false;
             }
             if entry.is_cut {
                 // It has had a second to tell the peer why.
-                entry.driver.abort();
+                entry.handle.give_up();
                 return false;
             }
             // Mostly it has long to live, and nobody needs to be asked.

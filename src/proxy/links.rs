@@ -152,8 +152,8 @@ async fn dial(
         Err(Failed::new(Failure::Untrusted, cause))
     })?;
     let (link, driver) = Link::dial(connected.stream, Limits::DIALLED);
-    let driven = task::spawn_local("link", driver.map(ended));
-    lapses.enter(link.handle().clone(), &driven, &connected.peer);
+    task::spawn_local("link", driver.map(ended));
+    lapses.enter(link.handle().clone(), &connected.peer);
     Ok(link)
 }
 

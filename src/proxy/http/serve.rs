@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 
 use bytes::BytesMut;
 use futures_util::FutureExt as _;
@@ -24,7 +24,7 @@ use crate::proxy::http::client::Http;
 use crate::proxy::http::exchange::{Asked, Ended, Manners, Responder};
 use crate::proxy::http::message;
 use crate::proxy::http::pipeline::{Entry, inbound, outbound, refused};
-use crate::proxy::link::{Arrivals, Limits, Opening};
+use crate::proxy::link::{Arrival, Arrivals, Limits, Opening};
 use crate::proxy::links::ended;
 use crate::proxy::peer::Peer;
 use crate::proxy::stream::link::{Arriving, Leaving, halves};
@@ -155,7 +155,7 @@ impl Caller {
         }
         self.writer.close();
         let drained = poll_fn(|cx| {
-            if std::task::ready!(self.writer.poll_flush(cx)).is_err() {
+            if ready!(self.writer.poll_flush(cx)).is_err() {
                 return Poll::Ready(Ok(()));
             }
             self.reader.poll_discard(cx, LINGER_BYTES_MAX)
@@ -257,38 +257,42 @@ fn asked(
 /// Serves a link. When the peer's certificate ends, the peer is asked to come back with its new one; see [`crate::proxy::lapses`].
 pub(crate) fn link(http: Rc<Http>, accepted: Accepted) -> impl Future<Output = ()> + 'static {
     let called = (accepted.target, accepted.port);
-    let (mut arrivals, driver) = Arrivals::accept(accepted.stream, Limits::ACCEPTED);
-    let driven = task::spawn_local("link", driver);
-    http.context.links.lapses.enter(arrivals.handle().clone(), &driven, &accepted.peer);
+    let (arrivals, mut driver) = Arrivals::accept(accepted.stream, Limits::ACCEPTED);
+    http.context.links.lapses.enter(arrivals.handle().clone(), &accepted.peer);
     let peer = Rc::new(Peer::new(accepted.peer.id.subject, accepted.peer.node, called));
-    // Begun here: an `async fn` would hold the connection once more for as long as the link lives.
+    // Begun here: an `async fn` would hold the connection once more for as long as the link lives. And driven here: what
+    // has arrived goes to its task at once.
     async move {
         let end = http.context.phase.enter();
-        let mut is_leaving = false;
-        loop {
-            let arrived = tokio::select! {
-                // Mostly there is one: then nothing is asked about the end.
-                biased;
-                arrived = arrivals.next() => arrived,
-                () = end.reached(Phase::Draining), if !is_leaving => {
-                    is_leaving = true;
-                    arrivals.handle().away();
-                    continue;
+        let leaving = arrivals.handle().clone();
+        let (mut arrivals, mut heard) = (Some(arrivals), Phase::Serving);
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(outcome) = driver.poll_unpin(cx) {
+                    ended(outcome);
+                    return Poll::Ready(());
                 }
-                () = end.reached(Phase::Closing) => return,
-            };
-            let Some(arrival) = arrived else { break };
-            let tasks = http.context.tasks.clone();
-            let (http, peer) = (http.clone(), peer.clone());
-            let halves = halves(arrival.stream);
-            let (head, end) = match arrival.opening {
-                Opening::Http(head, end) => (head, end),
-                Opening::Tcp => {
-                    let begun = task::boxed(|| tcp::serve(http.context.clone(), peer, halves));
-                    task::spawn_local("tcp", tasks.track_future(task::through(begun)));
-                    continue;
+                while let Some(arrival) = arrivals.as_mut().and_then(Arrivals::arrived) {
+                    answer(&http, &peer, arrival);
                 }
-            };
+                heard = ready!(end.poll(cx, |phase| phase > heard));
+                match heard {
+                    Phase::Standby | Phase::Serving => {}
+                    Phase::Draining => leaving.away(),
+                    // Streams that are cut now still say so.
+                    Phase::Closing => arrivals = None,
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// Has a stream of another proxy answered, by a task of its own.
+fn answer(http: &Rc<Http>, peer: &Rc<Peer>, Arrival { stream, opening }: Arrival) {
+    let (tasks, http, peer, halves) = (&http.context.tasks, http.clone(), peer.clone(), halves(stream));
+    match opening {
+        Opening::Http(head, end) => {
             let served = task::boxed(move || async move {
                 if let Some(asked) = asked(head, end, halves) {
                     inbound(&http, &peer, asked).await;
@@ -296,8 +300,9 @@ pub(crate) fn link(http: Rc<Http>, accepted: Accepted) -> impl Future<Output = (
             });
             task::spawn_local("request", tasks.track_future(served));
         }
-        if let Ok(Some(outcome)) = driven.await {
-            ended(outcome);
+        Opening::Tcp => {
+            let begun = task::boxed(|| tcp::serve(http.context.clone(), peer, halves));
+            task::spawn_local("tcp", tasks.track_future(task::through(begun)));
         }
     }
 }

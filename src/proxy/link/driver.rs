@@ -304,6 +304,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Future for Driver<Io> {
     type Output = Result<(), Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.shared.borrow().phase == Phase::Ended {
+            return Poll::Ready(Ok(()));
+        }
         let ended = ready!(self.poll_turn(cx));
         if let Err(error) = &ended {
             self.accuse(cx, error);
@@ -324,6 +327,6 @@ impl<Io> Drop for Driver<Io> {
     fn drop(&mut self) {
         let mut state = self.shared.borrow_mut();
         state.held = 0;
-        state.end(&"the link was given up".into());
+        state.give_up();
     }
 }

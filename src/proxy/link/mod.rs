@@ -34,7 +34,7 @@ use crate::net::clock;
 use crate::proxy::link::driver::Driver;
 use crate::proxy::link::error::Refusal;
 use crate::proxy::link::slot::Side;
-use crate::proxy::link::state::{Shared, State};
+use crate::proxy::link::state::{Phase, Shared, State};
 use crate::proxy::link::stream::Stream;
 
 pub use crate::proxy::link::inbox::Event;
@@ -233,10 +233,22 @@ impl Handle {
         self.shared.borrow_mut().leave();
     }
 
-    /// Ends the link now: every stream is broken off by this code, and the peer is told why. The driver is to be given up a
-    /// moment later, should the peer not listen.
+    /// Ends the link now: every stream is broken off by this code, and the peer is told why. It is to be given up a moment
+    /// later, should the peer not listen.
     pub fn cut(&self, code: Code, reason: &str) {
         self.shared.borrow_mut().cut(code, reason);
+    }
+
+    /// Ends the link, whatever is still to be said: its driver ends, and with it the connection.
+    pub fn give_up(&self) {
+        let mut state = self.shared.borrow_mut();
+        state.give_up();
+        state.wake_driver();
+    }
+
+    /// Tells whether the link is no more.
+    pub fn has_ended(&self) -> bool {
+        self.shared.borrow().phase == Phase::Ended
     }
 
     /// Returns since when the link has no streams, as of the driver's last turn; None while it has some.

@@ -202,6 +202,11 @@ impl State {
         self.settling.wake();
     }
 
+    /// As [`State::end`], because this side wants it.
+    pub(crate) fn give_up(&mut self) {
+        self.end(&"the link was given up".into());
+    }
+
     /// Breaks off every stream by this code, tells the peer why, and takes no more.
     pub(crate) fn cut(&mut self, code: Code, reason: &str) {
         if self.phase == Phase::Ended {
