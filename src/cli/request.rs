@@ -94,6 +94,9 @@ fn of_call(seen: &Seen, colour: bool) -> String {
         Side::Inbound => "the called proxy",
     };
     _ = writeln!(text, "{}{}, {side}, at {}", head("seen by"), seen.by, output::moment(call.at_ms));
+    if let Some(id) = &call.trace_id {
+        _ = writeln!(text, "{}{id}", head("trace"));
+    }
     if !call.route.is_empty() {
         _ = writeln!(text, "{}{}", head("route"), call.route);
     }

@@ -183,6 +183,9 @@ fn row(seen: &Seen, colour: bool) -> String {
     if let Some(id) = &call.request_id {
         _ = write!(notes, "  id {id}");
     }
+    if let Some(id) = &call.trace_id {
+        _ = write!(notes, "  trace {id}");
+    }
     let (when, took) = (output::moment(call.at_ms), output::micros(call.latency_us));
     format!("{when} {} -> {destination}{at}  {asked}  {ended}  {took}{notes}", call.source)
 }

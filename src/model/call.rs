@@ -53,6 +53,9 @@ pub struct CallRecord {
     /// Under which name the caller may ask for it: what it said itself in `x-request-id`, or was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
+    /// The trace that it is part of, as its `traceparent` says, or its B3 fields.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// Attempts beyond the first.
     pub retries: u32,
     /// Those attempts that another one followed, in order.

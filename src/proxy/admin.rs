@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, State};
-use axum::http::{Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get};
@@ -39,8 +39,8 @@ use crate::telemetry::access::AccessLog;
 use crate::telemetry::dns::Counts;
 use crate::telemetry::log::{FILTER_BYTES_MAX, LogHandle};
 use crate::telemetry::metric::{Process, Registry};
-use crate::telemetry::process;
-use crate::telemetry::prometheus::{CONTENT_TYPE, Exposition, render};
+use crate::telemetry::prometheus::{Exposition, render};
+use crate::telemetry::{process, scrape};
 
 pub use crate::api::host::Unready;
 
@@ -168,7 +168,7 @@ async fn readyz(State(handles): Handles) -> Response {
     (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
 }
 
-async fn metrics(State(handles): Handles) -> Response {
+async fn metrics(State(handles): Handles, asked: HeaderMap) -> Response {
     let sources = &handles.sources;
     let status = sources.status();
     let text = render(&Exposition {
@@ -185,7 +185,7 @@ async fn metrics(State(handles): Handles) -> Response {
         },
         proxies: &[(sources.node.clone(), status)],
     });
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
+    scrape::answer(&asked, text).map(Body::from)
 }
 
 async fn config(State(handles): Handles) -> Response {

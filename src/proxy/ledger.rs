@@ -350,6 +350,7 @@ impl Drop for Account {
             rule: judged.map(|(rule, _)| rule).unwrap_or_default(),
             audited,
             request_id: None,
+            trace_id: None,
             retries: self.retries,
             tried: Vec::new(),
             latency_us: took_us,

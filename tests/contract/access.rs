@@ -25,6 +25,7 @@ pub(crate) fn record(path: &str) -> CallRecord {
         rule: "".into(),
         audited: false,
         request_id: None,
+        trace_id: None,
         retries: 0,
         tried: Vec::new(),
         latency_us: 1_500,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use flate2::read::GzDecoder;
 use mesh::model::endpoint::Catalog;
 use mesh::model::intention::{Action, Mode};
 use mesh::model::snapshot::{GossipKeys, Snapshot};
@@ -83,6 +84,35 @@ async fn ask(address: SocketAddr, method: &str, path: &str, head: &str, body: &s
     (head.lines().next().unwrap().to_owned(), body.to_owned())
 }
 
+/// What a scraper gets.
+pub(crate) struct Scraped {
+    pub(crate) head: String,
+    /// What came of the body.
+    pub(crate) bytes: usize,
+    pub(crate) compressed: bool,
+    /// What the body says.
+    pub(crate) text: String,
+}
+
+/// Asks for the metrics with these lines in the head.
+pub(crate) async fn scrape(address: SocketAddr, wish: &str) -> Scraped {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: admin\r\n{wish}connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let at = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let body = answer.split_off(at + 4);
+    let head = String::from_utf8(answer).unwrap();
+    let compressed = head.contains("\r\ncontent-encoding: gzip\r\n");
+    let text = if compressed {
+        std::io::read_to_string(GzDecoder::new(body.as_slice())).unwrap()
+    } else {
+        String::from_utf8(body.clone()).unwrap()
+    };
+    Scraped { head, bytes: body.len(), compressed, text }
+}
+
 #[tokio::test]
 async fn readiness_tells_why_not() {
     let ready = Arc::new(AtomicBool::new(false));
@@ -122,19 +152,35 @@ async fn metrics_are_prometheus_text() {
 
 // case 90
 #[tokio::test]
-async fn a_scraper_that_takes_compressed_text_can_read_what_it_gets() {
+async fn a_scraper_gets_compressed_text_if_it_takes_that() {
     let address = start(Arc::new(AtomicBool::new(true))).await;
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let wish = "GET /metrics HTTP/1.1\r\nhost: admin\r\naccept-encoding: gzip\r\nconnection: close\r\n\r\n";
-    stream.write_all(wish.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
 
-    // Nobody has to compress; who does not, must not say so.
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
-    assert!(!head.contains("content-encoding"), "{head}");
-    assert!(body.contains("\nmesh_build_info{version=\"1.0\"} 1\n"), "{body}");
+    for (wish, compressed) in [
+        ("", false),
+        ("accept-encoding: gzip\r\n", true),
+        ("accept-encoding: identity;q=0.5, GZIP;q=0.2\r\n", true),
+        ("accept-encoding: br\r\naccept-encoding: x-gzip\r\n", true),
+        ("accept-encoding: *\r\n", true),
+        ("accept-encoding: br, *;q=0.1\r\n", true),
+        ("accept-encoding: gzip ; q=0.001\r\n", true),
+        ("accept-encoding:\r\n", false),
+        ("accept-encoding: br, gzips\r\n", false),
+        ("accept-encoding: gzip;q=0\r\n", false),
+        ("accept-encoding: gzip; Q=0.000, *\r\n", false),
+        ("accept-encoding: *;q=0\r\n", false),
+        ("accept-encoding: gzip;q=none\r\n", false),
+    ] {
+        let answer = scrape(address, wish).await;
+
+        assert!(answer.head.contains("\r\ncontent-type: text/plain; version=0.0.4"), "{}", answer.head);
+        assert!(answer.head.contains("\r\nvary: accept-encoding"), "{}", answer.head);
+        let length = format!("\r\ncontent-length: {}", answer.bytes);
+        assert!(answer.head.contains(&length), "{}", answer.head);
+        assert_eq!(answer.compressed, compressed, "{wish:?}: {}", answer.head);
+        let text = answer.text;
+        assert!(text.contains("\nmesh_build_info{version=\"1.0\"} 1\n") && text.ends_with('\n'), "{text}");
+        assert!(!compressed || answer.bytes * 2 < text.len(), "{} bytes of {}", answer.bytes, text.len());
+    }
 }
 
 #[tokio::test]

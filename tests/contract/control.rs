@@ -26,6 +26,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{oneshot, watch};
 
+use crate::contract::admin::scrape;
+
 fn options(dir: &Path) -> Options {
     Options {
         data_dir: dir.to_owned(),
@@ -259,6 +261,24 @@ async fn health_and_metrics_answer_without_tls_and_nothing_else_does() {
         assert!(health(started, "/readyz").await.contains("\"ready\":true"));
         assert!(health(started, "/metrics").await.contains("# TYPE "));
         assert!(health(started, "/v1/status").await.starts_with("HTTP/1.0 404"));
+    })
+    .await;
+}
+
+// case 90
+#[tokio::test]
+async fn metrics_are_compressed_for_who_takes_that() {
+    let dir = tempfile::tempdir().unwrap();
+    with(options(dir.path()), async |started| {
+        for (wish, compressed) in
+            [("", false), ("accept-encoding: gzip;q=0\r\n", false), ("accept-encoding: gzip\r\n", true)]
+        {
+            let answer = scrape(started.addresses.admin, wish).await;
+
+            assert_eq!(answer.compressed, compressed, "{wish:?}: {}", answer.head);
+            assert!(answer.head.contains("\r\nvary: accept-encoding"), "{}", answer.head);
+            assert!(answer.text.contains("\nmesh_build_info{"), "{}", answer.text);
+        }
     })
     .await;
 }

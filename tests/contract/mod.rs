@@ -15,7 +15,7 @@ mod metrics;
 mod access;
 mod recent;
 mod reporter;
-mod admin;
+pub(crate) mod admin;
 mod examples;
 mod features;
 mod coverage;

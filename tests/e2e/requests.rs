@@ -107,6 +107,35 @@ fn the_id_that_a_caller_gives_leads_through_both_proxies_and_so_does_one_that_a_
     );
 }
 
+// case 87
+#[test]
+fn a_request_is_told_with_the_trace_that_it_is_part_of() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let shop = Shop::new();
+    let tap = Tap::start(&shop.mesh, &["web", "--source", "shop", "--path", "/traced"]);
+    let ask = |id: &str, parent: &str| {
+        let fields = [format!("X-Request-Id: {id}"), format!("Traceparent: {parent}")];
+        let fields: Vec<_> = fields.iter().flat_map(|field| ["-H", field]).collect();
+        shop.caller.get("web", "/traced", &fields).ok();
+    };
+
+    let mut seen = Vec::new();
+    until("the tap shows something", seconds(20), || {
+        ask("traced", &format!("00-{TRACE}-00f067aa0ba902b7-01"));
+        seen.extend(tap.seen());
+        (!seen.is_empty()).then_some(())
+    });
+    assert!(seen.iter().all(|call| call["traceId"] == TRACE), "{seen:#?}");
+    let told = shop.mesh.cli(&["why", "traced"]).ok();
+    assert!(told.contains(&format!("trace      {TRACE}\n")), "{told}");
+
+    ask("mended", "00-none-of-it-01");
+    let trace = shop.why("mended");
+    let (outbound, inbound) = both(&trace);
+    assert_eq!(outbound["traceId"].as_str().map(str::len), Some(32), "{trace:#}");
+    assert_eq!(outbound["traceId"], inbound["traceId"], "{trace:#}");
+}
+
 #[test]
 fn an_id_that_nobody_remembers_is_not_found_and_it_is_said_why() {
     let shop = Shop::new();

@@ -9,7 +9,7 @@ use rustix::process::{Signal, kill_process};
 use crate::stage::mesh::Mesh;
 use crate::stage::peer;
 use crate::stage::place::{Network, Place};
-use crate::stage::process::{Process, run, run_with, status_of};
+use crate::stage::process::{Process, curl, run, run_with, status_of};
 use crate::stage::program;
 use crate::stage::wait::{seconds, until};
 
@@ -342,4 +342,32 @@ fn a_reader_that_goes_away_is_no_error() {
     let quiet = run(&Place::here(), seconds(20), "bash", &["-c", &command]);
 
     assert_eq!((quiet.code, quiet.err.as_str()), (Some(0), ""));
+}
+
+// case 90
+#[test]
+fn metrics_are_compressed_for_clients_that_take_it() {
+    let here = Place::here();
+    let mesh = Mesh::start(&here);
+    let proxy = mesh.proxy(&here, "host-1").join(&mesh.token(&[])).start();
+
+    for admin in [mesh.admin(), proxy.address("admin")] {
+        let url = format!("http://{admin}/metrics");
+        let get = |flags: &[&str]| {
+            let answer = curl(&here, &[flags, &["-D", "-", "-w", "\n%{size_download}", &url]].concat()).ok();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            let (text, size) = body.rsplit_once('\n').unwrap();
+            let is_compressed = head.contains("\r\ncontent-encoding: gzip");
+            (is_compressed, text.to_owned(), size.parse::<usize>().unwrap())
+        };
+
+        let (plain, compressed) = (get(&[]), get(&["--compressed"]));
+
+        assert_eq!((plain.0, compressed.0), (false, true), "{admin}");
+        for (_, text, _) in [&plain, &compressed] {
+            assert!(text.contains("\nmesh_build_info{version="), "{text}");
+        }
+        assert_eq!(plain.1.len(), plain.2, "{admin}");
+        assert!(compressed.2 * 2 < compressed.1.len(), "{} bytes of {}", compressed.2, compressed.1.len());
+    }
 }

@@ -34,6 +34,7 @@ mod wire;
 mod catalog;
 mod console;
 mod fields;
+mod trace;
 mod http1;
 mod http1_wire;
 mod http1_body;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -13,8 +13,8 @@ use serde_json::json;
 use crate::control::plane::Plane;
 use crate::net::task;
 use crate::telemetry::metric::Process;
-use crate::telemetry::process;
-use crate::telemetry::prometheus::{CONTENT_TYPE as METRICS_TYPE, Exposition, render};
+use crate::telemetry::prometheus::{Exposition, render};
+use crate::telemetry::{process, scrape};
 
 /// Builds the router.
 pub fn router(plane: &Arc<Plane>) -> Router {
@@ -51,7 +51,7 @@ async fn readyz(State(plane): State<Arc<Plane>>) -> Response {
     (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
 }
 
-async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
+async fn metrics(State(plane): State<Arc<Plane>>, asked: HeaderMap) -> Response {
     let text = render(&Exposition {
         edges: &plane.collector.totals(),
         proxies: &plane.collector.statuses(),
@@ -66,5 +66,5 @@ async fn metrics(State(plane): State<Arc<Plane>>) -> Response {
             ..Process::default()
         },
     });
-    ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response()
+    scrape::answer(&asked, text).map(Body::from)
 }

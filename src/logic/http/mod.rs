@@ -4,6 +4,7 @@
 //! - [`fields`] are ordered header fields in the case they were written in; [`head`] is what stands above a body, of a
 //!   request and of a response; [`framing`] is how a body ends.
 //! - [`hop`] is what belongs to one connection and does not travel on.
+//! - [`trace`] is what a request says of the trace that it is part of.
 //! - [`authority`] is a host and a port as a message names them.
 //! - [`h1`] reads and writes HTTP/1.
 //! - [`h2`] reads and writes HTTP/2.
@@ -14,6 +15,7 @@ pub mod fields;
 pub mod head;
 pub mod framing;
 pub mod hop;
+pub mod trace;
 pub mod authority;
 pub mod h1;
 pub mod h2;

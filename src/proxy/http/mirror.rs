@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::logic::http::framing::Framing;
 use crate::logic::http::head::RequestHead;
+use crate::logic::http::trace;
 use crate::logic::resilience::deadline;
 use crate::logic::resilience::retry::RetryRules;
 use crate::logic::route::filter::mirror::Mirror;
@@ -112,6 +113,7 @@ impl Duplicate {
             method: &head.method,
             path: &head.path,
             request_id: request_id(&head.fields),
+            trace_id: trace::read(&head.fields).ok().flatten(),
         };
         let watch = Watch::begin(&http.context.ledger, origin, protocol);
         let observation = watch.observation();

@@ -11,6 +11,7 @@ use http::Method;
 use crate::logic::http::fields::Fields;
 use crate::logic::http::grpc;
 use crate::logic::http::h1::chunk::Piece;
+use crate::logic::http::trace::TraceId;
 use crate::model::call::{CallRecord, Tried};
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
@@ -41,6 +42,7 @@ pub(crate) struct Observation {
     pub(crate) began: Instant,
     method: Method,
     path: Cell<String>,
+    trace_id: Option<TraceId>,
     known: RefCell<Known>,
     sent: Cell<u64>,
     received: Cell<u64>,
@@ -81,6 +83,8 @@ pub(crate) struct Origin<'a> {
     pub(crate) path: &'a str,
     /// The name that the caller gave it.
     pub(crate) request_id: Option<&'a str>,
+    /// The trace that it is part of.
+    pub(crate) trace_id: Option<TraceId>,
 }
 
 /// The end of a call: whoever holds it decides when that is. Dropping it makes the entry.
@@ -89,7 +93,7 @@ pub(crate) struct Watch(Rc<Observation>);
 impl Watch {
     /// Begins to observe a call.
     pub(crate) fn begin(ledger: &Rc<Ledger>, origin: Origin<'_>, protocol: EdgeProtocol) -> Self {
-        let Origin { side, source, method, path, request_id } = origin;
+        let Origin { side, source, method, path, request_id, trace_id } = origin;
         let path = path.split_once('?').map_or(path, |(path, _)| path);
         let known = Known { request_id: request_id.map(str::to_owned), ..Known::default() };
         Self(Rc::new(Observation {
@@ -100,6 +104,7 @@ impl Watch {
             began: clock::now(),
             method: method.clone(),
             path: Cell::new(ledger.note(path)),
+            trace_id,
             known: RefCell::new(known),
             sent: Cell::new(0),
             received: Cell::new(0),
@@ -305,6 +310,7 @@ impl Observation {
             rule,
             audited,
             request_id: known.request_id.take(),
+            trace_id: self.trace_id.map(|id| id.to_string()),
             retries: known.retries,
             tried: std::mem::take(&mut known.tried),
             latency_us,

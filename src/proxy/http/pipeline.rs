@@ -15,6 +15,7 @@ use crate::logic::http::fields::Fields;
 use crate::logic::http::framing::Framing;
 use crate::logic::http::h1::request::Refusal;
 use crate::logic::http::head::{RequestHead, ResponseHead, Version};
+use crate::logic::http::trace::{self, TraceId};
 use crate::logic::request::Head;
 use crate::logic::resilience::deadline;
 use crate::logic::resilience::retry::{ATTEMPT, NO_RETRY};
@@ -67,7 +68,8 @@ pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -
     let Asked { mut head, framing, body, mut responder } = asked;
     let protocol = spoken(&head);
     let source = http.context.shared.locals().source(entry.holder);
-    let origin = origin(At::Outbound, &source, &head);
+    let trace_id = trace::mend(&mut head.fields, || http.context.draw());
+    let origin = origin(At::Outbound, &source, &head, trace_id);
     let watch = Watch::begin(&http.context.ledger, origin, protocol);
     let observation = watch.observation();
     let mut payload = Payload::new(body);
@@ -105,7 +107,8 @@ pub(crate) async fn refused(http: &Rc<Http>, entry: &Entry, refusal: &Refusal, w
     // What was asked for is not known.
     let method = Method::from_bytes(b"-").unwrap_or_default();
     let side = At::Outbound.side();
-    let origin = Origin { side, source: source.clone(), method: &method, path: "-", request_id: None };
+    let origin =
+        Origin { side, source: source.clone(), method: &method, path: "-", request_id: None, trace_id: None };
     let watch = Watch::begin(&http.context.ledger, origin, EdgeProtocol::Http);
     let observation = watch.observation();
     if let Some(service) = &entry.service {
@@ -259,9 +262,21 @@ fn destination(http: &Http, entry: &Entry, head: &RequestHead) -> Result<(Servic
     })
 }
 
-fn origin<'h>(at: At<'_>, source: &Arc<Subject>, head: &'h RequestHead) -> Origin<'h> {
+fn origin<'h>(
+    at: At<'_>,
+    source: &Arc<Subject>,
+    head: &'h RequestHead,
+    trace_id: Option<TraceId>,
+) -> Origin<'h> {
     let request_id = request_id(&head.fields);
-    Origin { side: at.side(), source: source.clone(), method: &head.method, path: &head.path, request_id }
+    Origin {
+        side: at.side(),
+        source: source.clone(),
+        method: &head.method,
+        path: &head.path,
+        request_id,
+        trace_id,
+    }
 }
 
 fn view(head: &RequestHead) -> Head<'_> {
@@ -274,7 +289,8 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
     let Asked { mut head, framing, body, mut responder } = asked;
     let at = At::Inbound(peer);
     let protocol = spoken(&head);
-    let origin = origin(at, &peer.subject, &head);
+    let trace_id = trace::mend(&mut head.fields, || http.context.draw());
+    let origin = origin(at, &peer.subject, &head, trace_id);
     let watch = Watch::begin(&http.context.ledger, origin, protocol);
     let observation = watch.observation();
     observation.service(&peer.service);

@@ -1,9 +1,12 @@
 //! What of a head goes on, and as what.
 
+use ::mesh::logic::http::trace;
+
 use crate::data_path::cases::ask::{Ask, ask};
 use crate::data_path::cases::scene::{Layout, Scene};
-use crate::data_path::cases::service::{Answer, Speaks, serve};
+use crate::data_path::cases::service::{Answer, Heard, Speaks, serve};
 use crate::data_path::cases::wire::{Ending, Service, Wire};
+use crate::data_path::mesh;
 
 // case 2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,7 +119,7 @@ async fn nothing_is_added_and_nothing_of_the_caller_is_changed() {
         let scene = Scene::new(layout, service.addr, "http");
         let mut wire = Wire::to(scene.outbound()).await;
         let fields = "under_score: 1\r\nX-Forwarded-For: 192.0.2.7\r\nVia: 1.0 old\r\nDate: then\r\n\
-                      Accept-Encoding: gzip\r\nUser-Agent: me\r\nTraceparent: x\r\nMax-Forwards: 3\r\n\r\n";
+                      Accept-Encoding: gzip\r\nUser-Agent: me\r\nTracestate: a=1\r\nMax-Forwards: 3\r\n\r\n";
         wire.send(format!("GET /a%2Fb/../c?q=%20&&= HTTP/1.1\r\nhost: web\r\n{fields}")).await;
         let mut app = service.accept().await;
         let request = app.request().await;
@@ -161,47 +164,126 @@ async fn nobody_but_a_proxy_says_what_only_proxies_say() {
     }
 }
 
-/// The fields of traces, in the words of each kind, good and bad (case 87): they are of the applications, which say what they
-/// mean, and nobody else adds to them.
-const TRACES: [&[(&str, &str)]; 6] = [
-    &[],
-    &[
-        ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-        ("tracestate", "rojo=00f067aa0ba902b7"),
-        ("tracestate", "congo=t61rcWkgMzE"),
-        ("baggage", "userId=alice"),
-    ],
-    &[("traceparent", "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what-follows")],
-    &[("traceparent", "00-00000000000000000000000000000000-0000000000000000-00"), ("tracestate", "=,;")],
-    &[("b3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1-05e3ac9a4f6e3b90")],
-    &[
-        ("x-b3-traceid", "80f198ee56343ba864fe8b2a57d3eff7"),
-        ("x-b3-spanid", "e457b5a2e4d86bd1"),
-        ("x-b3-parentspanid", "05e3ac9a4f6e3b90"),
-        ("x-b3-sampled", "1"),
-        ("x-b3-flags", "1"),
-    ],
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+const B3_TRACE: &str = "80f198ee56343ba864fe8b2a57d3eff7";
+
+/// The fields of traces, in the words of each kind, which are of the applications and pass; and the trace that they tell of.
+const TRACES: [(Fields, &str); 8] = [
+    (&[], ""),
+    (
+        &[
+            ("traceparent", PARENT),
+            ("tracestate", "rojo=00f067aa0ba902b7"),
+            ("tracestate", "congo=t61rcWkgMzE"),
+            ("baggage", "userId=alice"),
+        ],
+        TRACE,
+    ),
+    (&[("traceparent", "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what-follows")], TRACE),
+    (&[("b3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1-05e3ac9a4f6e3b90")], B3_TRACE),
+    (&[("b3", "0"), ("tracestate", "=,;")], ""),
+    (&[("b3", "64fe8b2a57d3eff7-e457b5a2e4d86bd1"), ("traceparent", PARENT)], TRACE),
+    (
+        &[
+            ("x-b3-traceid", B3_TRACE),
+            ("x-b3-spanid", "e457b5a2e4d86bd1"),
+            ("x-b3-parentspanid", "05e3ac9a4f6e3b90"),
+            ("x-b3-sampled", "1"),
+            ("x-b3-flags", "1"),
+        ],
+        B3_TRACE,
+    ),
+    (&[("x-b3-traceid", "none")], ""),
 ];
+
+/// Fields with a `traceparent` that is none.
+const NO_TRACES: [Fields; 5] = [
+    &[("traceparent", "00-00000000000000000000000000000000-0000000000000000-00"), ("tracestate", "a=1")],
+    &[("tracestate", "a=1"), ("traceparent", "x"), ("x-mine", "1"), ("tracestate", "b=2")],
+    &[("traceparent", "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")],
+    &[("traceparent", PARENT), ("traceparent", PARENT), ("tracestate", "a=1")],
+    &[("traceparent", ""), ("b3", "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1")],
+];
+
+type Fields = &'static [(&'static str, &'static str)];
+
+/// The fields of a request, but for where it goes to.
+fn said(heard: &Heard) -> Vec<(&str, &str)> {
+    let fields = heard.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    fields.filter(|(name, _)| !name.eq_ignore_ascii_case("host")).collect()
+}
+
+/// The traces in the access log, of the proxy that called and of the one that was called, in the order of the requests.
+async fn logged_traces(scene: &Scene, requests: usize) -> [Vec<String>; 2] {
+    let lines = mesh::until(|| Some(scene.lines()).filter(|lines| lines.len() >= 2 * requests)).await;
+    ["outbound", "inbound"].map(|side| {
+        let mut of_side: Vec<_> = lines.iter().filter(|line| line["side"] == side).collect();
+        // Workers write one after the other.
+        of_side.sort_by_key(|line| line["path"].as_str().unwrap().to_owned());
+        let trace = |line: &&serde_json::Value| {
+            assert!(line.get("traceId").is_none_or(serde_json::Value::is_string), "{line}");
+            line["traceId"].as_str().unwrap_or_default().to_owned()
+        };
+        of_side.iter().map(trace).collect()
+    })
+}
 
 // case 87
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_applications_say_of_traces_arrives_as_it_was_said_and_nothing_is_made_up() {
+async fn what_applications_say_of_traces_arrives_as_it_was_said_and_is_in_the_log() {
     for layout in Layout::BOTH {
         for (caller, service) in Speaks::BOTH.into_iter().flat_map(|one| Speaks::BOTH.map(|two| (one, two))) {
-            const BACK: &[(&str, &str)] =
-                &[("traceresponse", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")];
+            const BACK: Fields = &[("traceresponse", PARENT)];
             let (app, mut heard) = serve(service, Answer { fields: BACK, ..Answer::ok(&[]) }).await;
-            let scene = Scene::new(layout, app, service.protocol());
-            for fields in TRACES {
-                let asked = Ask { method: "GET", path: "/", fields, ..Ask::default() };
+            let scene = Scene::logged(layout, app, service.protocol());
+            for (number, (fields, _)) in TRACES.iter().enumerate() {
+                let path = format!("/{number}");
+                let asked = Ask { method: "GET", path: &path, fields, ..Ask::default() };
                 let told = ask(caller, scene.outbound(), asked).await;
+
                 let request = heard.recv().await.unwrap();
-                let mut said = request.fields.clone();
-                said.retain(|(name, _)| !name.eq_ignore_ascii_case("host"));
-                let wanted = fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-                assert_eq!(said, wanted.collect::<Vec<_>>(), "{caller:?} to {service:?}");
-                assert_eq!(told.field("traceresponse"), BACK[0].1, "{caller:?} to {service:?}");
+                assert_eq!(said(&request), *fields, "{caller:?} to {service:?}");
+                assert_eq!(told.field("traceresponse"), PARENT, "{caller:?} to {service:?}");
             }
+            let wanted = TRACES.map(|(_, trace)| trace);
+            for logged in logged_traces(&scene, TRACES.len()).await {
+                assert_eq!(logged, wanted, "{caller:?} to {service:?}");
+            }
+        }
+    }
+}
+
+// case 87
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trace_that_is_none_begins_anew_and_both_proxies_know_it() {
+    for layout in Layout::BOTH {
+        for (caller, service) in Speaks::BOTH.into_iter().flat_map(|one| Speaks::BOTH.map(|two| (one, two))) {
+            let (app, mut heard) = serve(service, Answer::ok(&[])).await;
+            let scene = Scene::logged(layout, app, service.protocol());
+            let mut begun = Vec::new();
+            for (number, fields) in NO_TRACES.iter().enumerate() {
+                let path = format!("/{number}");
+                let asked = Ask { method: "GET", path: &path, fields, ..Ask::default() };
+                assert_eq!(ask(caller, scene.outbound(), asked).await.status, 200);
+
+                let request = heard.recv().await.unwrap();
+                let (parents, others): (Vec<_>, Vec<_>) =
+                    said(&request).into_iter().partition(|(name, _)| *name == "traceparent");
+                let kept = fields.iter().copied().filter(|(name, _)| !name.starts_with("trace"));
+                assert_eq!(others, kept.collect::<Vec<_>>(), "{caller:?} to {service:?}");
+                let [(_, parent)] = parents[..] else { panic!("{request:?}") };
+                let id = trace::traceparent(parent.as_bytes()).unwrap_or_else(|_| panic!("{request:?}"));
+                assert!(parent.starts_with("00-") && parent.ends_with("-00"), "{request:?}");
+                begun.push(id.to_string());
+            }
+            for logged in logged_traces(&scene, NO_TRACES.len()).await {
+                assert_eq!(logged, begun, "{caller:?} to {service:?}");
+            }
+            assert!(begun.iter().all(|id| id != TRACE && id != B3_TRACE), "{begun:?}");
+            begun.sort();
+            begun.dedup();
+            assert_eq!(begun.len(), NO_TRACES.len(), "{begun:?}");
         }
     }
 }
