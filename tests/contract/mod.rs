@@ -3,7 +3,7 @@
 mod disk;
 mod store;
 mod authority;
-mod ca;
+pub(crate) mod ca;
 mod handshake;
 mod records;
 mod vault;

@@ -8,8 +8,16 @@ mod checks;
 use std::io::Write as _;
 use std::time::Duration;
 
+use mesh::identity::key::Key;
+use mesh::logic::gossip::catalog::{Entry, Verdict};
+use mesh::logic::gossip::cluster::{Cluster, Settings};
 use mesh::logic::gossip::contact::Draws;
+use mesh::logic::gossip::wire::{Identity, Signed, Statement, encode};
+use mesh::model::endpoint::{NodeRecord, Role};
 use mesh::net::clock;
+use serde::Serialize;
+
+use crate::contract::ca::{Ca, Spec};
 
 /// Most bytes of an input: more only makes it slower.
 const INPUT_BYTES_MAX: usize = 4_096;
@@ -59,8 +67,17 @@ impl Drop for Shown<'_> {
     }
 }
 
-/// Checks the samples, then changes of them until the time is over.
-fn fuzz(samples: &[&[u8]], check: fn(&[u8])) {
+/// Checks the samples, then changes of them until the time is over. Where `MESH_FUZZ_CORPUS` names a folder, the samples are
+/// put there as well, for a fuzzer to begin with.
+fn fuzz<C: Fn(&[u8])>(samples: &[&[u8]], check: C) {
+    if let Some(corpus) = std::env::var_os("MESH_FUZZ_CORPUS") {
+        let target = std::any::type_name::<C>().trim_end_matches("::check").rsplit("::").next().unwrap();
+        let folder = std::path::Path::new(&corpus).join(target);
+        std::fs::create_dir_all(&folder).unwrap();
+        for (number, sample) in samples.iter().enumerate() {
+            std::fs::write(folder.join(format!("sample-{number}")), sample).unwrap();
+        }
+    }
     let seconds = std::env::var("MESH_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
     let time = Duration::from_secs(seconds);
     for sample in samples {
@@ -215,5 +232,130 @@ fn records_of_tls() {
             b"\x17\x03\x03\x41\x00\x00",
         ],
         checks::tls_record::check,
+    );
+}
+
+#[test]
+fn fields_of_heads() {
+    fuzz(
+        &[
+            b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\ntracestate: a=1\nb3: 8448eb211c80319c-b7ad6b7169203331-d-05e3ac9a4f6e3b90",
+            b"Traceparent:cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-x\ntraceparent:00-1\nx-b3-traceid:0af7651916cd43dd8448eb211c80319c",
+            b"content-type: application/grpc+proto\ngrpc-status: 14\ngrpc-timeout: 99999999H\nx: \0\0\0\0\x02ab",
+            b"cookie: a=b; mesh-session=0123456789abcdef65e0c0de65e0c0df; c\nx:0123456789abcdef65e0c0de",
+            b"connection: close, x-a, te, host\nte: trailers, deflate\nx-a: 1\nkeep-alive: 5\ntransfer-encoding: chunked\nhost: a",
+            b"origin: https://a.example.com:8443\naccess-control-request-method: PUT\naccess-control-request-headers: x-a, y",
+            b"host: [::1]:80\nhost: a.b%20c:\nx: /a/%2e%2e/b;v=1//c\\..\\d/.\nx: b=%61+c&a=%zz&%61=%41",
+        ],
+        checks::fields::check,
+    );
+}
+
+#[test]
+fn words_of_gossip() {
+    let conversation = conversation();
+    fuzz(
+        &[
+            &conversation,
+            b"\x00\x0a\x00\x03\x00\x00\x00\x01\xff\x00\x0c\x01\x02me\x01\x00\x00\x0a\x00\x00\x01\x01\x00\x00\xff\x00\x0d\x02\x03you\x02\x00\x00\x0a\x00\x00\x02\x01\x05",
+            b"\x06\x00\x00\x22\x01\x010123456789abcdef0123456789abcdef\x06\x00\x00\x0cmesh bans\0\x00\x05",
+        ],
+        checks::gossip::check,
+    );
+}
+
+/// What a node says to the one of the check, from when it joins until some seconds later.
+fn conversation() -> Vec<u8> {
+    let mut now = clock::now();
+    let node = |name: &str, host: u8, seeds| {
+        let addr = ([10, 0, 0, host], 1).into();
+        let me = Identity { node: name.parse().unwrap(), epoch: 1, life: 0, addr };
+        Cluster::new(Settings { me, seeds, known: Vec::new(), seed: 1, wall_ms: 1 }, now)
+    };
+    let (mut me, mut you) = (node("me", 1, Vec::new()), node("you", 2, vec![([10, 0, 0, 1], 1).into()]));
+    let (mine, yours) = (([10, 0, 0, 1], 1).into(), ([10, 0, 0, 2], 1).into());
+    you.announce(entry(you.me()), now);
+    let mut judge = |_: &_, _: &_| Verdict::Genuine;
+    let mut said = Vec::new();
+
+    let offer = you.offer(now);
+    let answer = me.answer(offer.clone(), now).unwrap();
+    let rest = you.conclude(mine, answer.clone(), &mut judge, now).unwrap();
+    say(&mut said, 2, &offer);
+    say(&mut said, 3, &you.bequeath(now));
+    say(&mut said, 4, &rest);
+    say(&mut said, 5, &answer);
+    me.finish(rest, &mut judge, now).unwrap();
+    while said.len() < INPUT_BYTES_MAX / 2 {
+        now += Duration::from_millis(200);
+        you.handle_timeout(now);
+        me.handle_timeout(now);
+        while let Some(transmit) = you.poll_transmit() {
+            said.extend_from_slice(&[0, 2]);
+            said.extend_from_slice(&u16::try_from(transmit.payload.len()).unwrap().to_be_bytes());
+            said.extend_from_slice(&transmit.payload);
+            me.handle_packet(yours, &transmit.payload, &mut judge, now).unwrap();
+        }
+        while let Some(transmit) = me.poll_transmit() {
+            you.handle_packet(mine, &transmit.payload, &mut judge, now).unwrap();
+        }
+    }
+    said
+}
+
+fn entry(of: &Identity) -> Entry {
+    let record = NodeRecord {
+        node: of.node.clone(),
+        epoch: of.epoch,
+        version: 1,
+        role: Role::Proxy,
+        addr: of.addr,
+        zone: None,
+        build: "a".to_owned(),
+        draining: false,
+        services: Vec::new(),
+    };
+    let body = encode(&Statement { record, left: false });
+    let (pass, signature) = (vec![0; 64], vec![0; 64]);
+    Entry::read(Signed { body, key: [0; 32], not_after_ms: 0, issuer: [0; 16], pass, signature }).unwrap()
+}
+
+fn say(said: &mut Vec<u8>, kind: u8, message: &impl Serialize) {
+    let message = encode(message);
+    said.extend_from_slice(&[kind, 2]);
+    said.extend_from_slice(&u16::try_from(message.len()).unwrap().to_be_bytes());
+    said.extend_from_slice(&message);
+}
+
+#[test]
+fn questions_of_names() {
+    fuzz(
+        &[
+            b"j\x124\x01\x00\x00\x01\x00\x00\x00\x00\x00\x01\x03web\x04mesh\x00\x00\x01\x00\x01\x00\x00)\x04\xd0\x00\x00\x00\x00\x00\x00\x00\x99\x81\x80\x00\x01\x00\x01\x00\x00\x00\x01\x03web\x04mesh\x00\x00\x01\x00\x01\xc0\x0c\x00\x01\x00\x01\x00\x00\x01,\x00\x04\x0a\x00\x00\x09\x00\x00)\x04\xd0\x00\x00\x00\x00\x00\x00",
+            b"t\x00\x07\x01\x10\x00\x01\x00\x00\x00\x00\x00\x00\x05_http\x04_tcp\x03web\x07default\x04mesh\x00\x00!\x00\x01\x00\x07\x83\x80\x00\x01\x00\x00\x00\x01\x00\x00\x01x\x01y\x00\x00\x1c\x00\x01\xc0\x0e\x00\x06\x00\x01\x00\x00\x00<\x00\x16\xc0\x0c\x01a\x00\x00\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00\x03\x00\x00\x00\x04\x00",
+            b"\xff\x00\x01(\x00\x00\x01\x00\x00\x00\x00\x00\x01\x01a\x00\x00\xff\x00\xff\x00\x00)\x10\x00\x00\x01\x00\x00\x00\x00\x00",
+            b"\xff\x00\x09\x00\x00\x00\x01\x00\x00\x00\x00\x00\x01\x011\x010\x010\x0210\x07in-addr\x04arpa\x00\x00\x0c\x00\x01\x00\x00)\x10\x00\x00\x01\x00\x00\x00\x00\x00",
+            b"\xff\x00\x03\x80\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00",
+        ],
+        checks::dns::check,
+    );
+}
+
+#[test]
+fn what_is_shown_to_be_let_in() {
+    let ca = Ca::new();
+    let key = Key::generate().unwrap();
+    let request = key.request().unwrap();
+    let chain = ca.sign(&request, &Spec::of("web", "host-1", 1_800_000_000_000));
+    fuzz(
+        &[
+            &request,
+            &ca.root,
+            &chain[0],
+            &chain[1],
+            b"mesh1.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.abcdef.abcdefghijklmnopqrstuvwxyz@a:1,[::1]:2",
+            b"spiffe://shop.test/ns/default/svc/web",
+        ],
+        checks::enrollment::check,
     );
 }

@@ -128,15 +128,18 @@ pub fn canonical(path: &str) -> Cow<'_, str> {
     let decoded = decoded(path);
     let text = String::from_utf8_lossy(&decoded).replace('\\', "/");
     let mut segments: Vec<&str> = Vec::new();
+    let mut folder = false;
     for segment in text.split('/') {
-        match segment.split(';').next().unwrap_or_default() {
+        let segment = segment.split(';').next().unwrap_or_default();
+        folder = matches!(segment, "" | "." | "..");
+        match segment {
             "" | "." => {}
             ".." => _ = segments.pop(),
             segment => segments.push(segment),
         }
     }
-    let folder = text.ends_with('/') && !segments.is_empty();
-    Cow::Owned(format!("/{}{}", segments.join("/"), if folder { "/" } else { "" }))
+    let end = if folder && !segments.is_empty() { "/" } else { "" };
+    Cow::Owned(format!("/{}{end}", segments.join("/")))
 }
 
 /// Decodes `%XX`; what is none stays as it is.
@@ -173,6 +176,11 @@ mod tests {
             ("/a\\..\\b", "/b"),
             ("/b;v=1/c", "/b/c"),
             ("/../../b/./", "/b/"),
+            ("/b/.", "/b/"),
+            ("/b/%2e", "/b/"),
+            ("/b/c/..", "/b/"),
+            ("/b/;v=1", "/b/"),
+            ("/b/..", "/"),
             ("/%zz", "/%zz"),
             ("/%2F", "/"),
         ];

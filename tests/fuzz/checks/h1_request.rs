@@ -1,5 +1,6 @@
 //! Requests: no bytes make the parser panic, cutting them changes nothing, and what is accepted is written without doubt.
 
+use mesh::logic::detect::{Detection, detect};
 use mesh::logic::http::h1::request::{Limits, parse};
 use mesh::logic::http::h1::write;
 use mesh::logic::http::head::Version;
@@ -14,6 +15,8 @@ pub(crate) fn check(input: &[u8]) {
         Ok(early) => assert_eq!(Ok(early), whole),
         Err(early) => assert_eq!(Some(early.status), whole.as_ref().err().map(|refusal| refusal.status)),
     }
+    let early = detect(&text[..cut]);
+    assert!(early == Detection::NeedMore || early == detect(text), "what is said of a beginning is final");
     let Ok(Some((read, len))) = whole else { return };
     assert!(text[..len].ends_with(b"\r\n\r\n"));
 

@@ -7,3 +7,7 @@ pub(crate) mod connection;
 pub(crate) mod h2_head;
 pub(crate) mod link_head;
 pub(crate) mod tls_record;
+pub(crate) mod fields;
+pub(crate) mod gossip;
+pub(crate) mod dns;
+pub(crate) mod enrollment;
