@@ -75,13 +75,26 @@ async fn get(address: SocketAddr, path: &str) -> (String, String) {
 
 /// As [`get`], with a method, more lines of the head, and a body.
 async fn ask(address: SocketAddr, method: &str, path: &str, head: &str, body: &str) -> (String, String) {
+    let (head, body) = exchange(address, method, path, head, body).await;
+    (head.lines().next().unwrap().to_owned(), String::from_utf8(body).unwrap())
+}
+
+/// As [`ask`], but returns the whole head, and bytes.
+async fn exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    head: &str,
+    body: &str,
+) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("{method} {path} HTTP/1.1\r\nhost: admin\r\n{head}connection: close\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head.lines().next().unwrap().to_owned(), body.to_owned())
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let at = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let body = answer.split_off(at + 4);
+    (String::from_utf8(answer).unwrap(), body)
 }
 
 /// What a scraper gets.
@@ -96,14 +109,7 @@ pub(crate) struct Scraped {
 
 /// Asks for the metrics with these lines in the head.
 pub(crate) async fn scrape(address: SocketAddr, wish: &str) -> Scraped {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET /metrics HTTP/1.1\r\nhost: admin\r\n{wish}connection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    let at = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-    let body = answer.split_off(at + 4);
-    let head = String::from_utf8(answer).unwrap();
+    let (head, body) = exchange(address, "GET", "/metrics", wish, "").await;
     let compressed = head.contains("\r\ncontent-encoding: gzip\r\n");
     let text = if compressed {
         std::io::read_to_string(GzDecoder::new(body.as_slice())).unwrap()

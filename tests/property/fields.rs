@@ -4,7 +4,7 @@ use mesh::logic::http::fields::{Fields, is_name, is_value, items};
 use mesh::logic::http::{authority, hop};
 use proptest::prelude::*;
 
-fn fields(list: &[(&str, &str)]) -> Fields {
+pub(crate) fn fields(list: &[(&str, &str)]) -> Fields {
     let mut fields = Fields::new();
     for (name, value) in list {
         fields.append(name.as_bytes(), value.as_bytes());
@@ -12,7 +12,7 @@ fn fields(list: &[(&str, &str)]) -> Fields {
     fields
 }
 
-fn text(fields: &Fields) -> Vec<(String, String)> {
+pub(crate) fn text(fields: &Fields) -> Vec<(String, String)> {
     let own = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     fields.iter().map(|(name, value)| (own(name), own(value))).collect()
 }

@@ -4,21 +4,10 @@ use mesh::logic::http::fields::Fields;
 use mesh::logic::http::trace::{Invalid, b3, mend, read, traceparent};
 use proptest::prelude::*;
 
+use crate::property::fields::{fields, text};
+
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-
-fn fields(list: &[(&str, &str)]) -> Fields {
-    let mut fields = Fields::new();
-    for (name, value) in list {
-        fields.append(name.as_bytes(), value.as_bytes());
-    }
-    fields
-}
-
-fn text(fields: &Fields) -> Vec<(String, String)> {
-    let own = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    fields.iter().map(|(name, value)| (own(name), own(value))).collect()
-}
 
 /// As the grammar says it (Trace Context §3.2.2).
 fn naive(text: &str) -> Option<String> {

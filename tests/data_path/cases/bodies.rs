@@ -9,11 +9,6 @@ use crate::data_path::mesh::{self, within};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 
-/// Every version of a caller with every version of a service.
-fn pairings() -> impl Iterator<Item = (Speaks, Speaks)> {
-    Speaks::BOTH.into_iter().flat_map(|caller| Speaks::BOTH.map(|service| (caller, service)))
-}
-
 // case 22
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_without_a_body_gets_none() {
@@ -97,7 +92,7 @@ async fn an_answer_without_a_body_has_none_whatever_it_says() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_without_a_body_has_none_in_any_pairing_of_versions() {
     for layout in Layout::BOTH {
-        for (caller, service) in pairings() {
+        for (caller, service) in Speaks::pairs() {
             for (method, status, length) in [("HEAD", 200, "4"), ("GET", 304, "4"), ("GET", 204, "")] {
                 let said = Answer { status, length: status != 204, ..Answer::ok(&["body"]) };
                 let (app, _heard) = serve(service, said).await;
@@ -291,7 +286,7 @@ async fn a_stream_of_a_service_that_is_reset_is_never_passed_off_as_whole() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trailers_arrive_in_every_pairing_of_versions_and_both_ways() {
     for layout in Layout::BOTH {
-        for (caller, service) in pairings() {
+        for (caller, service) in Speaks::pairs() {
             let said = Answer {
                 trailers: vec![("grpc-status", "0".to_owned()), ("x-sum", "abc".to_owned())],
                 fields: &[("trailer", "grpc-status, x-sum")],
@@ -330,7 +325,7 @@ async fn trailers_arrive_in_every_pairing_of_versions_and_both_ways() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_trailers_stay_whole() {
     for layout in Layout::BOTH {
-        for (caller, service) in pairings() {
+        for (caller, service) in Speaks::pairs() {
             let details = "d".repeat(50 << 10);
             let said = Answer {
                 trailers: vec![("grpc-status", "9".to_owned()), ("grpc-status-details-bin", details.clone())],

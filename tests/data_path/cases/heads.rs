@@ -69,7 +69,7 @@ async fn repeated_fields_stay_apart_and_in_order() {
         ("vary", "y"),
     ];
     for layout in Layout::BOTH {
-        for (caller, service) in Speaks::BOTH.into_iter().flat_map(|one| Speaks::BOTH.map(|two| (one, two))) {
+        for (caller, service) in Speaks::pairs() {
             let (app, mut heard) = serve(service, Answer { fields: FIELDS, ..Answer::ok(&[]) }).await;
             let scene = Scene::new(layout, app, service.protocol());
             let fields = [("x-tag", "1"), ("x-tag", "2"), ("accept", "a"), ("x-tag", "1")];
@@ -137,7 +137,7 @@ async fn nothing_is_added_and_nothing_of_the_caller_is_changed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_but_a_proxy_says_what_only_proxies_say() {
     for layout in Layout::BOTH {
-        for (caller, service) in Speaks::BOTH.into_iter().flat_map(|one| Speaks::BOTH.map(|two| (one, two))) {
+        for (caller, service) in Speaks::pairs() {
             let said = Answer { fields: &[("mesh-failure", "UF"), ("x-mine", "1")], ..Answer::ok(&[]) };
             let (app, mut heard) = serve(service, said).await;
             let scene = Scene::new(layout, app, service.protocol());
@@ -233,7 +233,7 @@ async fn logged_traces(scene: &Scene, requests: usize) -> [Vec<String>; 2] {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_applications_say_of_traces_arrives_as_it_was_said_and_is_in_the_log() {
     for layout in Layout::BOTH {
-        for (caller, service) in Speaks::BOTH.into_iter().flat_map(|one| Speaks::BOTH.map(|two| (one, two))) {
+        for (caller, service) in Speaks::pairs() {
             const BACK: Fields = &[("traceresponse", PARENT)];
             let (app, mut heard) = serve(service, Answer { fields: BACK, ..Answer::ok(&[]) }).await;
             let scene = Scene::logged(layout, app, service.protocol());
@@ -258,7 +258,7 @@ async fn what_applications_say_of_traces_arrives_as_it_was_said_and_is_in_the_lo
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trace_that_is_none_begins_anew_and_both_proxies_know_it() {
     for layout in Layout::BOTH {
-        for (caller, service) in Speaks::BOTH.into_iter().flat_map(|one| Speaks::BOTH.map(|two| (one, two))) {
+        for (caller, service) in Speaks::pairs() {
             let (app, mut heard) = serve(service, Answer::ok(&[])).await;
             let scene = Scene::logged(layout, app, service.protocol());
             let mut begun = Vec::new();

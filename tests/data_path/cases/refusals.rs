@@ -35,7 +35,7 @@ async fn refused(scene: &Scene) -> Ending {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_that_is_denied_is_forbidden_and_does_not_arrive() {
     for layout in Layout::BOTH {
-        for (caller, service) in Speaks::BOTH.into_iter().flat_map(|one| Speaks::BOTH.map(|two| (one, two))) {
+        for (caller, service) in Speaks::pairs() {
             let (app, mut heard) = serve(service, Answer::ok(&["secret"])).await;
             let scene = Scene::new(layout, app, service.protocol());
             deny(&scene);
@@ -126,7 +126,7 @@ async fn what_goes_on_is_cut_when_it_is_not_allowed_any_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_too_many_is_told_when_to_come_back_and_does_not_arrive() {
     for layout in Layout::BOTH {
-        for (caller, service) in Speaks::BOTH.into_iter().flat_map(|one| Speaks::BOTH.map(|two| (one, two))) {
+        for (caller, service) in Speaks::pairs() {
             let (app, mut heard) = serve(service, Answer::ok(&[])).await;
             let scene = Scene::new(layout, app, service.protocol());
             let one = json!({ "requests": 1, "interval": "1h" });

@@ -14,11 +14,6 @@ use crate::data_path::mesh::within;
 /// Bytes of a body that are kept to be sent again.
 const KEPT: usize = 64 << 10;
 
-/// Caller and service in each pair of versions.
-fn pairs() -> impl Iterator<Item = (Speaks, Speaks)> {
-    Speaks::BOTH.into_iter().flat_map(|caller| Speaks::BOTH.map(|service| (caller, service)))
-}
-
 /// Answers with an error of its own, told in field and body.
 fn busy() -> Answer {
     Answer { status: 503, fields: &[("x-mine", "busy")], ..Answer::ok(&["too ", "busy"]) }
@@ -56,7 +51,7 @@ async fn a_request_that_failed_is_sent_again_as_it_was_and_says_that_it_is() {
         Ask { body: &[&most, &most, &most, &most], ..post },
     ];
     for layout in Layout::BOTH {
-        for (caller, service) in pairs() {
+        for (caller, service) in Speaks::pairs() {
             for asked in &asked {
                 let script = |number| if number == 1 { busy() } else { Answer::ok(&["yes"]) };
                 let (app, mut heard) = serve_each(service, script).await;
@@ -91,7 +86,7 @@ async fn a_failure_that_is_not_worth_or_not_fit_for_a_retry_is_passed_on_as_it_i
     let long = [piece.as_str(), &piece, &piece, &piece, "p"];
     let post = Ask { method: "POST", ..get() };
     for layout in Layout::BOTH {
-        for (caller, service) in pairs() {
+        for (caller, service) in Speaks::pairs() {
             let (app, mut heard) = serve_each(service, |_| busy()).await;
             let scene = Scene::new(layout, app, service.protocol());
             let mut count = async |asked: Ask<'_>| {
@@ -182,7 +177,7 @@ async fn a_call_of_grpc_is_repeated_where_its_whole_answer_is_there_at_once() {
         ..Answer::ok(&["\0\0\0\0\u{1}a"])
     };
     for layout in Layout::BOTH {
-        for (caller, service) in pairs() {
+        for (caller, service) in Speaks::pairs() {
             let unavailable = |messages| Answer {
                 fields: FINE,
                 trailers: vec![("grpc-status", "14".to_owned())],

@@ -22,6 +22,11 @@ pub(crate) enum Speaks {
 impl Speaks {
     pub(crate) const BOTH: [Self; 2] = [Self::One, Self::Two];
 
+    /// Caller and service in each pair of versions.
+    pub(crate) fn pairs() -> impl Iterator<Item = (Self, Self)> {
+        Self::BOTH.into_iter().flat_map(|caller| Self::BOTH.map(|service| (caller, service)))
+    }
+
     /// What a service is declared to speak.
     pub(crate) fn protocol(self) -> &'static str {
         match self {
