@@ -5,7 +5,7 @@
 //! - [`collector`], [`fleet`], [`programs`], [`timeline`]: what proxies told, which are here, what they run, what happened.
 //! - [`backup`]: store and authority in one file. [`restore`]: back from there.
 //! - [`transitions`]: since when conditions hold. [`inquiries`]: what proxies are asked. [`publisher`]: what they are given. [`enrollment`]: who is let in. [`plane`]: all of it, shared.
-//! - [`recorder`], [`memory`]: what is kept on disk besides. [`why`]: what the proxies would do with a call.
+//! - [`recorder`]: what is kept on disk besides. [`why`]: what the proxies would do with a call.
 //! - [`serving`]: its own certificate and place in the gossip. [`http`]: the API. [`running`]: all of it at work.
 //!
 //! Nothing above the store knows whether it is the only one.
@@ -25,7 +25,6 @@ pub mod restore;
 pub mod publisher;
 pub mod plane;
 pub mod recorder;
-pub mod memory;
 pub mod why;
 pub mod enrollment;
 pub mod founding;

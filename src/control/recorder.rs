@@ -1,8 +1,9 @@
 //! Keeps on disk what a restart should not forget, and what is no write that was acknowledged: in files of the data directory,
-//! each written whole.
+//! each written whole, and in a row of the store.
 //!
-//! The traffic of the last hours is written once a minute and at the end; what was counted since is lost by a crash. Since when
-//! the conditions of routes hold is looked at, and written, when objects or services have changed.
+//! The traffic of the last hours is written once a minute and at the end, events and refusals every ten seconds and at the
+//! end; what was counted since is lost by a crash. Since when the conditions of routes hold is looked at, and written, when
+//! objects or services have changed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,7 +11,9 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::control::collector::{MEMORY_ROW, Memory};
 use crate::control::plane::Plane;
+use crate::control::store::Store;
 use crate::control::transitions;
 use crate::logic::metric::hours::Hours;
 use crate::net::disk;
@@ -23,9 +26,11 @@ const QUIET: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often traffic is written.
 const WRITE_EVERY: Duration = Duration::from_mins(1);
+/// How often events and refusals are written.
+const REMEMBER_EVERY: Duration = Duration::from_secs(10);
 
-/// Reads what a control plane before this one has kept. What cannot be read is said and begun anew: it is a convenience.
-pub fn load(data_dir: &Path) -> Hours {
+/// Reads the traffic that a control plane before this one has counted. What cannot be read is said and begun anew: it is a convenience.
+pub fn hours(data_dir: &Path) -> Hours {
     let path = data_dir.join(HOURS_FILE);
     let bytes = match std::fs::read(&path) {
         Ok(bytes) => bytes,
@@ -93,4 +98,34 @@ pub async fn keep_conditions(plane: Arc<Plane>) {
             return;
         }
     }
+}
+
+/// Writes events and refusals for as long as the control plane runs.
+pub async fn keep_memory(plane: Arc<Plane>) {
+    let mut written = None;
+    loop {
+        sleep(REMEMBER_EVERY).await;
+        write_memory(&plane, &mut written).await;
+    }
+}
+
+/// Writes events and refusals, unless they are what was `written` last.
+pub async fn write_memory(plane: &Plane, written: &mut Option<Memory>) {
+    let memory = plane.collector.memory();
+    if written.as_ref() == Some(&memory) {
+        return;
+    }
+    let db = Arc::clone(plane.store.db());
+    let row = serde_json::to_vec(&memory).unwrap_or_default();
+    match tokio::task::spawn_blocking(move || db.put(MEMORY_ROW, &row)).await {
+        Ok(Ok(())) => *written = Some(memory),
+        Ok(Err(error)) => tracing::warn!(%error, "cannot write down what happened"),
+        Err(error) => tracing::warn!(%error, "writing down what happened was interrupted"),
+    }
+}
+
+/// Returns the events and refusals that a control plane before this one has written; what cannot be read is let go.
+pub fn memory(store: &Store) -> Memory {
+    let row = store.db().get(MEMORY_ROW).ok().flatten();
+    row.and_then(|row| serde_json::from_slice(&row).ok()).unwrap_or_default()
 }

@@ -18,7 +18,7 @@ use crate::control::plane::Plane;
 use crate::control::publisher::{Publisher, Surroundings};
 use crate::control::serving::{Serving, Voice};
 use crate::control::transitions::Transitions;
-use crate::control::{http, memory, publisher, recorder, serving};
+use crate::control::{http, publisher, recorder, serving};
 use crate::gossip::agent::DEFAULT_LISTEN;
 use crate::net::{clock, interface, task};
 
@@ -137,7 +137,7 @@ impl Running {
             authority,
             fleet: Arc::new(Fleet::default()),
             programs: Arc::default(),
-            collector: Collector::remembering(recorder::load(&options.data_dir)),
+            collector: Collector::remembering(recorder::hours(&options.data_dir)),
             inquiries: Arc::default(),
             transitions: Arc::new(Transitions::load(&options.data_dir)),
             catalog: voice.catalog(),
@@ -147,7 +147,7 @@ impl Running {
             restoring: Notify::new(),
             shown: Mutex::new(None),
         });
-        plane.collector.recall(memory::recalled(&plane.store));
+        plane.collector.recall(recorder::memory(&plane.store));
         let serving = Serving::begin(&plane, &host).await?;
         let voice = Arc::new(voice);
         let api = Site::mesh(http::router(&plane), closed.clone());
@@ -162,7 +162,7 @@ impl Running {
             task::spawn("control-voice", serving::relay(Arc::clone(&plane), Arc::clone(&voice))),
             task::spawn("control-members", serving::tell_members(Arc::clone(&plane))),
             task::spawn("control-conditions", recorder::keep_conditions(Arc::clone(&plane))),
-            task::spawn("control-memory", memory::remember(Arc::clone(&plane))),
+            task::spawn("control-memory", recorder::keep_memory(Arc::clone(&plane))),
         ];
         let last = task::spawn("control-traffic", recorder::keep_traffic(Arc::clone(&plane)));
         let addresses = Addresses { listen, gossip: voice.local_addr(), admin };
@@ -183,7 +183,7 @@ impl Running {
         }
         // What it writes is a convenience: the end does not wait for a slow disk.
         _ = tokio::time::timeout(DRAIN, self.last).await;
-        memory::write_down(&self.plane, &mut None).await;
+        recorder::write_memory(&self.plane, &mut None).await;
         self.plane.store.close().await;
         // Whoever starts next in this directory finds it unlocked only once nobody holds the store.
         for task in self.tasks {

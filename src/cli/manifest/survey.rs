@@ -214,15 +214,27 @@ fn choices(schema: &Value) -> Option<Vec<&str>> {
 }
 
 fn in_range(schema: &Value, number: i64) -> bool {
-    let (least, most) = match schema.get("format").and_then(Value::as_str) {
-        Some("uint8") => (0, i64::from(u8::MAX)),
-        Some("uint16") => (0, i64::from(u16::MAX)),
-        Some("uint32") => (0, i64::from(u32::MAX)),
-        Some("uint64" | "uint") => (0, i64::MAX),
-        Some("int32") => (i64::from(i32::MIN), i64::from(i32::MAX)),
-        Some(_) | None => (i64::MIN, i64::MAX),
+    let (least, most) = match integer(schema) {
+        "u8" => (0, i64::from(u8::MAX)),
+        "u16" => (0, i64::from(u16::MAX)),
+        "u32" => (0, i64::from(u32::MAX)),
+        "u64" => (0, i64::MAX),
+        "i32" => (i64::from(i32::MIN), i64::from(i32::MAX)),
+        _ => (i64::MIN, i64::MAX),
     };
     (least..=most).contains(&number)
+}
+
+/// Returns which of Rust's integers a schema is of.
+fn integer(schema: &Value) -> &'static str {
+    match schema.get("format").and_then(Value::as_str) {
+        Some("uint8") => "u8",
+        Some("uint16") => "u16",
+        Some("uint32") => "u32",
+        Some("uint64" | "uint") => "u64",
+        Some("int32") => "i32",
+        Some(_) | None => "i64",
+    }
 }
 
 /// Returns what is expected, for people.
@@ -233,13 +245,7 @@ fn words(schema: &Value) -> String {
         Some(&"array") => "a list".to_owned(),
         Some(&"boolean") => words_of("bool"),
         Some(&"string") => "text".to_owned(),
-        Some(_) | None => match schema.get("format").and_then(Value::as_str) {
-            Some("uint8") => words_of("u8"),
-            Some("uint16") => words_of("u16"),
-            Some("uint32") => words_of("u32"),
-            Some("uint64" | "uint") => words_of("u64"),
-            Some(_) | None => words_of("i32"),
-        },
+        Some(_) | None => words_of(integer(schema)),
     }
 }
 

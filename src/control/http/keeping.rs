@@ -10,11 +10,11 @@ use axum::response::{IntoResponse as _, Response};
 use crate::control::backup::{self, Backup};
 use crate::control::http::answer::Refused;
 use crate::control::plane::Plane;
-use crate::control::{memory, restore};
+use crate::control::{recorder, restore};
 use crate::net::clock;
 
 pub(crate) async fn backup(State(plane): State<Arc<Plane>>) -> Result<Response, Refused> {
-    memory::write_down(&plane, &mut None).await;
+    recorder::write_memory(&plane, &mut None).await;
     let file = blocking(move || {
         let state = plane.store.state();
         Backup::take(&state, plane.store.db(), &plane.data_dir, &plane.node, clock::wall_ms())?.to_bytes()

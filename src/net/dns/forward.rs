@@ -124,13 +124,13 @@ async fn ask_tcp(server: SocketAddr, sent: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// Returns whether a packet is an answer to this question: the same number, and the same words.
-fn answers(answer: &[u8], question: &[u8]) -> bool {
+fn answers(answer: &[u8], asked: &[u8]) -> bool {
     let is_answer = answer.get(2).is_some_and(|flags| flags & 0x80 != 0);
-    let words = |packet: &[u8]| {
-        let end = question_end(question)?;
-        packet.get(HEAD_BYTES..end).map(<[u8]>::to_ascii_lowercase)
+    let is_of = |words: &[u8]| {
+        let said = answer.get(HEAD_BYTES..HEAD_BYTES + words.len());
+        said.is_some_and(|said| said.eq_ignore_ascii_case(words))
     };
-    is_answer && answer.get(..2) == question.get(..2) && words(answer) == words(question)
+    is_answer && answer.get(..2) == asked.get(..2) && question(asked).is_some_and(is_of)
 }
 
 /// Returns the question of a packet: its name, type and class.

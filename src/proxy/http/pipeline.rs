@@ -15,7 +15,7 @@ use crate::logic::http::fields::Fields;
 use crate::logic::http::framing::Framing;
 use crate::logic::http::h1::request::Refusal;
 use crate::logic::http::head::{RequestHead, ResponseHead, Version};
-use crate::logic::http::trace::{self, TraceId};
+use crate::logic::http::trace;
 use crate::logic::request::Head;
 use crate::logic::resilience::deadline;
 use crate::logic::resilience::retry::{ATTEMPT, NO_RETRY};
@@ -68,8 +68,7 @@ pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -
     let Asked { mut head, framing, body, mut responder } = asked;
     let protocol = spoken(&head);
     let source = http.context.shared.locals().source(entry.holder);
-    let trace_id = trace::mend(&mut head.fields, || http.context.draw());
-    let origin = origin(At::Outbound, &source, &head, trace_id);
+    let origin = origin(http, At::Outbound, &source, &mut head);
     let watch = Watch::begin(&http.context.ledger, origin, protocol);
     let observation = watch.observation();
     let mut payload = Payload::new(body);
@@ -262,19 +261,15 @@ fn destination(http: &Http, entry: &Entry, head: &RequestHead) -> Result<(Servic
     })
 }
 
-fn origin<'h>(
-    at: At<'_>,
-    source: &Arc<Subject>,
-    head: &'h RequestHead,
-    trace_id: Option<TraceId>,
-) -> Origin<'h> {
-    let request_id = request_id(&head.fields);
+/// Returns who makes a request; a trace that is none is replaced in its head.
+fn origin<'h>(http: &Http, at: At<'_>, source: &Arc<Subject>, head: &'h mut RequestHead) -> Origin<'h> {
+    let trace_id = trace::mend(&mut head.fields, || http.context.draw());
     Origin {
         side: at.side(),
         source: source.clone(),
         method: &head.method,
         path: &head.path,
-        request_id,
+        request_id: request_id(&head.fields),
         trace_id,
     }
 }
@@ -289,8 +284,7 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
     let Asked { mut head, framing, body, mut responder } = asked;
     let at = At::Inbound(peer);
     let protocol = spoken(&head);
-    let trace_id = trace::mend(&mut head.fields, || http.context.draw());
-    let origin = origin(at, &peer.subject, &head, trace_id);
+    let origin = origin(http, at, &peer.subject, &mut head);
     let watch = Watch::begin(&http.context.ledger, origin, protocol);
     let observation = watch.observation();
     observation.service(&peer.service);

@@ -264,7 +264,6 @@ pub(crate) fn link(http: Rc<Http>, accepted: Accepted) -> impl Future<Output = (
     // has arrived goes to its task at once.
     async move {
         let end = http.context.phase.enter();
-        let leaving = arrivals.handle().clone();
         let (mut arrivals, mut heard) = (Some(arrivals), Phase::Serving);
         poll_fn(|cx| {
             loop {
@@ -272,15 +271,17 @@ pub(crate) fn link(http: Rc<Http>, accepted: Accepted) -> impl Future<Output = (
                     ended(outcome);
                     return Poll::Ready(());
                 }
-                while let Some(arrival) = arrivals.as_mut().and_then(Arrivals::arrived) {
-                    answer(&http, &peer, arrival);
+                if let Some(arrivals) = &mut arrivals {
+                    while let Some(arrival) = arrivals.arrived() {
+                        answer(&http, &peer, arrival);
+                    }
                 }
                 heard = ready!(end.poll(cx, |phase| phase > heard));
-                match heard {
-                    Phase::Standby | Phase::Serving => {}
-                    Phase::Draining => leaving.away(),
+                match (heard, &arrivals) {
+                    (Phase::Draining, Some(arrivals)) => arrivals.handle().away(),
                     // Streams that are cut now still say so.
-                    Phase::Closing => arrivals = None,
+                    (Phase::Closing, _) => arrivals = None,
+                    (Phase::Standby | Phase::Serving | Phase::Draining, _) => {}
                 }
             }
         })

@@ -2,10 +2,11 @@
 //! frames of our own; with an application on this host they are the exchanges of HTTP/2.
 //!
 //! The side that dialled has a [`Link`] and opens streams; the other has [`Arrivals`] and takes them. Both have a
-//! [`driver::Driver`] that moves the bytes, in a task of its own, and [`stream::Stream`]s that are used by whoever carries
-//! a request. All of it lives on one thread and shares one `state`: `slot` is one stream, `outbox` is what is to be sent and `outgoing` how it is
-//! said, `inbox` what has arrived for one stream and `incoming` what follows from it, `frames` and `frames_http2` what a frame
-//! does, `http2` what such a link knows besides, [`error`] all that goes wrong.
+//! [`driver::Driver`] that moves the bytes, in a task of its own or in the one that takes what arrives, and
+//! [`stream::Stream`]s that are used by whoever carries a request. All of it lives on one thread and shares one `state`:
+//! `slot` is one stream, `outbox` is what is to be sent and `outgoing` how it is said, `inbox` what has arrived for one
+//! stream and `incoming` what follows from it, `frames` and `frames_http2` what a frame does, `http2` what such a link knows
+//! besides, [`error`] all that goes wrong.
 
 pub mod error;
 mod inbox;
@@ -171,7 +172,8 @@ impl Link {
 }
 
 impl Arrivals {
-    /// Makes the accepting side of a link from a connection. The driver is to be spawned on this thread.
+    /// Makes the accepting side of a link from a connection. The driver is to be polled on this thread, and after it
+    /// [`Arrivals::arrived`].
     pub fn accept<Io: AsyncRead + AsyncWrite + Unpin>(io: Io, limits: Limits) -> (Self, Driver<Io>) {
         let (handle, driver) = begin(io, State::new, (Side::Accepted, limits));
         (Self { owner: Owner { handle } }, driver)
@@ -183,15 +185,8 @@ impl Arrivals {
         (Self { owner: Owner { handle } }, driver)
     }
 
-    /// Waits for the next stream that the peer opens; None when there will be none, because the link has ended. Streams
-    /// that were cancelled before anyone took them are left out.
-    pub async fn next(&mut self) -> Option<Arrival> {
-        let shared = &self.owner.handle.shared;
-        let (place, opening) = poll_fn(|cx| shared.borrow_mut().poll_arrival(cx)).await?;
-        Some(Arrival { stream: Stream::new(shared, place), opening })
-    }
-
-    /// Returns the next stream that the peer has opened; None when there is none yet. For whoever drives the link itself.
+    /// Returns the next stream that the peer has opened and not cancelled since; None when there is none yet: the driver
+    /// has to have a turn first.
     pub fn arrived(&mut self) -> Option<Arrival> {
         let shared = &self.owner.handle.shared;
         let (place, opening) = shared.borrow_mut().arrival()?;

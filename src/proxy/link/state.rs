@@ -73,7 +73,6 @@ pub(crate) struct State {
     pub(crate) answers: usize,
     /// Streams that the peer opened and nobody has taken.
     arrivals: VecDeque<(usize, Opening)>,
-    arriving: Waiter,
     /// Whoever waits for the peer to say how it wishes to be spoken to.
     pub(crate) settling: Waiter,
     pub(crate) pulse: Pulse,
@@ -104,7 +103,6 @@ impl State {
             out: Outbox::default(),
             answers: 0,
             arrivals: VecDeque::new(),
-            arriving: Waiter::default(),
             settling: Waiter::default(),
             pulse: Pulse::new(now),
             budget,
@@ -198,7 +196,6 @@ impl State {
         }
         self.phase = Phase::Ended;
         self.out.clear();
-        self.arriving.wake();
         self.settling.wake();
     }
 
@@ -403,7 +400,6 @@ impl State {
             self.arrivals.reserve_exact(1);
         }
         self.arrivals.push_back((place, opening));
-        self.arriving.wake();
     }
 
     /// Takes the next stream that the peer opened and did not cancel since; None when there is none.
@@ -415,18 +411,6 @@ impl State {
             self.remove(place);
         }
         None
-    }
-
-    /// Waits for the next stream that the peer opens; None when there will be none.
-    pub(crate) fn poll_arrival(&mut self, cx: &Context<'_>) -> Poll<Option<(usize, Opening)>> {
-        if let Some(arrival) = self.arrival() {
-            return Poll::Ready(Some(arrival));
-        }
-        if self.phase == Phase::Ended {
-            return Poll::Ready(None);
-        }
-        self.arriving.wait(cx);
-        Poll::Pending
     }
 
     /// Refuses the streams that the peer opened and nobody has taken.

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::time::{Duration, timeout};
 
 use crate::contract::link::scene::{
-    PIPE, accepting, answer, bytes, dialling, frame, open, play, request, response, rest, settle,
+    Next as _, PIPE, accepting, answer, bytes, dialling, frame, open, play, request, response, rest, settle,
 };
 
 fn data(stream: u32, length: usize) -> Vec<u8> {

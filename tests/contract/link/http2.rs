@@ -11,7 +11,7 @@ use mesh::proxy::link::{Arrivals, Event, Limits, Link, Opening};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::{JoinHandle, spawn_local};
 
-use super::scene::{PIPE, is_pending, play, settle};
+use super::scene::{Next as _, PIPE, is_pending, play, settle};
 
 type Ended = JoinHandle<Result<(), mesh::proxy::link::error::Error>>;
 

@@ -12,8 +12,8 @@ use tokio::task::spawn_local;
 use tokio::time::{Instant, sleep};
 
 use crate::contract::link::scene::{
-    PIPE, accepting, answer, bytes, dialling, echo, frame, http, open, pair, play, request, response, rest,
-    settle, tcp,
+    Next as _, PIPE, accepting, answer, bytes, dialling, echo, frame, http, open, pair, play, request,
+    response, rest, settle, tcp,
 };
 
 fn is_unseen(broken: &Broken) -> bool {

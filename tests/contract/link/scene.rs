@@ -15,7 +15,7 @@ use mesh::proxy::link::stream::Stream;
 use mesh::proxy::link::{Arrival, Arrivals, Event, Limits, Link};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// How much a connection in memory holds, unless it is said otherwise.
 pub(crate) const PIPE: usize = 64 << 10;
@@ -44,6 +44,27 @@ pub(crate) fn pair(pipe: usize) -> Pair {
     let dialled = spawn_local(driver);
     let (arrivals, driver) = Arrivals::accept(far, Limits::ACCEPTED);
     Pair { link, arrivals, dialled, accepted: spawn_local(driver) }
+}
+
+/// Waits for what arrives.
+pub(crate) trait Next {
+    /// Returns the next stream that the peer opens; None when there will be none, because the link has ended.
+    async fn next(&mut self) -> Option<Arrival>;
+}
+
+impl Next for Arrivals {
+    async fn next(&mut self) -> Option<Arrival> {
+        loop {
+            if let Some(arrival) = self.arrived() {
+                return Some(arrival);
+            }
+            if self.handle().has_ended() {
+                return None;
+            }
+            // The driver is a task of its own.
+            sleep(Duration::from_micros(1)).await;
+        }
+    }
 }
 
 /// Opens a TCP stream and returns both of its ends.

@@ -11,7 +11,8 @@ use mesh::proxy::link::{Event, OUT_BYTES_MAX, Opening, STREAMS_OPENED_MAX};
 use tokio::task::spawn_local;
 
 use crate::contract::link::scene::{
-    PIPE, Pair, bytes, dialling, echo, http, is_pending, pair, play, request, response, rest, settle, tcp,
+    Next as _, PIPE, Pair, bytes, dialling, echo, http, is_pending, pair, play, request, response, rest,
+    settle, tcp,
 };
 
 const WINDOW: usize = WINDOW_INITIAL as usize;
