@@ -130,6 +130,7 @@ pub(crate) struct ProxyArgs {
     #[arg(long, env = "MESH_NO_TLS_REUSE", value_parser = clap::builder::BoolishValueParser::new())]
     no_tls_reuse: bool,
     /// How long running requests may take to end after SIGTERM
+    // Kubernetes' time: what people's services are made for.
     #[arg(long, env = "MESH_DRAIN", default_value = "30s", value_name = "DURATION", value_parser = output::duration)]
     drain: Duration,
     /// Take over from the proxy that runs on the same data directory, without losing a connection; start as usual if none does

@@ -26,7 +26,7 @@ use crate::model::traffic_policy::{
 
 /// Longest wait before a retry that a policy may name, seconds.
 const BACKOFF_S_MAX: u64 = 60;
-/// The span of a rate that names none.
+/// The span of a rate that names none: people speak of requests per second.
 const RATE_INTERVAL: &str = "1s";
 /// The kind that routes and policies are about, and its group.
 const SERVICE: &str = "Service";

@@ -179,18 +179,23 @@ pub struct GrpcProbe {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TcpProbe {}
 
+/// As often as Consul's and Kubernetes' examples: half a minute with three of them until a service is known to be ill, which
+/// its callers notice sooner by themselves.
 fn default_interval() -> String {
     "10s".to_owned()
 }
 
+/// A service that answers this late, on its own host, is of no use to its callers.
 fn default_timeout() -> String {
     "2s".to_owned()
 }
 
+/// One answer may be luck: whoever comes and goes would move its callers about.
 fn default_healthy_threshold() -> u32 {
     2
 }
 
+/// Kubernetes' number: one late answer is no illness.
 fn default_unhealthy_threshold() -> u32 {
     3
 }

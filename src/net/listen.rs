@@ -13,11 +13,12 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Most connections of one listener of one worker; further ones wait in the kernel's queue.
+/// Most connections of one listener of one worker; further ones wait in the kernel's queue. Idle, they are 24 MiB.
 pub const CONNECTIONS_MAX: usize = 16_384;
-/// Connections that the kernel holds for us until they are accepted.
+/// Connections that the kernel holds for us until they are accepted: as many as Linux allows by default (net.core.somaxconn).
 const BACKLOG: i32 = 4_096;
-/// How long to wait when the process has no descriptor or memory left for one more connection.
+/// How long to wait when the process has no descriptor or memory left for one more connection: to ask again at once would
+/// take a core, and those under way need it to end.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(50);
 /// After so long without a word, the kernel asks the other side whether it is still there, six times.
 const KEEPALIVE_IDLE: Duration = Duration::from_mins(1);

@@ -20,11 +20,13 @@ use crate::proxy::link::{self, Limits, Link};
 use crate::proxy::upstream::endpoint::{Live, Target};
 use crate::proxy::upstream::mux::{Carrier, Mux};
 
-/// To open a TCP connection to a local service; to another host, where no policy says how long.
+/// To open a TCP connection to a local service; to another host, where no policy says how long (Linkerd's default): a host
+/// that is there answers within milliseconds, and another endpoint can still be asked.
 pub(crate) const CONNECT_TIME: Duration = Duration::from_secs(1);
-/// To finish the TLS handshake on an open TCP connection.
+/// To finish the TLS handshake on an open TCP connection: what is left of [`LINK_TIME`], as a host that has too much to do may
+/// take seconds for one.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(4);
-/// To open a TCP connection and finish the TLS handshake on it.
+/// To open a TCP connection and finish the TLS handshake on it: no caller waits longer for a first byte.
 pub(crate) const LINK_TIME: Duration = Duration::from_secs(5);
 /// A link on which nothing is acknowledged for so long is given up: its host is gone.
 const SILENCE: Duration = Duration::from_secs(5);

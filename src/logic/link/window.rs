@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 
 use crate::logic::link::frame::Violation;
 
-/// The window of a new stream, in bytes.
+/// The window of a new stream, in bytes: HTTP/2's, which most bodies fit into.
 pub const WINDOW_INITIAL: u32 = 64 << 10;
-/// The largest window that is ever granted, in bytes.
+/// The largest window that is ever granted, in bytes: a gigabit per second over 32 ms.
 pub const WINDOW_MAX: u32 = 4 << 20;
-/// How much the windows of streams that share a budget may grow beyond their first size, in bytes.
+/// How much the windows of streams that share a budget may grow beyond their first size, in bytes: eight of the largest.
 pub const GROWTH_BYTES_MAX: u64 = 32 << 20;
 
 /// No peer may grant more than this, in bytes: whoever does counts wrong (RFC 9113 §6.9.1).

@@ -6,13 +6,12 @@ use bytes::Bytes;
 
 use crate::logic::http::fields::Fields;
 use crate::logic::http::h1::chunk::Piece;
+use crate::logic::resilience::retry::REPLAY_BYTES_MAX;
 use crate::proxy::failure::Failed;
 use crate::proxy::http::observe::Observation;
 use crate::proxy::stream::source::Source;
 use crate::proxy::stream::tee::{Tee, tee};
 
-/// Bytes kept of one body at most (Linkerd's limit).
-pub(crate) const REPLAY_BYTES_MAX: usize = 64 << 10;
 /// Pieces kept of one body at most: each costs more than its bytes.
 const REPLAY_PIECES_MAX: usize = 1_024;
 

@@ -43,7 +43,8 @@ pub use crate::proxy::link::outbox::{OUT_BYTES_FULL, OUT_BYTES_MAX};
 pub use crate::proxy::link::state::Opening;
 
 /// Streams of one link that the accepting side takes; those above are refused. One counts until its handler has let go of
-/// it, whatever the peer does to it (CVE-2023-44487).
+/// it, whatever the peer does to it (CVE-2023-44487). RFC 9113 wants 100 at least; with the first window of each, these are
+/// 32 MiB that a peer can make us keep.
 pub const STREAMS_MAX: usize = 512;
 /// Streams of one link that the dialling side opens: half of what is taken, so that none is refused because a handler is
 /// slow to let go of another.
