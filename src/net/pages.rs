@@ -24,6 +24,7 @@ struct Span {
 ///
 /// # Errors
 /// When `/proc` does not tell what is mapped: everything stays as it is.
+#[inline(never)] // .ci/layout sees by it where a start ends
 pub fn give_back() -> io::Result<()> {
     let program = fs::read_link(OWN_PROGRAM)?;
     for span in unchanged(&fs::read_to_string("/proc/self/smaps")?, &program.to_string_lossy()) {
