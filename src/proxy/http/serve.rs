@@ -169,7 +169,8 @@ pub(crate) async fn h2<S>(http: Rc<Http>, entry: Entry, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let (mut arrivals, driver) = Arrivals::accept_http2(stream, Limits::ACCEPTED);
+    let limits = Limits { head_time: http.context.patience.head, ..Limits::ACCEPTED };
+    let (mut arrivals, driver) = Arrivals::accept_http2(stream, limits);
     let mut driver = pin!(driver.map(ended).fuse());
     let greeting = poll_fn(|cx| match driver.as_mut().poll(cx) {
         Poll::Pending if !arrivals.handle().has_settled() => Poll::Pending,

@@ -16,6 +16,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Sleep, sleep_until};
 
+use crate::logic::http::h2::frame::Fault;
 use crate::logic::link::pulse::{Beat, PING_EVERY, PING_IDLE, PING_IDLE_ACCEPTED};
 use crate::net::clock;
 use crate::proxy::link::error::Error;
@@ -227,7 +228,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         let is_busy = self.shared.borrow().streams() > 0;
         // An idle link is looked at more seldom.
         let is_late = is_busy && self.timer.deadline() > (now + PING_EVERY).into();
-        let mut is_due = is_late || !self.is_armed;
+        let head_due = self.shared.borrow().head_due();
+        let is_head_first = head_due.is_some_and(|due| self.timer.deadline() > due.into());
+        let mut is_due = is_late || is_head_first || !self.is_armed;
         loop {
             if is_due {
                 self.look(now, is_busy)?;
@@ -241,6 +244,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
 
     fn look(&mut self, now: Instant, is_busy: bool) -> Result<(), Error> {
         let mut state = self.shared.borrow_mut();
+        let head_due = state.head_due();
+        if head_due.is_some_and(|due| due <= now) {
+            return Err(Fault::LateHead.into());
+        }
         let silence = match (is_busy, state.side) {
             (true, _) => PING_EVERY,
             (false, Side::Dialled) => PING_IDLE,
@@ -253,7 +260,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             beat = state.look(now, silence);
         }
         match beat {
-            Beat::Wait(until) => self.timer.as_mut().reset(until.into()),
+            Beat::Wait(until) => {
+                let until = head_due.map_or(until, |due| until.min(due));
+                self.timer.as_mut().reset(until.into());
+            }
             Beat::Ask | Beat::Dead => return Err(Error::Silent),
         }
         self.is_armed = true;

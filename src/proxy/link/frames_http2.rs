@@ -55,8 +55,23 @@ impl State {
                 self.on_frame_http2(header, &bytes[HEADER_BYTES..size])?;
                 bytes.advance(size);
             }
+            let http2 = self.spoken();
+            if http2.torn.is_none() {
+                http2.begun = None;
+            }
         }
+        self.note_begun(bytes);
         Ok(())
+    }
+
+    /// Remembers since when something is not whole that keeps all else waiting. The frames of a body take as long as they
+    /// like: whoever waits for it gives it up.
+    fn note_begun(&mut self, rest: &[u8]) {
+        let now = self.now;
+        let http2 = self.spoken();
+        let is_body = rest.get(3) == Some(&(Kind::Data as u8));
+        let has_begun = http2.torn.is_some() || !rest.is_empty() && !is_body;
+        http2.begun = has_begun.then(|| http2.begun.unwrap_or(now));
     }
 
     /// Returns what is known besides; only called on such a link.

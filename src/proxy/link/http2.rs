@@ -32,6 +32,8 @@ pub(crate) struct Http2 {
     pub(crate) decoder: Decoder,
     /// A head whose end has not come: its stream, whether nothing follows it, and what has come.
     pub(crate) torn: Option<(u32, bool, Vec<u8>)>,
+    /// Since when a head, or a frame of anything but a body, has begun whose end has not come.
+    pub(crate) begun: Option<Instant>,
     /// How the other side wishes to be spoken to.
     pub(crate) peer: Settings,
     /// Whether it has begun to speak: with the preface, with its settings.
@@ -66,6 +68,7 @@ impl Http2 {
         Self {
             decoder: Decoder::default(),
             torn: None,
+            begun: None,
             peer: Settings::default(),
             has_greeted: side == Side::Dialled,
             has_settled: false,

@@ -32,6 +32,7 @@ use crate::logic::http::head::RequestHead;
 use crate::logic::link::frame::Code;
 use crate::logic::link::window::GROWTH_BYTES_MAX;
 use crate::net::clock;
+use crate::net::patience::HEAD_TIME;
 use crate::proxy::link::driver::Driver;
 use crate::proxy::link::error::Refusal;
 use crate::proxy::link::slot::Side;
@@ -57,13 +58,16 @@ pub struct Limits {
     pub streams_max: usize,
     /// How much the windows of all its streams may grow beyond their first size, in bytes.
     pub growth_bytes_max: u64,
+    /// From the first byte of a head in HTTP/2 to its last: until then nothing else can come.
+    pub head_time: Duration,
 }
 
 impl Limits {
     /// The limits of the side that dials.
-    pub const DIALLED: Self = Self { streams_max: STREAMS_OPENED_MAX, growth_bytes_max: GROWTH_BYTES_MAX };
+    pub const DIALLED: Self =
+        Self { streams_max: STREAMS_OPENED_MAX, growth_bytes_max: GROWTH_BYTES_MAX, head_time: HEAD_TIME };
     /// The limits of the side that accepts.
-    pub const ACCEPTED: Self = Self { streams_max: STREAMS_MAX, growth_bytes_max: GROWTH_BYTES_MAX };
+    pub const ACCEPTED: Self = Self { streams_max: STREAMS_MAX, ..Self::DIALLED };
 }
 
 /// What both sides know of a link. Dropping it changes nothing.
@@ -271,7 +275,8 @@ fn begin<Io>(
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let state = make(side, limits.streams_max, limits.growth_bytes_max, clock::now());
+    let mut state = make(side, limits.streams_max, limits.growth_bytes_max, clock::now());
+    state.head_time = limits.head_time;
     let shared = Rc::new(RefCell::new(state));
     (Handle { shared: shared.clone() }, Driver::new(io, shared))
 }

@@ -19,6 +19,7 @@ use crate::logic::http::head::RequestHead;
 use crate::logic::link::frame::{Code, Violation};
 use crate::logic::link::pulse::Pulse;
 use crate::logic::link::window::{Habit, Sending};
+use crate::net::patience::HEAD_TIME;
 use crate::proxy::link::error::{Broken, Refusal};
 use crate::proxy::link::http2::Http2;
 use crate::proxy::link::outbox::{OUT_BYTES_FULL, Outbox};
@@ -83,6 +84,8 @@ pub(crate) struct State {
     /// Bytes in all inboxes.
     pub(crate) unread: usize,
     driver: Waiter,
+    /// How long a head of HTTP/2 may take.
+    pub(crate) head_time: Duration,
     /// The time of the driver's last turn.
     pub(crate) now: Instant,
     idle_since: Instant,
@@ -109,6 +112,7 @@ impl State {
             habit: Habit::default(),
             unread: 0,
             driver: Waiter::default(),
+            head_time: HEAD_TIME,
             now,
             idle_since: now,
             held: 0,
@@ -268,6 +272,14 @@ impl State {
             Dialect::Mesh | Dialect::Http2(_) => self.streams_max,
         };
         self.slots.len() >= streams_max
+    }
+
+    /// Returns until when a head of HTTP/2 is to end that has begun; None while there is none.
+    pub(crate) fn head_due(&self) -> Option<Instant> {
+        match &self.dialect {
+            Dialect::Mesh => None,
+            Dialect::Http2(http2) => http2.begun.map(|begun| begun + self.head_time),
+        }
     }
 
     /// Waits until the peer has said how it wishes to be spoken to, or is gone.

@@ -18,6 +18,9 @@ pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const ACK: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
 
+/// The error of whoever is asked for too much (RFC 9113 §7).
+pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
+
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Frame {

@@ -6,7 +6,9 @@ use ::mesh::net::patience::Patience;
 use bytes::Bytes;
 use futures_util::future::join_all;
 
-use crate::data_path::cases::frames::{END_HEADERS, Fate, HEADERS, Rogue, block};
+use crate::data_path::cases::frames::{
+    CONTINUATION, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, Fate, HEADERS, Rogue, block, frame,
+};
 use crate::data_path::cases::scene::{Layout, Scene};
 use crate::data_path::cases::two::{Two, wanted, whole};
 use crate::data_path::cases::wire::{Ending, Service, Wire};
@@ -46,6 +48,58 @@ async fn a_head_that_does_not_end_is_given_up() {
             assert!(!rest.contains("HTTP/1.1 200"), "{text:?}: {rest:?}");
         }
         assert!(service.is_untouched());
+    }))
+    .await;
+}
+
+// case 80
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_of_http2_that_does_not_end_is_given_up_whatever_else_is_under_way() {
+    join_all(Layout::BOTH.map(async |layout| {
+        let mut service = Service::start().await;
+        let patience = Patience { head: SOON / 2, ..patience() };
+        let scene = Scene::patient(patience, layout, service.addr, "http");
+        let head: [(&str, &[u8]); 4] =
+            [(":method", b"GET"), (":scheme", b"http"), (":path", b"/"), (":authority", b"web")];
+        let whole = frame(HEADERS, END_HEADERS | END_STREAM, 3, &block(&head));
+        // One that goes on and on, and one whose only frame stops in its middle.
+        let torn = frame(HEADERS, END_STREAM, 3, &block(&head));
+        let mut given_up = Vec::new();
+        for (begun, more) in
+            [(&torn[..], &frame(CONTINUATION, 0, 3, &[])[..]), (&whole[..20], &whole[20..21])]
+        {
+            for busy in [false, true] {
+                let mut rogue = Rogue::to(scene.outbound()).await;
+                let mut app = None;
+                if busy {
+                    rogue.get(1).await;
+                    let mut asked = service.accept().await;
+                    asked.request().await;
+                    app = Some(asked);
+                }
+                rogue.wire.send(begun).await;
+                tokio::time::sleep(SOON / 20).await;
+                rogue.wire.send(more).await;
+                given_up.push(async move {
+                    assert_eq!(rogue.end().await, Some(ENHANCE_YOUR_CALM), "{busy}");
+                    if let Some(mut app) = app {
+                        assert_eq!(app.rest().await.0, "");
+                    }
+                });
+            }
+        }
+        join_all(given_up).await;
+
+        // A head in pieces that comes in time is like any other, and its connection goes on for longer.
+        let mut rogue = Rogue::to(scene.outbound()).await;
+        for piece in [&whole[..5], &whole[5..30], &whole[30..]] {
+            rogue.wire.send(piece).await;
+            tokio::time::sleep(SOON / 20).await;
+        }
+        service.accept().await.request().await;
+        tokio::time::sleep(SOON).await;
+        rogue.get(5).await;
+        service.accept().await.request().await;
     }))
     .await;
 }

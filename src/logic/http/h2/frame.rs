@@ -87,6 +87,9 @@ pub enum Fault {
     /// A frame within a head, or more of a head where there is none.
     #[error("a head that is torn apart")]
     TornHead,
+    /// A head, or a frame of anything but a body, whose end does not come.
+    #[error("a head that does not end")]
+    LateHead,
     /// Padding that is longer than its frame.
     #[error("padding without end")]
     BadPadding,
@@ -120,7 +123,7 @@ impl Fault {
             Self::BadLength => Reason::FrameSize,
             Self::BadWindow => Reason::FlowControl,
             Self::BadBlock => Reason::Compression,
-            Self::Flood => Reason::EnhanceYourCalm,
+            Self::LateHead | Self::Flood => Reason::EnhanceYourCalm,
         }
     }
 }
