@@ -5,8 +5,8 @@ use mesh::logic::http::fields::Fields;
 use mesh::logic::http::framing::Framing;
 use mesh::logic::http::h1;
 use mesh::logic::http::h2::head::{
-    FIELDS_MAX, LIST_BYTES_MAX, Malformed, read_request, read_response, read_trailers, write_request,
-    write_response, write_trailers,
+    FIELDS_MAX, LIST_BYTES_MAX, Malformed, REQUEST_FIELDS_MAX, read_request, read_response, read_trailers,
+    write_request, write_response, write_trailers,
 };
 use mesh::logic::http::h2::hpack::{self, Decoder};
 use mesh::logic::http::head::{RequestHead, ResponseHead, Version};
@@ -358,7 +358,7 @@ fn what_is_too_large_is_refused_and_the_table_stays_in_step() {
         .map(|(name, value)| name.len() + value.len() + 32)
         .sum();
     for (good, bad) in [
-        (many(FIELDS_MAX - 1), many(FIELDS_MAX)),
+        (many(REQUEST_FIELDS_MAX - 1), many(REQUEST_FIELDS_MAX)),
         (large(LIST_BYTES_MAX - others), large(LIST_BYTES_MAX - others + 1)),
     ] {
         let mut decoder = Decoder::new();

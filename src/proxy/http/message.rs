@@ -5,8 +5,8 @@
 
 use http::Method;
 
-use crate::logic::http::fields::{Fields, items};
-use crate::logic::http::framing::Framing;
+use crate::logic::http::fields::Fields;
+use crate::logic::http::framing::{self, Framing};
 use crate::logic::http::head::{RequestHead, ResponseHead};
 use crate::logic::http::hop;
 use crate::proxy::failure::{FAILURE, Failed, Failure};
@@ -71,15 +71,7 @@ pub(crate) fn put_length(fields: &mut Fields, length: u64) {
 /// # Errors
 /// With `failure`, when it is not one number.
 pub(crate) fn take_length(fields: &mut Fields, failure: Failure) -> Result<Option<u64>, Failed> {
-    let mut length = None;
-    for value in fields.all(CONTENT_LENGTH).flat_map(items) {
-        let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-        let number = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse().ok());
-        let number: u64 = number.ok_or_else(|| Failed::new(failure, "its Content-Length is no number"))?;
-        if length.replace(number).is_some_and(|before| before != number) {
-            return Err(Failed::new(failure, "it has two lengths"));
-        }
-    }
+    let length = framing::announced(fields).map_err(|bad| Failed::new(failure, bad))?;
     if length.is_some() {
         fields.remove(CONTENT_LENGTH);
     }

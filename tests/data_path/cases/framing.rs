@@ -142,7 +142,7 @@ async fn a_head_that_breaks_the_rules_is_refused_and_its_connection_closed() {
 // cases 15, 16, 17
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_is_too_large_is_refused_by_what_is_too_large_of_it() {
-    let many: String = (0..129).map(|count| format!("X-{count}: v\r\n")).collect();
+    let many: String = (0..100).map(|count| format!("X-{count}: v\r\n")).collect();
     let texts = [
         (431, format!("GET / HTTP/1.1\r\nHost: web\r\n{many}\r\n")),
         (431, format!("GET / HTTP/1.1\r\nHost: web\r\nX-Large: {}\r\n\r\n", "v".repeat(70 << 10))),
@@ -161,7 +161,7 @@ async fn a_head_that_is_just_not_too_large_arrives() {
         for service in Speaks::BOTH {
             let (app, mut heard) = serve(service, Answer::ok(&[])).await;
             let scene = Scene::new(layout, app, service.protocol());
-            let many: String = (0..120).map(|count| format!("X-{count}: v\r\n")).collect();
+            let many: String = (0..99).map(|count| format!("X-{count}: v\r\n")).collect();
             let (large, path) = ("v".repeat(50 << 10), format!("/{}", "p".repeat(60 << 10)));
             for text in [
                 format!("GET / HTTP/1.1\r\nHost: web\r\n{many}\r\n"),
@@ -176,7 +176,7 @@ async fn a_head_that_is_just_not_too_large_arrives() {
                 let request = heard.recv().await.unwrap();
                 let size =
                     request.fields.iter().map(|(_, value)| value.len()).sum::<usize>() + request.target.len();
-                assert!(size >= 120 && (size > 50 << 10) == (text.len() > 50 << 10), "{shown:?}: {size}");
+                assert!(size >= 99 && (size > 50 << 10) == (text.len() > 50 << 10), "{shown:?}: {size}");
             }
         }
     }

@@ -10,8 +10,9 @@ use crate::logic::http::hop::{Known, TRAILERS, is_removable};
 /// connection may keep for one that never ends.
 pub const HEAD_BYTES_MAX: usize = 64 << 10;
 
-/// How many fields a request, or a trailer section, may have.
-pub const FIELDS_MAX: usize = 128;
+/// How many fields a request of a caller, or a trailer section, may have, as others have it (Envoy, hyper). What proxies add
+/// to it is not counted: they say heads to each other in their own way.
+pub const FIELDS_MAX: usize = 100;
 
 /// How many fields a response may have: more than a request, since a service sets each cookie by a field of its own, and
 /// the caller cannot ask for fewer.

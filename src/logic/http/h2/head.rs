@@ -8,9 +8,9 @@ use http::Method;
 use thiserror::Error;
 
 use crate::logic::http::authority;
-use crate::logic::http::fields::{Fields, is_name, is_token_byte, is_value};
+use crate::logic::http::fields::{Fields, is_name, is_token_byte, is_value, items};
 use crate::logic::http::h1::chunk::may_trail;
-use crate::logic::http::h1::lines::{HEAD_BYTES_MAX, RESPONSE_FIELDS_MAX};
+use crate::logic::http::h1::lines::{self, HEAD_BYTES_MAX, RESPONSE_FIELDS_MAX};
 use crate::logic::http::h2::hpack::{self, Decoder};
 use crate::logic::http::h2::table::ENTRY_BYTES;
 use crate::logic::http::head::{RequestHead, ResponseHead, Version};
@@ -19,8 +19,10 @@ use crate::logic::http::hop::{Known, TRAILERS};
 /// The size of a list of fields that is read, counted as RFC 9113 §6.5.2 has it, with 32 bytes for each: for
 /// `SETTINGS_MAX_HEADER_LIST_SIZE`.
 pub const LIST_BYTES_MAX: usize = HEAD_BYTES_MAX;
-/// How many fields a head, or a trailer section, may have; crumbs of one cookie count once.
+/// How many fields the head of a response, or a trailer section, may have.
 pub const FIELDS_MAX: usize = RESPONSE_FIELDS_MAX;
+/// How many fields a request may have; crumbs of one cookie count once.
+pub const REQUEST_FIELDS_MAX: usize = lines::FIELDS_MAX;
 
 /// Room for what most heads have, and for what a proxy adds: then nothing is moved.
 const HEAD_FIELDS: usize = 20;
@@ -28,8 +30,8 @@ const HEAD_BYTES: usize = 640;
 const TRAILER_FIELDS: usize = 4;
 const TRAILER_BYTES: usize = 96;
 
-/// Why a message is malformed. Its stream is reset with `PROTOCOL_ERROR`, or it is answered with 400, or 431 if it is too
-/// large; the connection stays.
+/// Why a message is malformed. Its stream is reset with `PROTOCOL_ERROR`, unless its status is another one than 400: then it
+/// is answered with that. The connection stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Malformed {
     /// It has more fields or bytes than one may have.
@@ -77,6 +79,33 @@ pub enum Malformed {
     /// The status is not a number of three digits from 100 on, or 101, which HTTP/2 has not.
     #[error("its :status is none")]
     Status,
+    /// It expects something else than to be told to continue.
+    #[error("it has an unknown expectation")]
+    Expectation,
+}
+
+impl Malformed {
+    /// Returns the status that such a request deserves, as in HTTP/1.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::TooLarge => 431,
+            Self::Expectation => 417,
+            Self::Name
+            | Self::Value
+            | Self::Connection
+            | Self::Pseudo
+            | Self::Late
+            | Self::Repeated
+            | Self::Missing
+            | Self::Method
+            | Self::Scheme
+            | Self::Path
+            | Self::Authority
+            | Self::Hosts
+            | Self::Protocol
+            | Self::Status => 400,
+        }
+    }
 }
 
 /// A head that cannot be said in HTTP/2, and why.
@@ -108,7 +137,7 @@ pub fn read_response(
     decoder: &mut Decoder,
     block: &[u8],
 ) -> Result<Result<ResponseHead, Malformed>, hpack::Error> {
-    let mut list = List::new(block, HEAD_FIELDS, HEAD_BYTES);
+    let mut list = List::new(block, (HEAD_FIELDS, HEAD_BYTES), FIELDS_MAX);
     let mut status = None;
     let taken = take_all(decoder, block, |name, value| match list.begin(name, value)? {
         Kind::Pseudo if name == b":status" => put(&mut status, status_of(value)?),
@@ -126,7 +155,7 @@ pub fn read_response(
 /// # Errors
 /// As of [`read_request`].
 pub fn read_trailers(decoder: &mut Decoder, block: &[u8]) -> Result<Result<Fields, Malformed>, hpack::Error> {
-    let mut list = List::new(block, TRAILER_FIELDS, TRAILER_BYTES);
+    let mut list = List::new(block, (TRAILER_FIELDS, TRAILER_BYTES), FIELDS_MAX);
     let taken = take_all(decoder, block, |name, value| match list.begin(name, value)? {
         Kind::Pseudo => Err(Malformed::Pseudo),
         Kind::Field if list.is_kept(name, value)? && may_trail(name) => list.append(name, value),
@@ -239,6 +268,7 @@ enum Kind {
 /// The fields of a block, as far as they have been read.
 struct List {
     fields: Fields,
+    fields_max: usize,
     /// As in [`LIST_BYTES_MAX`].
     size: usize,
     /// Whether there was a field that is no pseudo-header field.
@@ -248,9 +278,9 @@ struct List {
 }
 
 impl List {
-    fn new(block: &[u8], fields: usize, bytes: usize) -> Self {
+    fn new(block: &[u8], (fields, bytes): (usize, usize), fields_max: usize) -> Self {
         let fields = Fields::with_capacity(fields, bytes.max(block.len()));
-        Self { fields, size: 0, begun: false, te: false }
+        Self { fields, fields_max, size: 0, begun: false, te: false }
     }
 
     /// Checks and counts what holds for all fields.
@@ -292,7 +322,7 @@ impl List {
     }
 
     fn append(&mut self, name: &[u8], value: &[u8]) -> Result<(), Malformed> {
-        if self.fields.len() == FIELDS_MAX {
+        if self.fields.len() == self.fields_max {
             return Err(Malformed::TooLarge);
         }
         self.fields.append(name, value);
@@ -321,7 +351,7 @@ impl Request {
             path: None,
             authority: None,
             protocol: None,
-            list: List::new(block, HEAD_FIELDS, HEAD_BYTES),
+            list: List::new(block, (HEAD_FIELDS, HEAD_BYTES), REQUEST_FIELDS_MAX),
             crumbs: 0,
             cookie: Vec::new(),
         }
@@ -334,6 +364,9 @@ impl Request {
         match name {
             b"host" => self.host(value),
             COOKIE => self.crumb(value.trim_ascii()),
+            b"expect" if items(value).any(|item| !item.eq_ignore_ascii_case(b"100-continue")) => {
+                Err(Malformed::Expectation)
+            }
             _ => self.list.field(name, value),
         }
     }
