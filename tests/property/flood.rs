@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mesh::logic::http::flood::{FREE_PER_SECOND, Meter};
+use mesh::logic::http::flood::{EARNED_MAX, FREE_PER_SECOND, Meter};
 use proptest::prelude::*;
 
 /// Tells whether one of so many frames at one time is one too many.
@@ -39,6 +39,15 @@ fn a_new_second_brings_new_frames_but_no_more_than_before() {
         assert!(!is_flood(&mut meter, FREE_PER_SECOND - 1, now));
     }
     assert!(is_flood(&mut meter, 2 * FREE_PER_SECOND, begun + Duration::from_secs(4)));
+}
+
+#[test]
+fn nobody_saves_up_more_than_an_honest_peer_may_owe() {
+    let now = Instant::now();
+    let mut meter = Meter::new(now);
+    meter.sent(1 << 30);
+    assert!(!is_flood(&mut meter, EARNED_MAX - 1, now));
+    assert!(is_flood(&mut meter, 1, now));
 }
 
 #[test]

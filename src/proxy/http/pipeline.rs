@@ -24,7 +24,7 @@ use crate::logic::route::table::{Backend, Rule, Timeouts};
 use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
 use crate::model::service::Protocol;
-use crate::model::view::EdgeProtocol;
+use crate::model::view::{EdgeProtocol, Side};
 use crate::net::clock;
 use crate::net::owner::Holder;
 use crate::proxy::failure::{Failed, Failure};
@@ -40,6 +40,7 @@ use crate::proxy::http::payload::Payload;
 use crate::proxy::http::websocket::Handshake;
 use crate::proxy::http::{permission, reply, tunnel};
 use crate::proxy::peer::{At, Peer};
+use crate::proxy::stream::link::Leaving;
 use crate::proxy::stream::writer::Writer;
 use crate::proxy::tables::Tables;
 use crate::proxy::tcp::Wish;
@@ -102,6 +103,32 @@ pub(crate) async fn outbound(http: &Rc<Http>, entry: &Entry, asked: Asked<'_>) -
 
 /// Answers what a local caller says that is no request, and enters it in the books as one.
 pub(crate) async fn refused(http: &Rc<Http>, entry: &Entry, refusal: &Refusal, writer: &mut Writer) {
+    let watch = unasked(http, entry);
+    reply::refusal(refusal, writer, watch.observation()).await;
+}
+
+/// As [`refused`], of a stream of HTTP/2. There, the answer to what is malformed is a reset (RFC 9113 §8.1.1).
+pub(crate) async fn refused_stream(
+    http: &Rc<Http>,
+    entry: &Entry,
+    (status, cause): (u16, &str),
+    mut leaving: Leaving,
+) {
+    let watch = unasked(http, entry);
+    let observation = watch.observation();
+    let mut failed = Failed::new(Failure::BadRequest, cause);
+    if status == 400 {
+        observation.failed(failed.failure);
+        observation.answered(status, &Fields::default());
+        leaving.abort(failed.failure);
+        return;
+    }
+    failed.notes.statuses = Some((status, failed.failure.consequence().grpc_status as u8));
+    reply::failure(&failed, Side::Outbound, (Responder::Link(leaving), false), observation).await;
+}
+
+/// Begins the entry in the books for what is no request.
+fn unasked(http: &Http, entry: &Entry) -> Watch {
     let source = http.context.shared.locals().source(entry.holder);
     // What was asked for is not known.
     let method = Method::from_bytes(b"-").unwrap_or_default();
@@ -114,7 +141,7 @@ pub(crate) async fn refused(http: &Rc<Http>, entry: &Entry, refusal: &Refusal, w
         observation.service(service);
         observation.went_nowhere(service);
     }
-    reply::refusal(refusal, writer, observation).await;
+    watch
 }
 
 /// Finds the way of one request and sends it there, until its answer begins.

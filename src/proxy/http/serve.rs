@@ -23,7 +23,7 @@ use crate::net::task;
 use crate::proxy::http::client::Http;
 use crate::proxy::http::exchange::{Asked, Ended, Manners, Responder};
 use crate::proxy::http::message;
-use crate::proxy::http::pipeline::{Entry, inbound, outbound, refused};
+use crate::proxy::http::pipeline::{Entry, inbound, outbound, refused, refused_stream};
 use crate::proxy::link::{Arrival, Arrivals, Limits, Opening};
 use crate::proxy::links::ended;
 use crate::proxy::peer::Peer;
@@ -211,14 +211,29 @@ where
         quiet = false;
         let others = std::iter::from_fn(|| arrivals.arrived());
         for arrival in std::iter::once(arrival).chain(others) {
-            if let Opening::Http(head, end) = arrival.opening {
-                let served = called(http.clone(), entry.clone(), (head, end), halves(arrival.stream));
-                task::spawn_local("request", served);
-            }
+            answer_caller(&http, &entry, arrival);
         }
     }
     drop(arrivals);
     _ = timeout(REPLY_TIME, driver).await;
+}
+
+/// Has a stream of a local caller answered, by a task of its own.
+fn answer_caller(http: &Rc<Http>, entry: &Rc<Entry>, Arrival { stream, opening }: Arrival) {
+    let (http, entry, halves) = (http.clone(), entry.clone(), halves(stream));
+    match opening {
+        Opening::Http(head, end) => {
+            task::spawn_local("request", called(http, entry, (head, end), halves));
+        }
+        Opening::Refused { status, cause, .. } => {
+            let told = task::boxed(move || async move {
+                refused_stream(&http, &entry, (status, &cause), halves.0).await;
+            });
+            task::spawn_local("request", told);
+        }
+        // Only proxies open one.
+        Opening::Tcp => {}
+    }
 }
 
 /// Answers one request of a local caller. Boxed where it is made: on its way into a task it would be copied several times.
@@ -302,6 +317,8 @@ fn answer(http: &Rc<Http>, peer: &Rc<Peer>, Arrival { stream, opening }: Arrival
             });
             task::spawn_local("request", tasks.track_future(served));
         }
+        // In HTTP/2 only: what another proxy says that cannot be read is its own fault, and it counts the call.
+        Opening::Refused { .. } => {}
         Opening::Tcp => {
             let begun = task::boxed(|| tcp::serve(http.context.clone(), peer, halves));
             task::spawn_local("tcp", tasks.track_future(task::through(begun)));

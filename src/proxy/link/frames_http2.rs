@@ -6,8 +6,9 @@ use std::ops::Range;
 use bytes::{Buf as _, BytesMut};
 
 use crate::logic::http::fields::Fields;
+use crate::logic::http::framing;
 use crate::logic::http::h2::frame::{ACK, END_HEADERS, Fault, HEADER_BYTES, Header, Kind, PREFACE};
-use crate::logic::http::h2::head::{self, Malformed};
+use crate::logic::http::h2::head;
 use crate::logic::http::head::ResponseHead;
 use crate::logic::link::frame::{Code, HEAD_BYTES_MAX};
 use crate::proxy::link::error::{Broken, Error};
@@ -83,9 +84,9 @@ impl State {
     }
 
     fn on_frame_http2(&mut self, header: Header, payload: &[u8]) -> Result<(), Error> {
-        let (now, stream) = (self.now, header.stream);
+        let stream = header.stream;
         if header.kind != Kind::Headers {
-            self.spoken().count(now)?;
+            self.count()?;
         }
         match header.kind {
             Kind::Headers => self.on_block(header, header.content(payload)?)?,
@@ -158,66 +159,73 @@ impl State {
             return Ok(());
         }
         if self.is_full() {
-            self.answer_reset(stream, Code::Refused, "too many streams");
-            return Ok(());
+            return self.blame(stream, Code::Refused, "too many streams");
         }
-        match head {
-            Ok(head) => {
-                let due = if end { None } else { length(&head.fields) };
-                self.arrive(stream, Opening::Http(head, end), due);
-            }
-            Err(Malformed::TooLarge) => self.refuse_large(stream, end),
-            Err(malformed) => self.answer_reset(stream, Code::Protocol, &malformed.to_string()),
-        }
-        Ok(())
+        let refused = |status, cause: String| Opening::Refused { status, cause, end };
+        let (opening, due) = match head {
+            Ok(head) => match due(&head.fields, end) {
+                Ok(due) => (Opening::Http(head, end), due),
+                Err(cause) => (refused(400, cause), None),
+            },
+            Err(malformed) => (refused(malformed.status(), malformed.to_string()), None),
+        };
+        let is_refused = matches!(opening, Opening::Refused { .. });
+        self.arrive(stream, opening, due);
+        // Whoever takes it will reset it, or answer.
+        if is_refused { self.count() } else { Ok(()) }
     }
 
-    /// Tells a caller that its head is too large, which is no fault of the connection.
-    fn refuse_large(&mut self, stream: u32, end: bool) {
-        // It is small.
-        _ = self.put_response(stream, &ResponseHead::new(431), true);
-        self.answers += HEADER_BYTES;
-        if !end {
-            self.answer_reset(stream, Code::Enough, "");
-        }
+    /// Resets a stream because of what came on it. That is counted: it costs as much as a reset of the peer's own
+    /// (CVE-2025-8671).
+    fn blame(&mut self, stream: u32, code: Code, reason: &str) -> Result<(), Error> {
+        self.refuse(stream, code, reason);
+        self.count()
+    }
+
+    /// Counts what costs this side something and brings nothing.
+    fn count(&mut self) -> Result<(), Error> {
+        let now = self.now;
+        Ok(self.spoken().count(now)?)
     }
 
     fn on_response(&mut self, stream: u32, block: &[u8], end: bool) -> Result<(), Error> {
         let head = head::read_response(&mut self.spoken().decoder, block).map_err(|_| Fault::BadBlock)?;
+        if head.as_ref().is_ok_and(ResponseHead::is_interim) {
+            self.count()?;
+        }
         // Whoever broke the stream off does not want it.
         let Some(slot) = self.find(stream).filter(|slot| slot.broken.is_none()) else { return Ok(()) };
         let wrong = match head {
             Ok(head) => {
                 let bodiless = slot.asks_head || end || matches!(head.status, 100..200 | 204 | 304);
-                slot.due = if bodiless { None } else { length(&head.fields) };
+                // One that is none is refused by whoever takes the head.
+                slot.due = if bodiless { None } else { framing::announced(&head.fields).unwrap_or_default() };
                 slot.take_response(head, block.len(), end).err().map(|violation| violation.to_string())
             }
             Err(malformed) => Some(malformed.to_string()),
         };
-        if let Some(wrong) = wrong {
-            self.refuse(stream, Code::Protocol, &wrong);
-        }
-        Ok(())
+        wrong.map_or(Ok(()), |wrong| self.blame(stream, Code::Protocol, &wrong))
     }
 
     fn on_trailers_http2(&mut self, stream: u32, block: &[u8], end: bool) -> Result<(), Error> {
-        let now = self.now;
         let trailers = head::read_trailers(&mut self.spoken().decoder, block).map_err(|_| Fault::BadBlock)?;
         let Some(slot) = self.find(stream).filter(|slot| slot.broken.is_none()) else {
             // It may be on its way still, but costs as much as any head.
-            return Ok(self.spoken().count(now)?);
+            return self.count();
         };
         match trailers {
             Ok(_) if !end || slot.inbox.has_ended() => {
-                self.refuse(stream, Code::Protocol, "a head within a body");
+                self.blame(stream, Code::Protocol, "a head within a body")
             }
             Ok(_) if slot.due.is_some_and(|due| due > 0) => {
-                self.refuse(stream, Code::Protocol, "less than its Content-Length");
+                self.blame(stream, Code::Protocol, "less than its Content-Length")
             }
-            Ok(trailers) => slot.take_end(Some(trailers).filter(|trailers| !trailers.is_empty())),
-            Err(malformed) => self.refuse(stream, Code::Protocol, &malformed.to_string()),
+            Ok(trailers) => {
+                slot.take_end(Some(trailers).filter(|trailers| !trailers.is_empty()));
+                Ok(())
+            }
+            Err(malformed) => self.blame(stream, Code::Protocol, &malformed.to_string()),
         }
-        Ok(())
     }
 
     /// Takes the frame of DATA at the beginning of `bytes`.
@@ -238,9 +246,8 @@ impl State {
             Some(_) | None => None,
         };
         if let Some(wrong) = wrong {
-            self.refuse(stream, Code::Protocol, wrong);
             bytes.advance(size);
-            return Ok(());
+            return self.blame(stream, Code::Protocol, wrong);
         }
         Ok(self.take_data((stream, end), bytes, content, size)?)
     }
@@ -260,10 +267,10 @@ impl State {
         let Some(slot) = self.stream(stream).map_err(|_| Fault::Misplaced)? else { return Ok(()) };
         if slot.sending.credit(bytes).is_ok() {
             slot.sender.wake();
+            Ok(())
         } else {
-            self.refuse(stream, Code::Protocol, "an impossible window");
+            self.blame(stream, Code::Protocol, "an impossible window")
         }
-        Ok(())
     }
 
     /// Takes a goodbye. That of a caller is about streams that nobody opens towards it.
@@ -283,9 +290,17 @@ impl State {
     }
 }
 
-/// Returns the length that a head announces, if it is one number.
-fn length(fields: &Fields) -> Option<u64> {
-    std::str::from_utf8(fields.get("content-length")?).ok()?.parse().ok()
+/// Returns how many bytes are to follow the head of a request, where it says so; with `end`, none do.
+///
+/// # Errors
+/// What is wrong with that.
+fn due(fields: &Fields, end: bool) -> Result<Option<u64>, String> {
+    match framing::announced(fields) {
+        Ok(Some(length @ 1..)) if end => Err(format!("no byte of {length} came")),
+        Ok(_) if end => Ok(None),
+        Ok(length) => Ok(length),
+        Err(bad) => Err(bad.to_string()),
+    }
 }
 
 fn number(payload: &[u8]) -> u32 {

@@ -43,8 +43,8 @@ pub(crate) struct Http2 {
     pub(crate) sending: Sending,
     /// Bytes that arrived and were not given back to the connection's window.
     taken: u32,
-    /// Of a caller.
-    meter: Option<Meter>,
+    /// How much the other side may still say that carries nothing.
+    meter: Meter,
     /// The other side is yet to be told that its table is not used (RFC 7541 §4.2).
     forgoes_table: bool,
     /// The caller was told that this side leaves; what is on its way is still taken (RFC 9113 §6.8).
@@ -74,7 +74,7 @@ impl Http2 {
             has_settled: false,
             sending: Sending::new(WINDOW_INITIAL),
             taken: 0,
-            meter: (side == Side::Accepted).then(|| Meter::new(now)),
+            meter: Meter::new(now),
             forgoes_table: false,
             has_said_goodbye: false,
         }
@@ -149,15 +149,12 @@ impl Http2 {
 
     /// Takes notice of a frame that carries nothing.
     pub(crate) fn count(&mut self, now: Instant) -> Result<(), Fault> {
-        let is_flood = self.meter.as_mut().is_some_and(|meter| meter.received(now));
-        if is_flood { Err(Fault::Flood) } else { Ok(()) }
+        if self.meter.received(now) { Err(Fault::Flood) } else { Ok(()) }
     }
 
     /// Takes notice of bytes that were written.
     pub(crate) fn wrote(&mut self, bytes: usize) {
-        if let Some(meter) = &mut self.meter {
-            meter.sent(bytes);
-        }
+        self.meter.sent(bytes);
     }
 
     /// Takes notice of bytes of DATA that arrived, and gives them back to the connection's window when they have become many.

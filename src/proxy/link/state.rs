@@ -46,6 +46,9 @@ pub(crate) enum Dialect {
 pub enum Opening {
     /// The head of a request, and whether nothing follows it.
     Http(RequestHead, bool),
+    /// The head of a request that cannot be carried on: the status that it deserves, why, and whether nothing follows it.
+    #[expect(missing_docs, reason = "said above")]
+    Refused { status: u16, cause: String, end: bool },
     /// The bytes of a connection follow.
     Tcp,
 }
@@ -394,7 +397,7 @@ impl State {
     /// Takes in a stream that the peer opened.
     pub(crate) fn arrive(&mut self, id: u32, opening: Opening, due: Option<u64>) {
         let (carried, end) = match &opening {
-            Opening::Http(_, end) => (Carried::Http, *end),
+            Opening::Http(_, end) | Opening::Refused { end, .. } => (Carried::Http, *end),
             Opening::Tcp => (Carried::Tcp, false),
         };
         let mut slot = Slot::new(id, carried, self.sending(), self.now);

@@ -221,6 +221,27 @@ async fn a_head_list_that_is_too_large_is_refused_and_others_notice_nothing() {
     }
 }
 
+// case 15
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_of_a_hundred_fields_arrives_and_one_more_is_refused() {
+    for layout in Layout::BOTH {
+        for service in Speaks::BOTH {
+            let (app, mut heard) = serve(service, Answer { status: 204, ..Answer::default() }).await;
+            let scene = Scene::new(layout, app, service.protocol());
+            for (count, fate) in [(100, Fate::Answered(204)), (101, Fate::Answered(431))] {
+                let mut fields = vec![METHOD, SCHEME, PATH, WEB];
+                fields.extend(vec![("x", &b"y"[..]); count]);
+                let mut rogue = Rogue::to(scene.outbound()).await;
+                rogue.ask(1, &fields).await;
+                assert_eq!(rogue.fate(1).await, fate, "{count} to {service:?}");
+            }
+            let arrived = heard.recv().await.unwrap();
+            assert_eq!(arrived.fields.iter().filter(|(name, _)| name == "x").count(), 100, "{service:?}");
+            assert!(heard.try_recv().is_err());
+        }
+    }
+}
+
 // case 45
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_side_speaks_its_own_version_and_finds_the_other_in_order() {

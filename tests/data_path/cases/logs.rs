@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
+use crate::data_path::cases::ask::{Ask, ask};
+use crate::data_path::cases::frames::{Fate, Rogue};
 use crate::data_path::cases::scene::{Layout, Scene};
+use crate::data_path::cases::service::Speaks;
 use crate::data_path::cases::two::{Two, wanted};
 use crate::data_path::cases::wire::{Service, Wire};
 use crate::data_path::mesh::{self, within};
@@ -148,4 +151,45 @@ async fn what_is_no_request_is_logged_and_counted_like_any_other_answer() {
         assert!(line["reason"].is_string(), "{line}");
     }
     assert_eq!(scene.caller().shared.registry.unrouted(), refused.len() as u64);
+}
+
+// case 89
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_request_in_http2_is_logged_and_counted_too() {
+    for layout in Layout::BOTH {
+        let mut service = Service::start().await;
+        let scene = Scene::logged(layout, service.addr, "http");
+        let head: [(&str, &[u8]); 4] =
+            [(":method", b"GET"), (":scheme", b"http"), (":path", b"/"), (":authority", b"web")];
+        let malformed: [&[(&str, &[u8])]; 3] = [
+            &[("Upper", b"")],
+            &[("content-length", b"1"), ("content-length", b"2")],
+            &[("content-length", b"1")],
+        ];
+        for fields in malformed {
+            let mut rogue = Rogue::to(scene.outbound()).await;
+            rogue.ask(1, &[&head[..], fields].concat()).await;
+            assert_eq!(rogue.fate(1).await, Fate::Reset(1), "{fields:?}");
+        }
+        let many = [("x", "y"); 101];
+        for (status, fields) in [(417, &[("expect", "the-best")][..]), (431, &many[..])] {
+            let asked = Ask { method: "GET", path: "/", fields, ..Ask::default() };
+            let told = ask(Speaks::Two, scene.outbound(), asked).await;
+            assert_eq!((told.status, told.field("mesh-failure")), (status, "DPE"), "{told:?}");
+        }
+
+        let mut lines = mesh::until(|| Some(scene.lines()).filter(|lines| lines.len() >= 5)).await;
+        lines.sort_by_key(|line| line["status"].as_u64());
+        let statuses: Vec<_> = lines.iter().map(|line| line["status"].as_u64().unwrap()).collect();
+        assert_eq!(statuses, [400, 400, 400, 417, 431], "{lines:#?}");
+        for line in &lines {
+            assert_eq!(
+                (line["side"].as_str(), line["reason"].as_str()),
+                (Some("outbound"), Some("DPE")),
+                "{line}"
+            );
+        }
+        assert_eq!(scene.caller().shared.registry.unrouted(), 5);
+        assert!(service.is_untouched());
+    }
 }
