@@ -34,7 +34,7 @@ use crate::proxy::peer::{Judged, Peer};
 use crate::proxy::silence::over;
 use crate::proxy::stream::duplex::{End, duplex};
 use crate::proxy::stream::link::{Arriving, Leaving, open_tcp};
-use crate::proxy::stream::reader::{Reader, Socket};
+use crate::proxy::stream::reader::Reader;
 use crate::proxy::stream::sink::Sink;
 use crate::proxy::stream::source::Source;
 use crate::proxy::stream::writer::Writer;
@@ -294,7 +294,6 @@ fn carrying<'e>(
 
 /// One end of a tunnel that is a TCP connection of this host.
 pub(crate) struct Plain {
-    socket: Socket,
     reader: Reader,
     writer: Writer,
 }
@@ -303,7 +302,7 @@ impl Plain {
     /// Takes a connection of which `first` was read already.
     pub(crate) fn new(stream: TcpStream, first: BytesMut) -> Self {
         let socket = Rc::new(std::cell::RefCell::new(stream.into()));
-        Self { reader: Reader::new(socket.clone(), first), writer: Writer::new(socket.clone()), socket }
+        Self { reader: Reader::new(socket.clone(), first), writer: Writer::new(socket) }
     }
 
     /// Returns both directions.
@@ -313,7 +312,7 @@ impl Plain {
 
     /// Makes the coming close a reset.
     pub(crate) fn reset(&self) {
-        self.socket.borrow().reset_on_close();
+        self.writer.reset();
     }
 }
 

@@ -51,6 +51,8 @@ pub(crate) enum Ended {
     Answered,
     /// The answer broke off, or the connection is no HTTP any more: it is to be closed.
     Broken,
+    /// What was no HTTP any more did not end in good order: whoever is at an end of it is to see that.
+    Cut,
 }
 
 /// What a caller of HTTP/1 can be told.

@@ -360,9 +360,10 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
             Ok(mut answered) => {
                 let keep = answered.answer.keep_alive;
                 handed_back(&mut answered.answer, &mut serving, observation);
-                let ended = finish(http, (at, &head), Ok(answered), (payload, responder), &watch).await;
-                if keep && ended == Ended::Answered && app.is_reusable() {
-                    http.keep(addr, app);
+                match finish(http, (at, &head), Ok(answered), (payload, responder), &watch).await {
+                    Ended::Answered if keep && app.is_reusable() => http.keep(addr, app),
+                    Ended::Answered | Ended::Broken => {}
+                    Ended::Cut => app.writer.reset(),
                 }
                 return;
             }

@@ -28,7 +28,7 @@ use crate::proxy::link::{Arrival, Arrivals, Limits, Opening};
 use crate::proxy::links::ended;
 use crate::proxy::peer::Peer;
 use crate::proxy::stream::link::{Arriving, Leaving, halves};
-use crate::proxy::stream::reader::{NoHead, Reader, Socket};
+use crate::proxy::stream::reader::{NoHead, Reader};
 use crate::proxy::stream::source::Source;
 use crate::proxy::stream::writer::Writer;
 use crate::proxy::tcp;
@@ -38,7 +38,6 @@ const LINGER_BYTES_MAX: usize = 1 << 20;
 
 /// A local caller that speaks HTTP/1.
 struct Caller {
-    socket: Socket,
     reader: Reader,
     writer: Writer,
     /// The connection is to be reset, since its end would be taken for the end of an answer.
@@ -63,12 +62,8 @@ pub(crate) fn h1(
     first: BytesMut,
 ) -> impl Future<Output = ()> + 'static {
     let socket = Rc::new(RefCell::new(stream));
-    let mut caller = Caller {
-        reader: Reader::new(socket.clone(), first),
-        writer: Writer::new(socket.clone()),
-        socket,
-        cut: false,
-    };
+    let mut caller =
+        Caller { reader: Reader::new(socket.clone(), first), writer: Writer::new(socket), cut: false };
     // A connection that waits for its next request is small: all that is seldom, or of one request, is in boxes of its own,
     // and no `async fn` holds its arguments once more.
     async move {
@@ -140,9 +135,14 @@ impl Caller {
         let responder = Responder::Http1(&mut self.writer, &mut manners);
         let ended = outbound(http, entry, Asked { head, framing, body, responder }).await;
         let whole = self.reader.is_over() && self.writer.is_complete();
-        if ended == Ended::Broken && !self.writer.is_complete() && self.writer.ends_by_closing() {
-            self.socket.borrow().reset_on_close();
-            self.cut = true;
+        // Where only the close tells the end of the body, a close alone would say that it is whole.
+        self.cut = match ended {
+            Ended::Answered => false,
+            Ended::Broken => !self.writer.is_complete() && self.writer.ends_by_closing(),
+            Ended::Cut => true,
+        };
+        if self.cut {
+            self.writer.reset();
         }
         ended == Ended::Answered && manners.keep_alive && whole
     }

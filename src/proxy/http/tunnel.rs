@@ -37,7 +37,7 @@ pub(crate) async fn switch(
     };
     let Ok(sink) = responder.switch(answer, protocol) else {
         observation.failed(Failure::CallerGone);
-        return Ended::Broken;
+        return Ended::Cut;
     };
     let caller = End::new(payload.into_source(), sink);
     let silence = idle.map(|limit| http.context.silences.enter(limit, clock::now()));
@@ -47,18 +47,22 @@ pub(crate) async fn switch(
         observation.received(received as usize);
     };
     let mut drain = http.context.drain.clone();
-    tokio::select! {
+    let failure = tokio::select! {
         // What moves is known before it is asked whether anything does.
         biased;
         carried = duplex(caller, callee, progress) => match carried {
-            Ok(()) => observation.complete(),
-            Err(failed) => observation.failed(failed.failure),
+            Ok(()) => {
+                observation.complete();
+                return Ended::Broken;
+            }
+            Err(failed) => failed.failure,
         },
-        () = over(silence.as_ref(), || observation.moved()) => observation.failed(Failure::Stalled),
-        failed = permission::forbidden(http, at, asked, observation) => observation.failed(failed.failure),
-        () = drain.closing() => observation.failed(Failure::Truncated),
-    }
-    Ended::Broken
+        () = over(silence.as_ref(), || observation.moved()) => Failure::Stalled,
+        failed = permission::forbidden(http, at, asked, observation) => failed.failure,
+        () = drain.closing() => Failure::Truncated,
+    };
+    observation.failed(failure);
+    Ended::Cut
 }
 
 /// Carries bytes between a caller that asked for it by CONNECT and a TCP connection to a service.

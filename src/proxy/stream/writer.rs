@@ -113,6 +113,11 @@ impl Writer {
         self.leaving = true;
     }
 
+    /// Makes the coming close of the connection a reset.
+    pub(crate) fn reset(&self) {
+        self.socket.borrow().reset_on_close();
+    }
+
     /// Returns whether something was sent since the last call.
     pub(crate) fn take_wrote(&mut self) -> bool {
         std::mem::take(&mut self.wrote)

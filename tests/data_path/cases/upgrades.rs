@@ -53,7 +53,7 @@ async fn a_websocket_carries_bytes_both_ways_also_those_before_the_agreement() {
 
 // case 39
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_websocket_that_breaks_is_broken_on_the_other_side() {
+async fn a_websocket_that_is_reset_is_reset_on_the_other_side() {
     for layout in Layout::BOTH {
         let mut service = Service::start().await;
         let scene = Scene::new(layout, service.addr, "http");
@@ -66,7 +66,81 @@ async fn a_websocket_that_breaks_is_broken_on_the_other_side() {
             wire.head().await.unwrap();
             let (breaks, mut hears) = if by_the_service { (app, wire) } else { (wire, app) };
             breaks.reset();
-            assert_eq!(hears.rest().await.0, "", "{by_the_service}");
+            assert_eq!(hears.rest().await, (String::new(), Ending::Reset), "{by_the_service}");
+        }
+
+        for by_the_service in [true, false] {
+            let mut two = Two::ready(scene.outbound()).await;
+            let mut request = wanted("CONNECT", "/chat");
+            request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+            let (response, mut stream) = two.open(request).await;
+            let mut app = service.accept().await;
+            let key = app.request().await.field("sec-websocket-key").to_owned();
+            app.send(switch(&app::prove(&key))).await;
+            let mut response = within(response).await.unwrap();
+            if by_the_service {
+                app.reset();
+                assert!(whole(response.body_mut()).await.is_err());
+            } else {
+                stream.send_reset(h2::Reason::CANCEL);
+                assert_eq!(app.rest().await, (String::new(), Ending::Reset));
+            }
+        }
+    }
+}
+
+// case 44
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_websocket_of_a_service_of_http2_that_is_reset_is_reset_on_the_other_side() {
+    for layout in Layout::BOTH {
+        let mut builder = h2::server::Builder::new();
+        builder.enable_connect_protocol();
+        let mut service = Service2::with(builder).await;
+        let scene = Scene::new(layout, service.addr, "h2c");
+        for by_the_service in [true, false] {
+            let mut wire = Wire::to(scene.outbound()).await;
+            wire.send(WISH).await;
+            let (mut request, mut respond) = service.call().await;
+            let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+            wire.head().await.unwrap();
+            if by_the_service {
+                stream.send_reset(h2::Reason::INTERNAL_ERROR);
+                assert_eq!(wire.rest().await, (String::new(), Ending::Reset));
+            } else {
+                wire.reset();
+                assert!(whole(request.body_mut()).await.is_err());
+            }
+        }
+    }
+}
+
+// case 42
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_by_connect_that_is_reset_is_reset_on_the_other_side() {
+    for layout in Layout::BOTH {
+        let mut service = Service::start().await;
+        let scene = Scene::new(layout, service.addr, "tcp");
+        for by_the_service in [true, false] {
+            let mut wire = Wire::to(scene.outbound()).await;
+            wire.send("CONNECT web.mesh:80 HTTP/1.1\r\nHost: web.mesh:80\r\n\r\n").await;
+            let app = service.accept().await;
+            wire.head().await.unwrap();
+            let (breaks, mut hears) = if by_the_service { (app, wire) } else { (wire, app) };
+            breaks.reset();
+            assert_eq!(hears.rest().await, (String::new(), Ending::Reset), "{by_the_service}");
+
+            let mut two = Two::to(scene.outbound()).await;
+            let request = http::Request::builder().method("CONNECT").uri("web.mesh:80").body(()).unwrap();
+            let (response, mut stream) = two.open(request).await;
+            let mut app = service.accept().await;
+            let mut response = within(response).await.unwrap();
+            if by_the_service {
+                app.reset();
+                assert!(whole(response.body_mut()).await.is_err());
+            } else {
+                stream.send_reset(h2::Reason::CANCEL);
+                assert_eq!(app.rest().await, (String::new(), Ending::Reset));
+            }
         }
     }
 }
