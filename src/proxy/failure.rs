@@ -319,6 +319,14 @@ impl Failed {
     pub fn new(failure: Failure, cause: impl std::fmt::Display) -> Self {
         Self { failure, cause: cause.to_string().into(), notes: Notes::default() }
     }
+
+    /// Says where it was.
+    #[must_use]
+    pub fn at(self, place: impl std::fmt::Display) -> Self {
+        let cause =
+            if self.cause.is_empty() { place.to_string() } else { format!("{place}: {}", self.cause) };
+        Self { cause: cause.into(), ..self }
+    }
 }
 
 impl From<Failure> for Failed {

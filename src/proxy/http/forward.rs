@@ -156,11 +156,10 @@ impl Course {
                 Ok(answered)
             }
             Err(failed) => {
-                let at =
-                    format!("{} on {}, attempt {}", call.upstream.name, target.endpoint.node, self.attempts);
-                let cause = if failed.cause.is_empty() { at } else { format!("{at}: {}", failed.cause) };
                 let notes = Notes { no_retry: stop.is_exhausted(), ..failed.notes };
-                Err(Failed { notes, ..Failed::new(failed.failure, cause) })
+                let (service, node) = (&call.upstream.name, &target.endpoint.node);
+                let failed = failed.at(format_args!("{service} on {node}, attempt {}", self.attempts));
+                Err(Failed { notes, ..failed })
             }
         }
     }

@@ -330,6 +330,7 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
         put_in_http2(&mut head, framing, &mut responder);
     }
     let delivery = Delivery { addr, head: &head, framing, handshake };
+    let here = |failed: Failed| failed.at(format_args!("{} on {}", peer.service, http.context.ledger.node));
     if http2 {
         let mut sides = Sides { payload: &mut payload, observation, turn: None };
         let mut answered = {
@@ -339,7 +340,7 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
         if let Ok(answered) = &mut answered {
             handed_back(&mut answered.answer, &mut serving, observation);
         }
-        finish(http, (at, &head), answered, (payload, responder), &watch).await;
+        finish(http, (at, &head), answered.map_err(here), (payload, responder), &watch).await;
         return;
     }
     let mut reuse = true;
@@ -347,7 +348,7 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
         let mut app = match delivery.connection(http, reuse).await {
             Ok(app) => app,
             Err(failed) => {
-                finish(http, (at, &head), Err(failed), (payload, responder), &watch).await;
+                finish(http, (at, &head), Err(here(failed)), (payload, responder), &watch).await;
                 return;
             }
         };
