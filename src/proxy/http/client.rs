@@ -46,6 +46,12 @@ pub(crate) struct App {
     pub(crate) reused: bool,
 }
 
+/// A connection to a local service that had carried something before, and ended instead of an answer.
+pub(crate) struct Lost {
+    /// Whether anything was written to it.
+    pub(crate) wrote: bool,
+}
+
 impl Http {
     /// Makes the connections of a worker: none yet.
     pub(crate) fn new(context: Rc<Context>) -> Rc<Self> {
@@ -95,12 +101,19 @@ impl Http {
         self.idle.put(addr, clock::now(), app);
     }
 
-    /// Finds an HTTP/2 connection to a local service with room for a request, which must be sent at once.
+    /// Finds an HTTP/2 connection to a local service with room for a request, which must be sent at once; and says whether
+    /// it was there before.
     ///
     /// # Errors
     /// When it refuses the connection.
-    pub(crate) async fn app2(&self, addr: SocketAddr) -> Result<Link, Failed> {
-        self.apps.connection(&addr, || handshake(addr)).await
+    pub(crate) async fn app2(&self, addr: SocketAddr) -> Result<(Link, bool), Failed> {
+        let mut reused = true;
+        let dial = || {
+            reused = false;
+            handshake(addr)
+        };
+        let link = self.apps.connection(&addr, dial).await?;
+        Ok((link, reused))
     }
 
     /// Enters a call of a local caller among those that are given up when nothing moves for `limit`.
@@ -128,6 +141,12 @@ impl Http {
 }
 
 impl App {
+    /// Returns what is known of it when this failure means that it was lost, and it had carried something before.
+    pub(crate) fn lost(&mut self, failed: &Failed) -> Option<Lost> {
+        let lost = self.reused && failed.failure == Failure::Reset;
+        lost.then(|| Lost { wrote: self.writer.take_wrote() })
+    }
+
     /// Returns whether both directions have ended in good order, so that another request can follow.
     pub(crate) fn is_reusable(&self) -> bool {
         self.reader.is_over()

@@ -20,7 +20,7 @@ use crate::logic::resilience::timeouts::{IDLE, TimeoutRules};
 use crate::model::view::EdgeProtocol;
 use crate::net::clock;
 use crate::proxy::failure::{Failed, Failure, Notes};
-use crate::proxy::http::client::{App, Http};
+use crate::proxy::http::client::{App, Http, Lost};
 use crate::proxy::http::course::{Call, Course, Ended};
 use crate::proxy::http::exchange::{Callee, Exchange, Responder, Sides};
 use crate::proxy::http::message::Answer;
@@ -278,7 +278,7 @@ pub(crate) struct Delivery<'a> {
 }
 
 impl Delivery<'_> {
-    /// Sends the request over HTTP/2, once more if the service says that it has not looked at it (RFC 9113 §8.7).
+    /// Sends the request over HTTP/2, once more where that is safe.
     ///
     /// # Errors
     /// When the service did not answer.
@@ -288,31 +288,34 @@ impl Delivery<'_> {
         sides: &mut Sides<'_, '_>,
         responder: &mut Responder<'_>,
     ) -> Result<Box<Answered<'static>>, Failed> {
-        match self.once_over_http2(http, sides, responder).await {
-            Err(failed)
-                if matches!(failed.failure, Failure::NotHere | Failure::Unseen)
-                    && sides.payload.is_whole() =>
-            {
+        let (link, reused) = http.app2(self.addr).await?;
+        match self.over_link(&link, sides, responder).await {
+            Err(failed) => {
+                let lost = (reused && failed.failure == Failure::Reset && !link.is_open())
+                    .then_some(Lost { wrote: true });
+                if !self.may_resend(&failed, lost, sides.payload) {
+                    return Err(failed);
+                }
                 sides.payload.rewind();
-                self.once_over_http2(http, sides, responder).await
+                let (link, _) = http.app2(self.addr).await?;
+                self.over_link(&link, sides, responder).await
             }
             answered => answered,
         }
     }
 
-    async fn once_over_http2(
+    async fn over_link(
         &self,
-        http: &Http,
+        link: &Link,
         sides: &mut Sides<'_, '_>,
         responder: &mut Responder<'_>,
     ) -> Result<Box<Answered<'static>>, Failed> {
-        let link = http.app2(self.addr).await?;
         let withheld = self.head.protocol.is_some();
         if withheld && !link.takes_protocols() {
             return Err(Failed::new(Failure::Unsupported, "the service takes no upgrades"));
         }
         let end = sides.payload.is_empty() && !withheld;
-        let (leaving, arriving) = open(&link, self.head, end)?;
+        let (leaving, arriving) = open(link, self.head, end)?;
         let up = if end { Sink::Ended } else { Sink::Link(leaving) };
         let mut exchange = Exchange::new(up, Callee::Link(arriving), withheld);
         let mut answer = exchange.head(sides, responder, &self.head.method).await?;
@@ -355,9 +358,13 @@ impl Delivery<'_> {
         http.app(self.addr, reuse && self.head.protocol.is_none()).await
     }
 
-    /// Returns whether the request may be sent again over a new connection, after an idle one has failed.
-    pub(crate) fn may_resend(&self, failed: &Failed, app: &mut App, payload: &Payload<'_>) -> bool {
-        let lost = failed.failure == Failure::Reset;
-        lost && payload.is_whole() && (self.head.method.is_idempotent() || !app.writer.take_wrote())
+    /// Returns whether the request may be sent once more: when the service has not looked at it, as it says itself
+    /// (RFC 9113 §8.7) or as nothing was written; or when it had been sent into a connection that was `lost`, as a service
+    /// may close one that it believes idle at that moment, which is no failure of it, and the method is idempotent
+    /// (RFC 9110 §9.2.2).
+    pub(crate) fn may_resend(&self, failed: &Failed, lost: Option<Lost>, payload: &Payload<'_>) -> bool {
+        let unseen = matches!(failed.failure, Failure::NotHere | Failure::Unseen);
+        let safe = lost.is_some_and(|lost| !lost.wrote || self.head.method.is_idempotent());
+        (unseen || safe) && payload.is_whole()
     }
 }

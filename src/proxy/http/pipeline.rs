@@ -370,9 +370,8 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
             }
             Err(failed) => failed,
         };
-        // An idle connection that turns out to be closed is no failure of the service.
-        if !app.reused || !delivery.may_resend(&failed, &mut app, &payload) {
-            finish(http, (at, &head), Err(failed), (payload, responder), &watch).await;
+        if !delivery.may_resend(&failed, app.lost(&failed), &payload) {
+            finish(http, (at, &head), Err(here(failed)), (payload, responder), &watch).await;
             return;
         }
         reuse = false;

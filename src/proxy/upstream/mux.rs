@@ -17,7 +17,9 @@ use crate::proxy::failure::{Failed, Failure};
 
 /// Connections for one key at most: about 8,000 calls under way from one worker to one endpoint.
 pub const CONNECTIONS_MAX: usize = 32;
-/// A connection that carried nothing for so long is closed.
+/// A connection that carried nothing for so long is closed. Longer than one of HTTP/1 ([`super::idle`]), which has to be gone
+/// before the server closes it: who ends one of these says so first, and what it has not looked at (GOAWAY), so that nothing
+/// is lost; and it is dearer to make.
 pub const IDLE_TIME: Duration = Duration::from_secs(90);
 
 /// A connection that carries many streams.

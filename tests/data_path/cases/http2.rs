@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
+use serde_json::json;
 
 use crate::data_path::cases::ask::{Ask, ask};
 use crate::data_path::cases::frames::{
@@ -348,6 +349,54 @@ async fn a_stream_that_the_service_refuses_is_tried_once_more() {
             (response.status().as_u16(), &response.headers()["mesh-failure"]),
             (502, &"UC".parse().unwrap())
         );
+    }
+}
+
+/// Plays the next connection of a service itself.
+async fn accept(service: &mut Service) -> h2::server::Connection<tokio::net::TcpStream, Bytes> {
+    let stream = service.accept().await.stream;
+    within(h2::server::handshake(stream)).await.unwrap()
+}
+
+// case 50
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_sent_into_a_connection_that_its_service_closes_is_sent_again_if_that_is_safe() {
+    for layout in Layout::BOTH {
+        for safe in [true, false] {
+            let mut service = Service::start().await;
+            let scene = Scene::new(layout, service.addr, "h2c");
+            // What the caller's proxy would do for it is not what this is about.
+            scene.mesh.traffic(json!({ "retry": { "attempts": 0 } }));
+            let mut two = Two::to(scene.outbound()).await;
+            let first = two.get(wanted("GET", "/")).await;
+            let mut connection = accept(&mut service).await;
+            let (_, mut respond) = within(connection.accept()).await.unwrap().unwrap();
+            answer(&mut respond, 204);
+            let next = async {
+                within(first).await.unwrap();
+                two.get(wanted(if safe { "GET" } else { "POST" }, "/again")).await
+            };
+            let (called, next) = tokio::join!(connection.accept(), next);
+            // No GOAWAY, no answer: all that is seen is the end.
+            drop((called, connection));
+            if !safe {
+                let next = within(next).await.unwrap();
+                assert_eq!(
+                    (next.status().as_u16(), &next.headers()["mesh-failure"]),
+                    (502, &"UC".parse().unwrap())
+                );
+                assert!(service.is_untouched());
+                continue;
+            }
+            let mut connection = accept(&mut service).await;
+            let (_, mut respond) = within(connection.accept()).await.unwrap().unwrap();
+            answer(&mut respond, 204);
+            let next = tokio::select! {
+                next = within(next) => next.unwrap(),
+                _ = connection.accept() => panic!("it was asked again"),
+            };
+            assert_eq!(next.status().as_u16(), 204);
+        }
     }
 }
 
