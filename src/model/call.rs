@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,14 @@ pub struct Tried {
     pub ended: String,
     /// From when it was sent until it had ended.
     pub took_us: u64,
+}
+
+impl Tried {
+    /// Makes one of an attempt that took so long.
+    pub fn new(node: &NodeName, ended: String, took: Duration) -> Self {
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        Self { node: node.clone(), ended, took_us }
+    }
 }
 
 /// How much a call that has ended is worth remembering.

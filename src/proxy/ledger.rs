@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::logic::metric::report::EdgeKey;
-use crate::model::call::CallRecord;
+use crate::model::call::{CallRecord, Tried};
 use crate::model::identity::Subject;
 use crate::model::name::{NodeName, ServiceName};
 use crate::model::view::{EdgeProtocol, Side};
@@ -212,16 +212,16 @@ impl Ledger {
 pub(crate) struct Account {
     ledger: Rc<Ledger>,
     cell: Arc<EdgeCell>,
-    side: Side,
-    source: Arc<Subject>,
-    service: ServiceName,
-    node: Option<NodeName>,
-    rule: Option<Arc<str>>,
+    /// Between whom it is.
+    pub(crate) parties: Parties,
     began: Instant,
     began_ms: u64,
-    retries: u32,
+    /// Endpoints that were called in vain before this one.
+    pub(crate) tried: Box<[Tried]>,
     /// Whether it counts only if it carried something.
     perhaps: Cell<bool>,
+    /// Whether the record of a request tells of it.
+    asked: Cell<bool>,
     failure: Cell<Option<Failure>>,
     /// The rule that refused it, or, with `true`, would have.
     judged: RefCell<Option<(Arc<str>, bool)>>,
@@ -247,19 +247,15 @@ impl Account {
     /// Opens the account of a connection that begins, or fails to, now.
     pub(crate) fn open(ledger: Rc<Ledger>, cell: Arc<EdgeCell>, parties: Parties) -> Self {
         cell.opened();
-        let Parties { side, source, service, node, rule } = parties;
         Self {
             ledger,
             cell,
-            side,
-            source,
-            service,
-            node,
-            rule,
+            parties,
             began: clock::now(),
             began_ms: clock::wall_ms(),
-            retries: 0,
+            tried: Box::default(),
             perhaps: Cell::new(false),
+            asked: Cell::new(false),
             failure: Cell::new(None),
             judged: RefCell::default(),
             sent: Cell::new(0),
@@ -267,11 +263,16 @@ impl Account {
         }
     }
 
-    /// Moves the beginning back to when the caller came, and says how many endpoints were tried in vain since.
-    pub(crate) fn began(mut self, at: Instant, retries: u32) -> Self {
+    /// Moves the beginning back to when the caller came, and says which endpoints were tried in vain since.
+    pub(crate) fn began(mut self, at: Instant, tried: Vec<Tried>) -> Self {
         self.began = at;
-        self.retries = retries;
+        self.tried = tried.into();
         self
+    }
+
+    /// Leaves it to the record of the request that asked for the connection to tell of it.
+    pub(crate) fn asked(&self) {
+        self.asked.set(true);
     }
 
     /// Makes it count only if it carries something: it may turn out that nobody wanted the connection.
@@ -292,6 +293,11 @@ impl Account {
         self.received.set(self.received.get() + received);
     }
 
+    /// Returns how many bytes have passed from the caller, and to it.
+    pub(crate) fn passed(&self) -> (u64, u64) {
+        (self.sent.get(), self.received.get())
+    }
+
     /// Returns how many bytes have passed.
     pub(crate) fn carried(&self) -> u64 {
         self.sent.get() + self.received.get()
@@ -305,6 +311,11 @@ impl Account {
     /// Says that the connection did not end as it should.
     pub(crate) fn fail(&self, failure: Failure) {
         self.failure.set(Some(failure));
+    }
+
+    /// Returns why it did not.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        self.failure.get()
     }
 }
 
@@ -325,23 +336,24 @@ impl Drop for Account {
             reason,
             failed: failure.is_some_and(Failure::counts_as_failed),
             denied: failure == Some(Failure::Denied),
-            retries: self.retries,
+            retries: self.tried.len() as u32,
             latency_us: took_us,
             ..Outcome::default()
         });
         self.cell.closed();
-        if !self.ledger.wants_record(false) {
+        if self.asked.get() || !self.ledger.wants_record(false) {
             return;
         }
+        let Parties { side, source, service, node, rule } = &self.parties;
         let audited = judged.as_ref().is_some_and(|(_, audited)| *audited);
         let call = CallRecord {
             at_ms: self.began_ms,
-            side: self.side,
-            source: self.source.clone(),
-            destination: Some(self.service.clone()),
+            side: *side,
+            source: source.clone(),
+            destination: Some(service.clone()),
             protocol: EdgeProtocol::Tcp,
-            node: self.node.clone(),
-            route: self.rule.clone().unwrap_or_default(),
+            node: node.clone(),
+            route: rule.clone().unwrap_or_default(),
             method: Cow::Borrowed(""),
             path: String::new(),
             status: 0,
@@ -351,8 +363,8 @@ impl Drop for Account {
             audited,
             request_id: None,
             trace_id: None,
-            retries: self.retries,
-            tried: Vec::new(),
+            retries: self.tried.len() as u32,
+            tried: std::mem::take(&mut self.tried).into(),
             latency_us: took_us,
             duration_us: took_us,
             bytes_sent: self.sent.get(),

@@ -135,11 +135,10 @@ async fn to_service(
             opened.decide(true);
             Ok(opened)
         }
-        Turn::Opaque(None) => task::boxed(|| tcp::open(&http.context, wish)).await,
-        Turn::Lost(failed) => {
-            wish.lost(&http.context, None, 0, failed.failure);
-            Err(failed)
+        Turn::Opaque(None) => {
+            task::boxed(|| tcp::open(&http.context, wish)).await.map_err(|lost| lost.failed)
         }
+        Turn::Lost(failed) => Err(wish.lost(&http.context, failed, (None, Vec::new())).failed),
     };
     match opened {
         Ok(opened) => {
@@ -183,8 +182,8 @@ async fn race(http: &Rc<Http>, wish: &Wish, first: &mut First, stream: &mut Conn
             }
             outcome = &mut opening, if opened.is_none() && failed.is_none() => match outcome {
                 Ok(ready) => opened = Some(ready),
-                Err(reason) => {
-                    failed = Some(reason);
+                Err(lost) => {
+                    failed = Some(lost.failed);
                     patience = Some(Box::pin(sleep(LAST_CHANCE)));
                 }
             },

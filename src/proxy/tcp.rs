@@ -20,6 +20,7 @@ use crate::logic::balance::hash;
 use crate::logic::resilience::limits::Limit;
 use crate::logic::route::split;
 use crate::logic::route::table::{RouteKind, Rule};
+use crate::model::call::Tried;
 use crate::model::identity::Subject;
 use crate::model::name::ServiceName;
 use crate::model::view::{EdgeProtocol, Side};
@@ -38,7 +39,7 @@ use crate::proxy::stream::reader::Reader;
 use crate::proxy::stream::sink::Sink;
 use crate::proxy::stream::source::Source;
 use crate::proxy::stream::writer::Writer;
-use crate::proxy::upstream::endpoint::{InFlight, Target, now_ns};
+use crate::proxy::upstream::endpoint::{InFlight, Target, now_ns, ns_of};
 use crate::proxy::upstream::load::Place;
 use crate::proxy::upstream::{Occasion, Upstream};
 
@@ -46,11 +47,20 @@ use crate::proxy::upstream::{Occasion, Upstream};
 pub(crate) struct Opened {
     leaving: Leaving,
     arriving: Arriving,
-    account: Account,
+    /// Counts it.
+    pub(crate) account: Rc<Account>,
     /// For how long it may be silent.
     idle: Option<Duration>,
     /// What says that it is there, for as long as it is.
     held: (InFlight, Place),
+}
+
+/// A connection to a service that did not come about.
+pub(crate) struct Lost {
+    /// Why.
+    pub(crate) failed: Failed,
+    /// Counts it, unless the caller may yet turn out to speak HTTP.
+    pub(crate) account: Option<Rc<Account>>,
 }
 
 /// A wish for a connection to a service.
@@ -75,12 +85,12 @@ pub(crate) struct Wish {
 /// Opens a connection to a service, trying its endpoints until one accepts.
 ///
 /// # Errors
-/// When none did, with the reason of the last; it is counted already.
-pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Box<Opened>, Failed> {
+/// When none did, with the reason of the last.
+pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Box<Opened>, Lost> {
     let tables = context.shared.tables();
     let Some(asked) = tables.upstream_at(&wish.service, wish.port) else {
-        wish.lost(context, None, 0, Failure::UnknownService);
-        return Err(Failed::new(Failure::UnknownService, &wish.service));
+        let failed = Failed::new(Failure::UnknownService, &wish.service);
+        return Err(wish.lost(context, failed, (None, Vec::new())));
     };
     let rule = wish.rule(asked);
     let wish = Wish { rule: rule.map(|rule| rule.label.clone()), ..wish };
@@ -90,8 +100,8 @@ pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Box<Opened
             let chosen = split::choose(rule, context.draw());
             let found = chosen.and_then(|backend| tables.upstream_at(&backend.service, backend.port));
             let Some(upstream) = found else {
-                wish.lost(context, None, 0, Failure::NoBackend);
-                return Err(Failed::new(Failure::NoBackend, &rule.label));
+                let failed = Failed::new(Failure::NoBackend, &rule.label);
+                return Err(wish.lost(context, failed, (None, Vec::new())));
             };
             (Wish { service: upstream.name.clone(), ..wish }, upstream)
         }
@@ -99,23 +109,22 @@ pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Box<Opened
     let rules = &upstream.traffic;
     let place = match upstream.load.enter(&rules.limits, Limit::Connections, &wish.service) {
         Ok(place) => place,
-        Err(failed) => {
-            wish.lost(context, None, 0, failed.failure);
-            return Err(failed);
-        }
+        Err(failed) => return Err(wish.lost(context, failed, (None, Vec::new()))),
     };
     let most = if rules.retry.attempts > 0 { ATTEMPTS_MAX } else { 1 };
-    let mut tried = Vec::new();
+    let (mut turns, mut tried, mut before) = (Vec::new(), Vec::new(), None);
     let mut last = Failed::new(Failure::NoEndpoint, &wish.service);
     let mut called = None;
-    while tried.len() < most {
-        let picked = wish.pick(context, upstream, &tried);
-        let Some((index, target)) = picked.filter(|(index, _)| !tried.contains(index)) else { break };
-        let in_flight = target.live.begin(now_ns());
+    while turns.len() < most {
+        let picked = wish.pick(context, upstream, &turns);
+        let Some((index, target)) = picked.filter(|(index, _)| !turns.contains(index)) else { break };
+        tried.extend(before.take());
+        let began = clock::now();
+        let in_flight = target.live.begin(ns_of(began));
         match attempt(context, &wish, target, rules.timeouts.connect).await {
             Ok((leaving, arriving)) => {
                 target.live.connected();
-                let account = wish.account(context, Some(target), tried.len());
+                let account = Rc::new(wish.account(context, Some(target), tried));
                 let idle = rules.timeouts.idle_stream;
                 let held = (in_flight, place);
                 return Ok(Box::new(Opened { leaving, arriving, account, idle, held }));
@@ -125,14 +134,15 @@ pub(crate) async fn open(context: &Rc<Context>, wish: Wish) -> Result<Box<Opened
         if last.failure.blames_endpoint() {
             upstream.blame(target, now_ns(), context.draw());
         }
+        let took = clock::now().saturating_duration_since(began);
+        before = Some(Tried::new(&target.endpoint.node, last.failure.token().to_owned(), took));
         called = Some(target);
-        tried.push(index);
+        turns.push(index);
         if last.failure.consequence().retry != Retry::Safe {
             break;
         }
     }
-    wish.lost(context, called, tried.len().saturating_sub(1), last.failure);
-    Err(last)
+    Err(wish.lost(context, last, (called, tried)))
 }
 
 impl Wish {
@@ -164,20 +174,22 @@ impl Wish {
         })
     }
 
-    /// Counts a connection that did not come about, unless the caller may yet turn out to speak HTTP.
+    /// Gives it up, after attempts at the endpoint that was `called` last and at those that were `tried` before.
     pub(crate) fn lost(
         &self,
         context: &Rc<Context>,
-        called: Option<&Target>,
-        retries: usize,
-        failure: Failure,
-    ) {
-        if self.certain {
-            self.account(context, called, retries).fail(failure);
-        }
+        failed: Failed,
+        (called, tried): (Option<&Target>, Vec<Tried>),
+    ) -> Lost {
+        let account = self.certain.then(|| {
+            let account = self.account(context, called, tried);
+            account.fail(failed.failure);
+            Rc::new(account)
+        });
+        Lost { failed, account }
     }
 
-    fn account(&self, context: &Rc<Context>, target: Option<&Target>, retries: usize) -> Account {
+    fn account(&self, context: &Rc<Context>, target: Option<&Target>, tried: Vec<Tried>) -> Account {
         let (source, service, protocol) = (&self.source, &self.service, EdgeProtocol::Tcp);
         let cell = match target {
             Some(target) => context.ledger.outbound(Called {
@@ -196,7 +208,7 @@ impl Wish {
             node: target.map(|target| target.endpoint.node.clone()),
             rule: self.rule.clone(),
         };
-        let account = Account::open(context.ledger.clone(), cell, parties).began(self.began, retries as u32);
+        let account = Account::open(context.ledger.clone(), cell, parties).began(self.began, tried);
         if self.certain { account } else { account.perhaps() }
     }
 }
@@ -261,7 +273,6 @@ impl Opened {
     ) -> impl Future<Output = Result<(), Failed>> + 'e {
         let Self { leaving, arriving, account, idle, held } = *self;
         let silence = idle.map(|limit| context.silences.enter(limit, clock::now()));
-        let account = Rc::new(account);
         let callee = End::new(Source::Link(arriving), Sink::Link(leaving));
         let mut carrying = carrying(account.clone(), caller, callee);
         async move {

@@ -98,8 +98,7 @@ impl Ended {
                 "no answer".to_owned()
             }
         };
-        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        Tried { node: target.endpoint.node.clone(), ended, took_us }
+        Tried::new(&target.endpoint.node, ended, took)
     }
 
     fn grade(self) -> Option<Grade> {

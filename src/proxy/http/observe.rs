@@ -19,7 +19,7 @@ use crate::model::view::{EdgeProtocol, Side};
 use crate::net::clock;
 use crate::proxy::context::ATTEMPTS_MAX;
 use crate::proxy::failure::{FAILURE, Failure};
-use crate::proxy::ledger::Ledger;
+use crate::proxy::ledger::{Account, Ledger, Parties};
 use crate::proxy::peer::Judged;
 use crate::telemetry::metric::{EdgeCell, Outcome};
 
@@ -67,6 +67,8 @@ struct Known {
     request_id: Option<String>,
     retries: u32,
     tried: Vec<Tried>,
+    /// The account of the connection that it became: that counts it.
+    tunnel: Option<Rc<Account>>,
     head_us: Option<u64>,
     complete: bool,
 }
@@ -157,6 +159,12 @@ impl Observation {
         if known.tried.len() < ATTEMPTS_MAX {
             known.tried.push(before);
         }
+    }
+
+    /// Says that it became a connection, or would have, that is counted by itself: this tells of both.
+    pub(crate) fn tunnelled(&self, account: &Rc<Account>) {
+        account.asked();
+        self.known.borrow_mut().tunnel = Some(account.clone());
     }
 
     /// Notes the head of the response.
@@ -256,8 +264,23 @@ impl Observation {
         }
     }
 
+    /// Learns from the account of a connection what became of it.
+    fn learn(&self, account: &Account, known: &mut Known) {
+        let Parties { service, node, rule, .. } = &account.parties;
+        (known.service, known.node, known.rule) = (Some(service.clone()), node.clone(), rule.clone());
+        (known.retries, known.tried) = (account.tried.len() as u32, account.tried.to_vec());
+        known.failure = known.failure.or(account.failure());
+        let (sent, received) = account.passed();
+        self.sent(sent as usize);
+        self.received(received as usize);
+    }
+
     fn close(&self) {
         let mut known = self.known.borrow_mut();
+        let tunnel = known.tunnel.take();
+        if let Some(account) = &tunnel {
+            self.learn(account, &mut known);
+        }
         if !known.complete {
             match known.failure {
                 None | Some(Failure::Delayed) => known.failure = Some(Failure::CallerGone),
@@ -286,7 +309,7 @@ impl Observation {
                 bytes_received: self.received.get(),
             });
             cell.closed();
-        } else {
+        } else if tunnel.is_none() {
             self.ledger.unrouted();
         }
         if !self.ledger.wants_record(known.request_id.is_some()) {

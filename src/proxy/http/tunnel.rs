@@ -17,7 +17,7 @@ use crate::proxy::http::{permission, reply};
 use crate::proxy::peer::At;
 use crate::proxy::silence::over;
 use crate::proxy::stream::duplex::{End, duplex};
-use crate::proxy::tcp::{self, Wish};
+use crate::proxy::tcp::{self, Lost, Wish};
 
 /// Carries bytes between a caller and a service that have agreed on another protocol, until both have ended, the policy
 /// forbids it, or the drain is over.
@@ -65,7 +65,8 @@ pub(crate) async fn switch(
     Ended::Cut
 }
 
-/// Carries bytes between a caller that asked for it by CONNECT and a TCP connection to a service.
+/// Carries bytes between a caller that asked for it by CONNECT and a TCP connection to a service. It is counted as that
+/// connection, and logged as the request.
 pub(crate) async fn connect(
     http: &Rc<Http>,
     wish: Wish,
@@ -75,18 +76,25 @@ pub(crate) async fn connect(
     let observation = watch.observation();
     match tcp::open(&http.context, wish).await {
         Ok(opened) => {
+            observation.tunnelled(&opened.account);
             let head = ResponseHead::new(200);
             observation.answered(head.status, &head.fields);
-            observation.complete();
-            if let Ok(sink) = responder.connected(&head) {
-                let caller = End::new(payload.into_source(), sink);
-                if let Err(failed) = opened.carry(&http.context, caller).await {
-                    tracing::debug!(%failed, "tunnel broke");
-                }
+            let Ok(sink) = responder.connected(&head) else {
+                observation.failed(Failure::CallerGone);
+                return Ended::Cut;
+            };
+            let caller = End::new(payload.into_source(), sink);
+            if let Err(failed) = opened.carry(&http.context, caller).await {
+                tracing::debug!(%failed, "tunnel broke");
+                return Ended::Cut;
             }
+            observation.complete();
             Ended::Broken
         }
-        Err(failed) => {
+        Err(Lost { failed, account }) => {
+            if let Some(account) = &account {
+                observation.tunnelled(account);
+            }
             observation.name(|| http.context.draw());
             reply::failure(&failed, At::Outbound.side(), (responder, false), observation).await;
             Ended::Answered

@@ -1,14 +1,15 @@
 //! The access log has one line for each request and each side, however it ended.
 
+use ::mesh::model::view::EdgeProtocol;
 use serde_json::Value;
 
-use crate::data_path::cases::ask::{Ask, ask};
+use crate::data_path::cases::ask::{Ask, ask, get, is_told};
 use crate::data_path::cases::frames::{Fate, Rogue};
 use crate::data_path::cases::scene::{Layout, Scene};
 use crate::data_path::cases::service::Speaks;
 use crate::data_path::cases::two::{Two, wanted};
 use crate::data_path::cases::wire::{Service, Wire};
-use crate::data_path::mesh::{self, within};
+use crate::data_path::mesh::{self, Mesh, within};
 
 // case 89
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -191,5 +192,115 @@ async fn what_is_no_request_in_http2_is_logged_and_counted_too() {
         }
         assert_eq!(scene.caller().shared.registry.unrouted(), 5);
         assert!(service.is_untouched());
+    }
+}
+
+/// The one line of the calling side, as soon as it is there.
+async fn line_of_caller(lines: impl Fn() -> Vec<Value>) -> Value {
+    let of_caller = |line: &Value| line["side"] == "outbound";
+    let mut found = mesh::until(|| {
+        let found: Vec<Value> = lines().into_iter().filter(of_caller).collect();
+        (!found.is_empty()).then_some(found)
+    })
+    .await;
+    assert_eq!(found.len(), 1, "{found:#?}");
+    found.remove(0)
+}
+
+async fn connect(scene: &Scene, target: &str) -> Wire {
+    let mut wire = Wire::to(scene.outbound()).await;
+    wire.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n")).await;
+    wire
+}
+
+// cases 42, 89
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_by_connect_is_logged_as_the_request_and_counted_as_the_connection() {
+    for layout in Layout::BOTH {
+        let mut service = Service::start().await;
+        let scene = Scene::logged(layout, service.addr, "tcp");
+        let mut wire = connect(&scene, "web.mesh:80").await;
+        let mut app = service.accept().await;
+        wire.head().await.unwrap();
+        wire.send("hello").await;
+        wire.finish().await;
+        app.rest().await;
+        app.send("bye").await;
+        app.finish().await;
+        wire.rest().await;
+
+        let lines = mesh::until(|| Some(scene.lines()).filter(|lines| lines.len() >= 2)).await;
+        assert_eq!(lines.len(), 2, "{lines:#?}");
+        let line = line_of_caller(|| scene.lines()).await;
+        assert_eq!((line["method"].as_str(), line["protocol"].as_str()), (Some("CONNECT"), Some("http")));
+        assert_eq!((&line["status"], &line["reason"]), (&200.into(), &Value::Null), "{line}");
+        assert_eq!((&line["bytesSent"], &line["bytesReceived"]), (&5.into(), &3.into()), "{line}");
+        assert_eq!(line["node"], scene.callee().shared.node.as_str(), "{line}");
+        let registry = &scene.caller().shared.registry;
+        let totals = registry.totals();
+        assert!(totals.iter().all(|(key, total)| {
+            (key.protocol, total.requests, total.failures) == (EdgeProtocol::Tcp, 1, 0)
+        }));
+        assert_eq!(registry.unrouted(), 0);
+    }
+}
+
+// cases 42, 89
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connect_that_is_refused_is_logged_and_counted_once() {
+    for (target, status, token, unrouted) in
+        [("web.mesh:80", 502, "UF", 0), ("nothing.mesh:80", 404, "NR", 0), ("127.0.0.1:22", 404, "NR", 1)]
+    {
+        let scene = Scene::logged(Layout::Two, mesh::nobody(), "tcp");
+        let answer = connect(&scene, target).await.response().await;
+        assert_eq!((answer.status(), answer.field("mesh-failure")), (status, token), "{target}");
+
+        let line = line_of_caller(|| scene.lines()).await;
+        assert_eq!((&line["method"], &line["status"]), (&"CONNECT".into(), &status.into()), "{line}");
+        assert_eq!(line["reason"], token, "{line}");
+        let tried = (target == "web.mesh:80").then_some("callee");
+        assert_eq!(line["node"].as_str(), tried, "{line}");
+        let counted = scene.caller().counted(|total| total.requests);
+        assert_eq!(
+            (counted, scene.caller().shared.registry.unrouted()),
+            (1 - unrouted, unrouted),
+            "{target}"
+        );
+    }
+}
+
+// case 89
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_attempt_is_logged_with_its_endpoint_and_what_came_of_it() {
+    for protocol in ["http", "h2c", "tcp"] {
+        let (mesh, log) = Mesh::logged();
+        let service = || [format!("web={}/{protocol}", mesh::nobody())];
+        let _one = mesh.node("one", &service(), &[]);
+        let _two = mesh.node("two", &service(), &[]);
+        let caller = mesh.node("caller", &[], &["web"]);
+        mesh.apply(serde_json::json!([]));
+
+        let said = if protocol == "tcp" {
+            Wire::to(caller.port("web")).await.rest().await;
+            None
+        } else {
+            let told = ask(Speaks::One, caller.outbound(), get()).await;
+            assert!(is_told(&told, 502, "UF"), "{told:?}");
+            Some(told.text())
+        };
+
+        let lines = || log.text().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let line = line_of_caller(lines).await;
+        let mut nodes = vec![line["node"].as_str().unwrap()];
+        for tried in line["tried"].as_array().unwrap() {
+            assert_eq!(tried["ended"], "UF", "{line}");
+            nodes.push(tried["node"].as_str().unwrap());
+        }
+        if let Some(said) = said {
+            assert!(said.contains(&format!("web.default on {}", nodes[0])), "{said}");
+        }
+        nodes.sort_unstable();
+        assert_eq!(nodes, ["one", "two"], "{line}");
+        assert_eq!((&line["retries"], &line["reason"]), (&1.into(), &"UF".into()), "{line}");
     }
 }
