@@ -317,7 +317,6 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
     observation.service(&peer.service);
     observation.counted(peer.cell(&http.context, protocol), Some(&http.context.ledger.node));
     let mut payload = Payload::new(body);
-    message::strip_internal(&mut head.fields, &[ATTEMPT, HOPS]);
     let ((addr, http2), mut serving) = match admitted(http, peer, &mut head, observation) {
         Ok(found) => found,
         Err(failed) => {
@@ -379,13 +378,14 @@ pub(crate) async fn inbound(http: &Rc<Http>, peer: &Peer, asked: Asked<'_>) {
     }
 }
 
-/// Lets a request in, if it may come, its service is here and has room for it.
+/// Lets a request in, without what is only for proxies, if it may come, its service is here and has room for it.
 fn admitted(
     http: &Http,
     peer: &Peer,
     head: &mut RequestHead,
     observation: &Observation,
 ) -> Result<((SocketAddr, bool), Option<Serving>), Failed> {
+    message::strip_internal(&mut head.fields, &[ATTEMPT, HOPS]);
     permission::ask(http, peer, head, observation)?;
     let local = local(http, peer, head)?;
     Ok((local, peer.admit(&http.context, observation.began)?))
