@@ -287,10 +287,8 @@ pub(crate) fn link(http: Rc<Http>, accepted: Accepted) -> impl Future<Output = (
                     ended(outcome);
                     return Poll::Ready(());
                 }
-                if let Some(arrivals) = &mut arrivals {
-                    while let Some(arrival) = arrivals.arrived() {
-                        answer(&http, &peer, arrival);
-                    }
+                while let Some(arrival) = arrivals.as_mut().and_then(Arrivals::arrived) {
+                    answer(&http, &peer, arrival);
                 }
                 heard = ready!(end.poll(cx, |phase| phase > heard));
                 match (heard, &arrivals) {
