@@ -1,4 +1,4 @@
-//! How long, and how much, we wait for what a client or a service says in HTTP.
+//! How long, and how much, we wait for what a client or a service says.
 
 use std::time::Duration;
 
@@ -13,11 +13,19 @@ pub struct Patience {
     pub body: Duration,
     /// Until something moves in an exchange, either way. Not for gRPC, whose streams are silent for as long as they like.
     pub stall: Duration,
+    /// Of a connection that carries bytes, and of which one direction has ended: until something moves in the other.
+    pub half_closed: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { head: HEAD_TIME, idle: IDLE_TIME, body: BODY_TIME, stall: STALL_TIME }
+        Self {
+            head: HEAD_TIME,
+            idle: IDLE_TIME,
+            body: BODY_TIME,
+            stall: STALL_TIME,
+            half_closed: HALF_CLOSED_TIME,
+        }
     }
 }
 
@@ -31,6 +39,9 @@ pub const IDLE_TIME: Duration = Duration::from_mins(5);
 pub const BODY_TIME: Duration = Duration::from_mins(1);
 /// Until something moves in an exchange (Envoy's time): a long poll or a stream of events says something within that.
 pub const STALL_TIME: Duration = Duration::from_mins(5);
+/// Until something moves in the direction that is left of a connection: whoever closed a socket without reading on looks
+/// the same as one who only ended its own direction.
+pub const HALF_CLOSED_TIME: Duration = Duration::from_mins(5);
 /// From the end of a client's stream, or the last that was written to it since, until its request is given up: nearly all
 /// that say no more are gone, and what they asked for is work for nobody.
 pub const LEAVE_TIME: Duration = Duration::from_secs(1);

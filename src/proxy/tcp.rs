@@ -274,7 +274,7 @@ impl Opened {
         let Self { leaving, arriving, account, idle, held } = *self;
         let silence = idle.map(|limit| context.silences.enter(limit, clock::now()));
         let callee = End::new(Source::Link(arriving), Sink::Link(leaving));
-        let mut carrying = carrying(account.clone(), caller, callee);
+        let mut carrying = carrying(account.clone(), (caller, callee), context.patience.half_closed);
         async move {
             let end = context.phase.enter();
             let carried = tokio::select! {
@@ -297,10 +297,12 @@ impl Opened {
 /// Carries bytes, and accounts for them. In a box, where it is made: a connection that is silent for hours is small.
 fn carrying<'e>(
     account: Rc<Account>,
-    caller: End<'e>,
-    callee: End<'e>,
+    (caller, callee): (End<'e>, End<'e>),
+    half_closed: Duration,
 ) -> Pin<Box<impl Future<Output = Result<(), Failed>> + 'e>> {
-    task::boxed(move || duplex(caller, callee, move |sent, received| account.moved(sent, received)))
+    task::boxed(move || {
+        duplex(caller, callee, half_closed, move |sent, received| account.moved(sent, received))
+    })
 }
 
 /// One end of a tunnel that is a TCP connection of this host.
@@ -373,7 +375,8 @@ fn served(
     mut app: Plain,
 ) -> impl Future<Output = ()> + 'static {
     async move {
-        let mut carrying = carrying(account.clone(), unboxed(caller), app.end());
+        let mut carrying =
+            carrying(account.clone(), (unboxed(caller), app.end()), context.patience.half_closed);
         let end = context.phase.enter();
         let ended = tokio::select! {
             carried = &mut carrying => carried.map_err(|failed| failed.failure),

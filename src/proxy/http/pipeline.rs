@@ -133,8 +133,7 @@ fn unasked(http: &Http, entry: &Entry) -> Watch {
     // What was asked for is not known.
     let method = Method::from_bytes(b"-").unwrap_or_default();
     let side = At::Outbound.side();
-    let origin =
-        Origin { side, source: source.clone(), method: &method, path: "-", request_id: None, trace_id: None };
+    let origin = Origin { side, source, method: &method, path: "-", request_id: None, trace_id: None };
     let watch = Watch::begin(&http.context.ledger, origin, EdgeProtocol::Http);
     let observation = watch.observation();
     if let Some(service) = &entry.service {

@@ -50,7 +50,7 @@ pub(crate) async fn switch(
     let failure = tokio::select! {
         // What moves is known before it is asked whether anything does.
         biased;
-        carried = duplex(caller, callee, progress) => match carried {
+        carried = duplex(caller, callee, http.context.patience.half_closed, progress) => match carried {
             Ok(()) => {
                 observation.complete();
                 return Ended::Broken;

@@ -15,10 +15,6 @@ use crate::proxy::stream::pump::{Broke, Pump};
 use crate::proxy::stream::sink::Sink;
 use crate::proxy::stream::source::Source;
 
-/// A connection with one direction ended is given up when the other is silent for so long: whoever closed a socket
-/// without reading on looks the same as one who only ended its own direction.
-pub(crate) const HALF_CLOSED_IDLE: Duration = Duration::from_mins(5);
-
 /// One end of a tunnel: what comes from it, and what goes to it.
 pub(crate) struct End<'a> {
     source: Source<'a>,
@@ -34,8 +30,8 @@ impl<'a> End<'a> {
     }
 }
 
-/// Carries bytes between `caller` and `callee` until both directions have ended. `progress` is told of bytes as they are
-/// passed on: `(from the caller, from the callee)`.
+/// Carries bytes between `caller` and `callee` until both directions have ended; with one of them ended, the other may be
+/// silent for `half_closed`. `progress` is told of bytes as they are passed on: `(from the caller, from the callee)`.
 ///
 /// # Errors
 /// When either side failed, or a half-closed connection fell silent. Both sides are broken off then; TCP connections are
@@ -45,10 +41,11 @@ impl<'a> End<'a> {
 pub(crate) fn duplex<'e>(
     caller: End<'e>,
     callee: End<'e>,
+    half_closed: Duration,
     mut progress: impl FnMut(u64, u64) + 'e,
 ) -> impl Future<Output = Result<(), Failed>> + 'e {
     let (there, back) = (Pump::default(), Pump::default());
-    let mut tunnel = Tunnel { caller, callee, there, back, moved: 0, patience: None };
+    let mut tunnel = Tunnel { caller, callee, there, back, moved: 0, half_closed, silence: None };
     poll_fn(move |cx| {
         let carried = ready!(tunnel.poll(cx, &mut progress));
         if carried.is_err() {
@@ -67,8 +64,10 @@ struct Tunnel<'e> {
     back: Pump,
     /// Bytes either way.
     moved: u64,
+    /// How long one direction may be silent once the other has ended.
+    half_closed: Duration,
     /// Since one direction has ended: how much had moved when the timer was set.
-    patience: Option<(u64, Pin<Box<Sleep>>)>,
+    silence: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 impl Tunnel<'_> {
@@ -77,7 +76,7 @@ impl Tunnel<'_> {
         cx: &mut Context<'_>,
         progress: &mut impl FnMut(u64, u64),
     ) -> Poll<Result<(), Failed>> {
-        let Self { caller, callee, there, back, moved, patience } = self;
+        let Self { caller, callee, there, back, moved, half_closed, silence } = self;
         let up = if there.is_done() {
             Poll::Ready(Ok(()))
         } else {
@@ -109,10 +108,10 @@ impl Tunnel<'_> {
         if up.is_pending() && down.is_pending() {
             return Poll::Pending;
         }
-        let (seen, timer) = patience.get_or_insert_with(|| (*moved, Box::pin(sleep(HALF_CLOSED_IDLE))));
+        let (seen, timer) = silence.get_or_insert_with(|| (*moved, Box::pin(sleep(*half_closed))));
         if *seen != *moved {
             *seen = *moved;
-            timer.as_mut().reset(Instant::now() + HALF_CLOSED_IDLE);
+            timer.as_mut().reset(Instant::now() + *half_closed);
         }
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(Failed::new(Failure::Truncated, "half-closed connection fell silent")))

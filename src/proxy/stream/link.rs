@@ -177,6 +177,10 @@ impl Arriving {
             Ok(Event::Data(_) | Event::Trailers(_) | Event::End) => {
                 Err(Failed::new(Failure::BadResponse, "no head comes first"))
             }
+            // Here, or where it said something, it was found to break the rules.
+            Err(broken @ Broken::Reset { code: Code::Protocol, .. }) => {
+                Err(Failed::new(Failure::BadResponse, broken))
+            }
             Err(broken) => Err(failed(&broken)),
         })
     }

@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_millis(1_500);
 
 fn patience() -> Patience {
     let far = Duration::from_hours(1);
-    Patience { head: far, idle: far, body: far, stall: far }
+    Patience { head: far, idle: far, body: far, stall: far, half_closed: far }
 }
 
 // case 80
