@@ -42,6 +42,8 @@ mod authority;
 mod keeping;
 mod service;
 mod policy;
+mod traffic;
+mod reasons;
 mod probing;
 mod requests;
 mod configuration;

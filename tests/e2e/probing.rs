@@ -9,6 +9,7 @@ use crate::stage::mesh::{Mesh, Proxy};
 use crate::stage::peer;
 use crate::stage::place::Place;
 use crate::stage::wait::{seconds, until};
+use crate::traffic::Market;
 
 /// Services of several kinds on one host.
 struct Host {
@@ -164,4 +165,29 @@ fn a_service_that_was_unwell_returns_after_as_many_good_probes_as_said() {
     host.becomes("web", "ready");
 
     assert!(good.load(Ordering::SeqCst) >= 3, "{good:?}");
+}
+
+#[test]
+fn callers_of_another_node_leave_an_instance_that_is_unwell_and_come_back_when_it_is_well() {
+    let market = Market::new();
+    market.obeys(
+        "apiVersion: mesh/v1\nkind: Service\nmetadata: {name: web}\nspec: {healthCheck: {http: {path: /healthz}, interval: 1s, \
+         timeout: 500ms, healthyThreshold: 2, unhealthyThreshold: 2}}\n",
+    );
+    market.policy("web", "loadBalancing: {policy: RoundRobin}");
+    let answers = || -> Vec<_> { (0..10).map(|_| market.get(&[]).body).collect() };
+    let has = |answers: &[String], name: &str| answers.iter().any(|answer| answer == name);
+    let both = |answers: &[String]| has(answers, "first") && has(answers, "second");
+    until("both are called", seconds(10), || both(&answers()).then_some(()));
+
+    // It goes on to answer whoever calls: what is said of it is enough.
+    for (unwell, other) in [(0, "second"), (1, "first")] {
+        market.web[unwell].is_well(false);
+        until("all calls go to the other", seconds(10), || {
+            answers().iter().all(|answer| answer == other).then_some(())
+        });
+        assert!((0..5).flat_map(|_| answers()).all(|answer| answer == other), "it is called again");
+        market.web[unwell].is_well(true);
+        until("both are called again", seconds(10), || both(&answers()).then_some(()));
+    }
 }

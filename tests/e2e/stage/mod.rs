@@ -9,3 +9,4 @@ pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod mesh;
 pub(crate) mod peer;
+pub(crate) mod instance;
