@@ -44,6 +44,7 @@ mod service;
 mod policy;
 mod traffic;
 mod reasons;
+mod idling;
 mod probing;
 mod requests;
 mod configuration;

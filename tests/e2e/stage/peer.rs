@@ -32,17 +32,25 @@ fn folder(base: &Path, name: &str, port: u16) -> PathBuf {
     folder
 }
 
+/// Ends no connection because of the requests that it has had.
+const MANY: &str = "keepalive_requests 100000;";
+
 /// nginx, for HTTP/1: `/` answers with `name`, `/files/` serves `<base>/files`, `/echo-host` the Host it was asked for.
 pub(crate) fn nginx(place: &Place, base: &Path, name: &str) -> Peer {
-    nginx_speaking(place, base, name, "")
+    nginx_speaking(place, base, name, "", MANY)
+}
+
+/// As [`nginx`], with a few more directives.
+pub(crate) fn nginx_that(place: &Place, base: &Path, name: &str, directives: &str) -> Peer {
+    nginx_speaking(place, base, name, "", directives)
 }
 
 /// As [`nginx`], for HTTP/2 alone.
 pub(crate) fn nginx_h2c(place: &Place, base: &Path, name: &str) -> Peer {
-    nginx_speaking(place, base, name, "http2")
+    nginx_speaking(place, base, name, "http2", MANY)
 }
 
-fn nginx_speaking(place: &Place, base: &Path, name: &str, protocol: &str) -> Peer {
+fn nginx_speaking(place: &Place, base: &Path, name: &str, protocol: &str, directives: &str) -> Peer {
     let port = place.free_port();
     let folder = folder(base, name, port);
     fs::create_dir_all(base.join("files")).unwrap();
@@ -50,8 +58,8 @@ fn nginx_speaking(place: &Place, base: &Path, name: &str, protocol: &str) -> Pee
         "daemon off; master_process off; worker_processes 1; pid {0}/pid; error_log stderr warn;\n\
          events {{ worker_connections 512; }}\n\
          http {{ access_log off; client_body_temp_path {0}/body; proxy_temp_path {0}/proxy; fastcgi_temp_path {0}/f;\n\
-         uwsgi_temp_path {0}/u; scgi_temp_path {0}/s; keepalive_requests 100000; client_max_body_size 0;\n\
-         server {{ listen 127.0.0.1:{port} {protocol}; default_type text/plain;\n\
+         uwsgi_temp_path {0}/u; scgi_temp_path {0}/s; client_max_body_size 0;\n\
+         server {{ listen 127.0.0.1:{port} {protocol}; default_type text/plain; {directives}\n\
          location = / {{ return 200 \"{name}\\n\"; }}\n\
          location = /echo-host {{ return 200 \"$host\\n\"; }}\n\
          location = /echo-header {{ return 200 \"$http_x_color|$http_x_added\\n\"; }}\n\
