@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -15,16 +16,47 @@ use tokio::time::{sleep, timeout};
 use crate::load::service::{PIECE, PIECES};
 use crate::load::{Lost, Notes, PAUSE, STEP_MAX, Targets, broken};
 
+/// How often it is looked whether a connection has been accepted: for a second and a half at least.
+const ACCEPT_LOOKS: usize = 300;
 /// Streams of one HTTP/2 connection at a time, besides a slow one.
 const STREAMS: usize = 8;
 
-/// Opens a connection.
-pub(super) async fn connect(to: SocketAddr) -> Result<TcpStream, Lost> {
-    match timeout(STEP_MAX, TcpStream::connect(to)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(Lost::first("connect", &error)),
-        Err(late) => Err(broken("connect")(&late)),
+/// Opens a connection; returns whether it is known to have been accepted, which every other one waits for.
+pub(super) async fn connect(to: SocketAddr) -> Result<(TcpStream, bool), Lost> {
+    static OPENED: AtomicUsize = AtomicUsize::new(0);
+    let stream = match timeout(STEP_MAX, TcpStream::connect(to)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(Lost::first("connect", &error, false)),
+        Err(late) => return Err(broken("connect")(&late)),
+    };
+    if OPENED.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
+        return Ok((stream, false));
     }
+    // One that has ended before it was accepted tells so by itself.
+    for _ in 0..ACCEPT_LOOKS {
+        match is_accepted(&stream).map_err(|error| broken("accept")(&error))? {
+            Some(true) => return Ok((stream, true)),
+            Some(false) => sleep(PAUSE).await,
+            None => break,
+        }
+    }
+    Ok((stream, false))
+}
+
+/// Looks whether the other end, which is in the same network, has accepted a connection: what waits in the queue of a
+/// listener is no file yet, and so has no inode. `None` when the other end has gone.
+fn is_accepted(stream: &TcpStream) -> std::io::Result<Option<bool>> {
+    let (ours, theirs) = (stream.local_addr()?, stream.peer_addr()?);
+    let port = |text: &str| u16::from_str_radix(text.rsplit(':').next()?, 16).ok();
+    // That of the thread: the process may be on another host.
+    let table = std::fs::read_to_string("/proc/thread-self/net/tcp")?;
+    let inode = table.lines().find_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let is_it = port(fields.next()?)? == theirs.port() && port(fields.next()?)? == ours.port();
+        let inode = is_it.then(|| fields.nth(6))??;
+        inode.parse::<u64>().ok()
+    });
+    Ok(inode.map(|inode| inode != 0))
 }
 
 /// The requests of one connection of HTTP/1.1, until the proxy says that it ends.
@@ -38,7 +70,7 @@ pub(super) async fn slow_keep_alive(targets: Targets, notes: Notes) -> Result<()
 }
 
 async fn http1(targets: Targets, notes: Notes, slow: bool) -> Result<(), Lost> {
-    let stream = connect(targets.outbound).await?;
+    let (stream, accepted) = connect(targets.outbound).await?;
     let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = shaken.map_err(|error| broken("handshake")(&error))?;
     tokio::spawn(connection);
@@ -58,7 +90,7 @@ async fn http1(targets: Targets, notes: Notes, slow: bool) -> Result<(), Lost> {
             .await
             .map_err(|late| broken("response")(&late))?
             .map_err(|error| match error.source().and_then(|cause| cause.downcast_ref()) {
-                Some(cause) if count == 1 => Lost::first("the first request", cause),
+                Some(cause) if count == 1 => Lost::first("the first request", cause, accepted),
                 _ => Lost::Broken(format!("request {count} of a connection: {error:?}")),
             })?;
         check(status, &body, if slow { PIECE.repeat(PIECES) } else { said.to_vec() }.as_slice())?;
@@ -78,7 +110,7 @@ fn check(status: http::StatusCode, body: &[u8], wanted: &[u8]) -> Result<(), Los
 
 /// The streams of one connection of HTTP/2, until the proxy says that it ends.
 pub(super) async fn many_streams(targets: Targets, notes: Notes) -> Result<(), Lost> {
-    let stream = connect(targets.outbound).await?;
+    let (stream, accepted) = connect(targets.outbound).await?;
     let shaken = h2::client::handshake(stream).await;
     let (sender, connection) = shaken.map_err(|error| broken("handshake")(&error))?;
     let driven = tokio::spawn(connection);
@@ -88,7 +120,7 @@ pub(super) async fn many_streams(targets: Targets, notes: Notes) -> Result<(), L
         if slow {
             notes.kind = "http/2, slow";
         }
-        streams.spawn(one_after_another(sender.clone(), notes, slow));
+        streams.spawn(one_after_another(sender.clone(), notes, (slow, accepted)));
     }
     drop(sender);
     let mut refused = Ok(());
@@ -104,7 +136,11 @@ pub(super) async fn many_streams(targets: Targets, notes: Notes) -> Result<(), L
     refused
 }
 
-async fn one_after_another(mut sender: SendRequest<Bytes>, notes: Notes, slow: bool) -> Result<(), Lost> {
+async fn one_after_another(
+    mut sender: SendRequest<Bytes>,
+    notes: Notes,
+    (slow, accepted): (bool, bool),
+) -> Result<(), Lost> {
     let mut first = true;
     while !notes.is_over() {
         // A connection that the proxy ends (GOAWAY) takes no new streams; those under way go on.
@@ -135,7 +171,7 @@ async fn one_after_another(mut sender: SendRequest<Bytes>, notes: Notes, slow: b
             Ok(Err(error)) if error.is_go_away() && error.is_remote() => return Ok(()),
             Ok(Err(error)) => {
                 return Err(match error.get_io() {
-                    Some(cause) if first => Lost::first("the first stream", cause),
+                    Some(cause) if first => Lost::first("the first stream", cause, accepted),
                     _ => Lost::Broken(format!("stream: {error:?}")),
                 });
             }

@@ -2,7 +2,8 @@
 //!
 //! A call, stream or conversation that does not end as it should is *lost*: no scenario may lose one. A caller that cannot
 //! connect any more is *refused*, and ends: that is what callers of a proxy that stops are to see, and no others. A listener
-//! that closes resets what is still in its queue, which is a refusal too.
+//! that closes resets what is still in its queue, which is a refusal too; a connection that the proxy has accepted it must not
+//! reset, so that every other new one waits until it has, and is lost then.
 
 mod service;
 mod http;
@@ -50,10 +51,11 @@ enum Lost {
 }
 
 impl Lost {
-    /// What became of a connection that had got no answer yet.
-    fn first(at: &str, error: &std::io::Error) -> Self {
+    /// What became of a connection that had got no answer yet, and that the proxy had accepted for certain, or perhaps not.
+    fn first(at: &str, error: &std::io::Error, accepted: bool) -> Self {
         match error.kind() {
-            ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Self::Refused,
+            ErrorKind::ConnectionRefused => Self::Refused,
+            ErrorKind::ConnectionReset if !accepted => Self::Refused,
             _ => broken(at)(error),
         }
     }
@@ -151,13 +153,13 @@ impl Load {
     /// Waits until callers of every kind have ended `more` calls from now on.
     pub(crate) fn goes_on(&self, more: usize) {
         let before = self.done();
-        until("callers of every kind go on", seconds(60), || {
-            let now = self.done();
-            let moved = |kind: &str| {
-                now.get(kind).copied().unwrap_or(0) >= before.get(kind).copied().unwrap_or(0) + more
-            };
-            KINDS.iter().all(|kind| moved(kind)).then_some(())
-        });
+        for kind in KINDS {
+            let wanted = before.get(kind).copied().unwrap_or(0) + more;
+            until(&format!("callers of the kind {kind} go on"), seconds(60), || {
+                let done = self.done().get(kind).copied().unwrap_or(0);
+                (done >= wanted).then_some(())
+            });
+        }
     }
 
     /// Lets callers end what they are at, or until all are refused, and returns what became of all calls.

@@ -41,7 +41,8 @@ impl Step {
 
 /// One conversation over WebSocket, up to its close.
 pub(super) async fn websocket(targets: Targets, notes: Notes) -> Result<(), Lost> {
-    let mut stream = BufReader::new(connect(targets.outbound).await?);
+    let (stream, accepted) = connect(targets.outbound).await?;
+    let mut stream = BufReader::new(stream);
     let at = Step::new(FIRST);
     let talk = async {
         let request = "GET /chat HTTP/1.1\r\nHost: chat.mesh\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -71,7 +72,7 @@ pub(super) async fn websocket(targets: Targets, notes: Notes) -> Result<(), Lost
         }
         Ok(())
     };
-    ended(timeout(STEP_MAX, talk).await, at.get(), &notes)
+    ended(timeout(STEP_MAX, talk).await, (at.get(), accepted), &notes)
 }
 
 /// Reads the head of a response; returns its first line.
@@ -89,7 +90,8 @@ async fn head(stream: &mut Stream) -> std::io::Result<String> {
 
 /// One conversation over TCP: a greeting, an echo of each message, and a count at the end.
 pub(super) async fn tcp(targets: Targets, notes: Notes) -> Result<(), Lost> {
-    let mut stream = BufReader::new(connect(targets.tcp).await?);
+    let (stream, accepted) = connect(targets.tcp).await?;
+    let mut stream = BufReader::new(stream);
     let at = Step::new(FIRST);
     let talk = async {
         let mut line = String::new();
@@ -117,16 +119,16 @@ pub(super) async fn tcp(targets: Targets, notes: Notes) -> Result<(), Lost> {
         }
         Ok(())
     };
-    ended(timeout(STEP_MAX, talk).await, at.get(), &notes)
+    ended(timeout(STEP_MAX, talk).await, (at.get(), accepted), &notes)
 }
 
 fn ended(
     outcome: Result<std::io::Result<()>, tokio::time::error::Elapsed>,
-    at: &str,
+    (at, accepted): (&str, bool),
     notes: &Notes,
 ) -> Result<(), Lost> {
     outcome.map_err(|late| broken(at)(&late))?.map_err(|error| match at {
-        FIRST => Lost::first(at, &error),
+        FIRST => Lost::first(at, &error, accepted),
         _ => broken(at)(&error),
     })?;
     notes.done();
