@@ -38,8 +38,8 @@ struct Probes {
     changes: mpsc::Sender<Change>,
 }
 
-/// Puts a list of services in force.
-type Enforce = Box<dyn Fn(&[LocalService]) + Send + Sync>;
+/// Puts a list of services in force: all that are to be, and those of them that can prove who they are.
+type Enforce = Box<dyn Fn(&[LocalService], Vec<LocalService>) + Send + Sync>;
 /// Tells others the failure domain, whether it drains, and the services.
 type Announce = Box<dyn Fn(Option<ZoneName>, bool, Vec<Announcement>) + Send + Sync>;
 
@@ -66,6 +66,7 @@ impl Announcer {
         let (changes, mut changed) = mpsc::channel(CHANGES_MAX);
         let mut probes = Probes { running: BTreeMap::new(), changes };
         let mut services = self.settings.borrow().services.clone();
+        let mut enforced = services.clone();
         let mut healthy: BTreeMap<Instance, bool> = BTreeMap::new();
         for service in &services {
             let port = service.addr.port();
@@ -75,8 +76,14 @@ impl Announcer {
         loop {
             let settings = self.settings.borrow_and_update().clone();
             if settings.services != services {
-                self.replace(&services, &settings, &healthy).await;
+                enforced = self.replace(&services, &settings, &healthy).await;
                 services = settings.services;
+            }
+            // Nobody calls as a service that cannot prove who it is yet: that would be refused.
+            let proven: Vec<_> = self.proven(&services).into_iter().cloned().collect();
+            if proven != enforced {
+                (self.enforce)(&services, proven.clone());
+                enforced = proven;
             }
             let policy = self.policies.borrow_and_update().clone();
             probes.running.retain(|instance, (_, probe)| keep(&services, instance, probe));
@@ -101,15 +108,23 @@ impl Announcer {
         }
     }
 
-    /// Replaces the services: others hear first of what goes away, and only afterwards of what is new.
-    async fn replace(&self, old: &[LocalService], next: &Settings, healthy: &BTreeMap<Instance, bool>) {
+    /// Replaces the services: others hear first of what goes away, and only afterwards of what is new. Returns those that can
+    /// prove who they are.
+    async fn replace(
+        &self,
+        old: &[LocalService],
+        next: &Settings,
+        healthy: &BTreeMap<Instance, bool>,
+    ) -> Vec<LocalService> {
         let stay: Vec<_> = old.iter().filter(|service| next.services.contains(service)).cloned().collect();
         if stay.len() < old.len() {
             let drains = self.policies.borrow().drains;
             (self.announce)(next.zone.clone(), drains, announcements(self.proven(&stay), healthy));
             tokio::time::sleep(FAREWELL).await;
         }
-        (self.enforce)(&next.services);
+        let proven: Vec<_> = self.proven(&next.services).into_iter().cloned().collect();
+        (self.enforce)(&next.services, proven.clone());
+        proven
     }
 
     /// Returns the services that can prove who they are.

@@ -342,9 +342,10 @@ impl Node {
     /// Returns what tells gossip, and those here who need to know, which services run here.
     fn announcer(&self, shared: &Arc<Shared>, options: &Options, inbound: SocketAddr) -> Announcer {
         let (shared, subjects) = (shared.clone(), self.subjects.clone());
-        let enforce = move |services: &[LocalService]| {
-            shared.set_locals(services.to_vec());
-            subjects.send_replace(self::subjects(&shared.node, services));
+        let enforce = move |services: &[LocalService], proven: Vec<LocalService>| {
+            shared.set_locals(proven);
+            let wanted = self::subjects(&shared.node, services);
+            subjects.send_if_modified(|subjects| wanted != std::mem::replace(subjects, wanted.clone()));
         };
         let agent = self.agent.clone();
         let advertise = self.advertise.subscribe();

@@ -5,6 +5,9 @@ use std::fs;
 use rustix::process::{Signal, kill_process};
 
 use crate::load::{Places, Scene, assert_nobody_refused, assert_nothing_lost};
+use crate::stage::mesh::ProxyPlan;
+use crate::stage::peer;
+use crate::stage::place::Place;
 use crate::stage::wait::{seconds, until};
 
 // case 84
@@ -66,6 +69,35 @@ fn new_routes_policies_and_settings_take_effect_without_losing_a_call() {
     until("the last settings are in force", seconds(10), || {
         scene.caller.process.log().contains("configuration read again").then_some(())
     });
+}
+
+#[test]
+fn services_that_come_and_go_with_the_file_disturb_no_calls_to_others() {
+    let scene = Scene::with(&Places::here(), ProxyPlan::services_in_file);
+    let load = scene.load();
+    let extra = peer::answerer(&Place::here(), "extra");
+    let of_server = [format!("extra={extra}/http")];
+    let of_caller = [format!("shop={extra}/http")];
+
+    for _ in 0..3 {
+        scene.servers[0].also_runs(&of_server);
+        scene.caller.also_runs(&of_caller);
+        scene.caller.reaches("extra");
+        scene.caller.reaches("shop");
+        load.goes_on(1);
+        scene.servers[0].also_runs(&[]);
+        scene.caller.also_runs(&[]);
+        for service in ["extra", "shop"] {
+            until("it is gone", seconds(20), || {
+                (scene.caller.quick_status(service) != Some(200)).then_some(())
+            });
+        }
+        load.goes_on(1);
+    }
+
+    let tallies = load.stop();
+    assert_nothing_lost(&tallies);
+    assert_nobody_refused(&tallies);
 }
 
 fn route(round: usize) -> String {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -114,6 +115,7 @@ impl Mesh {
             ports: BTreeMap::from(["outbound", "inbound", "gossip", "admin"].map(|name| (name, 0))),
             names: false,
             environment: Vec::new(),
+            file: None,
             is_open: false,
             is_anywhere: false,
             program: program::mesh().to_owned(),
@@ -165,6 +167,8 @@ pub(crate) struct ProxyPlan {
     ports: BTreeMap<&'static str, u16>,
     names: bool,
     environment: Vec<(String, String)>,
+    /// Its file, and the services that it had at first.
+    file: Option<(PathBuf, Vec<String>)>,
     is_open: bool,
     is_anywhere: bool,
     program: PathBuf,
@@ -198,6 +202,18 @@ impl ProxyPlan {
     /// Runs a service here: `web=8080/http`.
     pub(crate) fn service(self, service: &str) -> Self {
         self.flag("--service", service)
+    }
+
+    /// Has its services, those said so far, in its file and not in flags, so that others may take their place.
+    pub(crate) fn services_in_file(mut self) -> Self {
+        let flags = std::mem::take(&mut self.flags);
+        let (services, rest): (Vec<_>, Vec<_>) = flags.chunks(2).partition(|flag| flag[0] == "--service");
+        let services: Vec<_> = services.into_iter().map(|flag| flag[1].clone()).collect();
+        self.flags = rest.concat();
+        let file = self.logs.join(format!("{}.yaml", self.node));
+        write_services(&file, &services);
+        self.file = Some((file.clone(), services));
+        self.flag("--config", file.to_str().unwrap())
     }
 
     /// Opens a local port, chosen by the proxy, to a service.
@@ -320,6 +336,13 @@ impl Proxy {
         assert!(status.success(), "{status}:\n{}", self.process.log());
     }
 
+    /// Runs the services of its file and these, from now on.
+    pub(crate) fn also_runs(&self, more: &[String]) {
+        let (file, services) = self.plan.file.as_ref().expect("its services are in a file");
+        write_services(file, &[services, more].concat());
+        kill_process(self.process.pid(), Signal::HUP).unwrap();
+    }
+
     /// Its data directory.
     pub(crate) fn data(&self) -> &Path {
         &self.plan.data
@@ -373,6 +396,10 @@ fn wait_until_ready(place: &Place, data: &Path, process: &mut Process) {
         let admin = read_addresses(data)?["admin"].as_str()?.parse().ok()?;
         (status_of(place, admin, "localhost", "/readyz") == Some(200)).then_some(())
     });
+}
+
+fn write_services(file: &Path, services: &[String]) {
+    fs::write(file, format!("service: [{}]\n", services.join(", "))).unwrap();
 }
 
 fn read_addresses(data: &Path) -> Option<Value> {
