@@ -24,6 +24,7 @@ use crate::model::token::Token;
 use crate::net::dns::resolvers::{self, Upstreams};
 use crate::net::{clock, interface, pages, task};
 use crate::proxy::bootstrap::{AccessLogTarget, InterceptOptions, NamesOptions, Options, Settings};
+use crate::proxy::handover::READY_MAX;
 use crate::proxy::program;
 use crate::proxy::successor::Successor;
 use crate::telemetry::log::{self, LogHandle};
@@ -136,6 +137,9 @@ pub(crate) struct ProxyArgs {
     /// Take over from the proxy that runs on the same data directory, without losing a connection; start as usual if none does
     #[arg(long, env = "MESH_TAKE_OVER", value_parser = clap::builder::BoolishValueParser::new())]
     take_over: bool,
+    /// How long a process may take to be ready that takes over from this one, to see what one does that hangs
+    #[arg(long, hide = true, value_name = "DURATION", value_parser = output::duration)]
+    ready_within: Option<Duration>,
     /// Where access records go: off, - (standard error) or a file
     #[arg(long, env = "MESH_ACCESS_LOG", default_value = "off", value_name = "FILE|-|off")]
     access_log: String,
@@ -207,6 +211,7 @@ impl ProxyArgs {
                 words: std::env::args_os().skip(1).collect(),
             },
             take_over: self.take_over,
+            ready_max: self.ready_within.unwrap_or(READY_MAX),
             settings,
         })
     }

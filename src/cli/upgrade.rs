@@ -21,8 +21,9 @@ use crate::identity::certificate::file_sha256;
 use crate::model::name::NodeName;
 use crate::model::token::Token;
 use crate::net::clock;
-use crate::proxy::handover::{self, Who};
+use crate::proxy::handover;
 use crate::proxy::program;
+use crate::proxy::words::Who;
 
 /// How long the new process may take until it is the proxy, or has given up.
 const TAKEN_MAX: Duration = Duration::from_mins(1);

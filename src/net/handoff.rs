@@ -14,6 +14,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, recvmsg, sendmsg, sockopt,
 };
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
@@ -79,6 +80,8 @@ impl Door {
 pub struct Line {
     stream: UnixStream,
     peer: i32,
+    /// The process at the other end itself, whose number may be another's after it; `None` where that cannot be had.
+    process: Option<OwnedFd>,
 }
 
 impl Line {
@@ -103,12 +106,18 @@ impl Line {
             let who = format!("the other end is run by user {}", peer.uid.as_raw());
             return Err(io::Error::new(ErrorKind::PermissionDenied, who));
         }
-        Ok(Self { stream, peer: peer.pid.as_raw_pid() })
+        let process = pidfd_open(peer.pid, PidfdFlags::empty()).ok();
+        Ok(Self { stream, peer: peer.pid.as_raw_pid(), process })
     }
 
     /// Returns the number of the process at the other end.
     pub fn peer(&self) -> i32 {
         self.peer
+    }
+
+    /// Ends the process at the other end at once; returns whether it was still there, and could be.
+    pub fn end_peer(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| pidfd_send_signal(process, Signal::KILL).is_ok())
     }
 
     /// Sends a message with sockets, which stay open here.

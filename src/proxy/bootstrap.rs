@@ -50,6 +50,8 @@ pub struct Options {
     pub successor: Successor,
     /// Whether it takes over from the proxy that runs on the same data directory, if there is one.
     pub take_over: bool,
+    /// How long another process may take to be ready that takes over from this one.
+    pub ready_max: Duration,
     /// What may change while it runs.
     pub settings: watch::Receiver<Settings>,
 }

@@ -11,8 +11,9 @@
 //! | traffic | nothing: from here on the new process accepts | accepts no more, and ends when its callers have |
 //!
 //! To the mesh the node is the same member all the time. Until traffic is given, the new process accepts nothing; if it
-//! gives up, ends, or is not ready in time, the old one takes everything back. Both versions may differ: fields may be added
-//! to messages, and what is not known is ignored; sockets that the new process does not know it closes.
+//! gives up, ends, or is not ready in time, the old one takes everything back; who hangs with the store in its hands is ended,
+//! as nobody could start on the data directory before. Both versions may differ: fields may be added to messages, and what is
+//! not known is ignored; sockets that the new process does not know it closes.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -21,91 +22,25 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::gossip::agent::{Estate, Legacy};
+use crate::gossip::agent::Estate;
 use crate::model::name::NodeName;
 use crate::net::clock;
 use crate::net::handoff::{Door, Line};
+use crate::proxy::words::{Ask, Error, Give, VERSION, Who};
 
 /// The socket that a new process connects to, in the data directory.
 pub(crate) const SOCKET_FILE: &str = "handover.sock";
-/// The version of the conversation. A new one is for what old processes would not understand.
-const VERSION: u32 = 1;
-/// Longest time from when the store is given until the new process is ready. After that the old one goes on.
-const READY_MAX: Duration = Duration::from_secs(30);
+/// Longest time from when the store is given until the new process is ready, unless another is told. After that the old one
+/// goes on.
+pub const READY_MAX: Duration = Duration::from_secs(30);
 /// Longest time for anything before that, and for anything that the old process has to do.
 const STEP_MAX: Duration = Duration::from_secs(10);
 /// To tell the other side why it is not to be.
 const WORDS_MAX: Duration = Duration::from_secs(1);
-
-/// Why nothing was handed over.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The other process is gone, or speaks another language.
-    #[error("the proxy that runs on this data directory cannot be taken over from: {0}")]
-    Io(#[from] io::Error),
-    /// It does not answer.
-    #[error("the proxy that runs on this data directory does not answer")]
-    Silent,
-    /// It will not.
-    #[error("the proxy that runs on this data directory does not hand over: {0}")]
-    Refused(String),
-    /// It is another node.
-    #[error("the proxy that runs on this data directory is the node {0}: start with --node {0}")]
-    OtherNode(NodeName),
-}
-
-/// What the new process asks for.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "camelCase")]
-enum Ask {
-    Who,
-    Replace {
-        #[serde(default)]
-        program: Option<PathBuf>,
-    },
-    Sockets {
-        version: u32,
-        build: String,
-    },
-    Store,
-    Gossip,
-    Traffic,
-    GiveUp {
-        reason: String,
-    },
-}
-
-/// What the old process gives.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "give", rename_all = "camelCase")]
-enum Give {
-    Who(Box<Who>),
-    Started { pid: i32 },
-    Sockets { build: String, node: NodeName, names: Vec<String> },
-    Store,
-    Gossip { legacy: Box<Legacy> },
-    Traffic,
-    Refused { reason: String },
-}
-
-/// What a proxy says of itself to whoever may replace it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Who {
-    /// Its node.
-    pub node: NodeName,
-    /// Its version.
-    pub build: String,
-    /// The file that it was started from.
-    pub program: PathBuf,
-    /// Where control planes answer, `host:port`.
-    pub controls: Vec<String>,
-    /// The roots that it trusts: SHA-256 of their public keys, hexadecimal.
-    pub pins: Vec<String>,
-}
+/// Longest time until a process that was told so lets go of the store, and again until the store is open after its end.
+const LET_GO_MAX: Duration = Duration::from_secs(5);
 
 /// Listening sockets, by what they are for.
 pub(crate) type Sockets = BTreeMap<String, Vec<OwnedFd>>;
@@ -124,15 +59,27 @@ pub(crate) trait Giver {
     fn lend_store(&self) -> impl Future<Output = ()>;
     /// Stops gossiping; `None` when it cannot be left to another process.
     fn lend_gossip(&self) -> impl Future<Output = Option<Estate>>;
-    /// Gossips again, and opens the store as soon as the other process lets go of it, which did not take over for `reason`.
-    fn take_back(&self, reason: &str) -> impl Future<Output = ()>;
+    /// Gossips again, as the other process did not take over for `reason`.
+    fn take_back(&self, reason: &str);
+    /// Opens the store as soon as the other process lets go of it, and writes again. Changes nothing for one that is open.
+    fn reopen_store(&self) -> impl Future<Output = ()>;
+    /// Returns how long another process may take from when it has the store until it is ready: [`READY_MAX`].
+    fn ready_max(&self) -> Duration;
 }
 
 /// Waits for a process that takes over, and gives it everything. Returns its number once nothing is to be accepted any more;
 /// `follow` is told of it just before, and of who goes on if that was in vain.
 pub(crate) async fn give(door: &Door, giver: &impl Giver, follow: impl Fn(i32)) -> i32 {
+    let mut has_store = true;
     loop {
-        let mut line = door.next().await;
+        let mut line = tokio::select! {
+            line = door.next() => line,
+            () = giver.reopen_store(), if !has_store => {
+                tracing::info!("the store is back");
+                has_store = true;
+                continue;
+            }
+        };
         let pid = line.peer();
         match give_to(&mut line, giver, &follow).await {
             Ok(Given::Everything) => return pid,
@@ -142,10 +89,29 @@ pub(crate) async fn give(door: &Door, giver: &impl Giver, follow: impl Fn(i32)) 
                 let reason = reason.to_string();
                 let refused = Give::Refused { reason: reason.clone() };
                 _ = timeout(WORDS_MAX, line.send(&refused, &[])).await;
-                giver.take_back(&reason).await;
+                giver.take_back(&reason);
+                has_store = reopen(&line, giver).await;
             }
         }
     }
+}
+
+/// Opens the store again that the process on the line has had; returns whether it is open.
+async fn reopen(line: &Line, giver: &impl Giver) -> bool {
+    if timeout(LET_GO_MAX, giver.reopen_store()).await.is_ok() {
+        return true;
+    }
+    if line.end_peer() {
+        tracing::warn!(
+            pid = line.peer(),
+            "the other process hangs and does not let go of the store: ended it"
+        );
+    }
+    let opened = timeout(LET_GO_MAX, giver.reopen_store()).await.is_ok();
+    if !opened {
+        tracing::error!("the store is not back: serving from memory, and trying on");
+    }
+    opened
 }
 
 /// What a process has got.
@@ -215,12 +181,13 @@ async fn give_to(line: &mut Line, giver: &impl Giver, follow: &impl Fn(i32)) -> 
     line.send(&Give::Sockets { build: who.build, node: who.node, names }, &sockets).await?;
 
     expect(line, deadline, |ask| matches!(ask, Ask::Store)).await?;
-    deadline = Instant::from_std(clock::now()) + READY_MAX;
+    deadline = Instant::from_std(clock::now()) + giver.ready_max();
     timeout_at(deadline, giver.lend_store()).await.map_err(|_| Failed::Late)?;
     line.send(&Give::Store, &[]).await?;
 
     expect(line, deadline, |ask| matches!(ask, Ask::Gossip)).await?;
-    let Estate { legacy, udp, tcp } = giver.lend_gossip().await.ok_or(Failed::Gossip)?;
+    let lent = timeout_at(deadline, giver.lend_gossip()).await.map_err(|_| Failed::Late)?;
+    let Estate { legacy, udp, tcp } = lent.ok_or(Failed::Gossip)?;
     line.send(&Give::Gossip { legacy: Box::new(legacy) }, &[udp.as_fd(), tcp.as_fd()]).await?;
 
     expect(line, deadline, |ask| matches!(ask, Ask::Traffic)).await?;
@@ -392,6 +359,7 @@ mod tests {
     use std::net::TcpListener;
     use std::os::fd::{AsFd as _, BorrowedFd};
     use std::path::{Path, PathBuf};
+    use std::time::Duration;
 
     use tempfile::TempDir;
 
@@ -399,10 +367,9 @@ mod tests {
     use crate::logic::gossip::wire::Identity;
     use crate::model::name::NodeName;
     use crate::net::handoff::{Door, Line};
-    use crate::proxy::handover::{
-        Ask, Error, Give, Giver, SOCKET_FILE, Taker, VERSION, Who, give_to, replace, runs, who,
-    };
+    use crate::proxy::handover::{Giver, READY_MAX, SOCKET_FILE, Taker, give_to, replace, runs, who};
     use crate::proxy::successor::Successor;
+    use crate::proxy::words::{Ask, Error, Give, VERSION, Who};
 
     fn host() -> NodeName {
         "host-1".parse().unwrap()
@@ -412,6 +379,8 @@ mod tests {
     struct Fake {
         listener: TcpListener,
         lent: RefCell<Vec<&'static str>>,
+        /// Whether its gossip does not stop.
+        keeps: Cell<bool>,
         followed: Cell<i32>,
         folder: TempDir,
         door: Door,
@@ -422,7 +391,8 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let door = Door::open(&folder.path().join(SOCKET_FILE)).unwrap();
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            Self { listener, lent: RefCell::default(), followed: Cell::new(0), folder, door }
+            let (lent, keeps, followed) = (RefCell::default(), Cell::new(false), Cell::new(0));
+            Self { listener, lent, keeps, followed, folder, door }
         }
 
         fn folder(&self) -> &Path {
@@ -461,13 +431,22 @@ mod tests {
 
         async fn lend_gossip(&self) -> Option<Estate> {
             self.lent.borrow_mut().push("gossip");
+            if self.keeps.get() {
+                return std::future::pending().await;
+            }
             let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
             let me = Identity { node: host(), epoch: 7, life: 1, addr: tcp.local_addr().unwrap() };
             let legacy = Legacy { me, version: 3, salt: [1; 4], said: None, known: String::new() };
             Some(Estate { legacy, udp: std::net::UdpSocket::bind("127.0.0.1:0").unwrap(), tcp })
         }
 
-        async fn take_back(&self, _reason: &str) {}
+        fn take_back(&self, _reason: &str) {}
+
+        async fn reopen_store(&self) {}
+
+        fn ready_max(&self) -> Duration {
+            READY_MAX
+        }
     }
 
     async fn take(folder: &Path) -> Result<Option<Taker>, Error> {
@@ -552,6 +531,22 @@ mod tests {
         let taking = async {
             let mut taker = take(proxy.folder()).await.unwrap().unwrap();
             taker.store().await.unwrap();
+            taker
+        };
+
+        let (failed, _taker) = tokio::join!(proxy.serve(), taking);
+
+        assert_eq!(failed.unwrap(), "it was not ready in time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gossip_that_does_not_stop_is_not_waited_for_for_ever() {
+        let proxy = Fake::new();
+        proxy.keeps.set(true);
+        let taking = async {
+            let mut taker = take(proxy.folder()).await.unwrap().unwrap();
+            taker.store().await.unwrap();
+            assert!(matches!(taker.gossip().await, Err(Error::Silent)));
             taker
         };
 

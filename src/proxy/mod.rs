@@ -7,6 +7,7 @@
 //! workers have threads of their own, all else shares another, so that nothing of ours starves requests.
 
 pub mod successor;
+pub mod words;
 pub mod handover;
 pub mod bootstrap;
 pub mod membership;

@@ -28,7 +28,7 @@ use crate::proxy::announcer::FAREWELL;
 use crate::proxy::bootstrap::{AccessLogTarget, Options};
 use crate::proxy::entry;
 use crate::proxy::examiner::Intercepting;
-use crate::proxy::handover::{self, Giver, Sockets, Taker, Who};
+use crate::proxy::handover::{self, Giver, Sockets, Taker};
 use crate::proxy::intercept;
 use crate::proxy::membership::{self, Membership};
 use crate::proxy::names::{self, Life, Names};
@@ -39,6 +39,7 @@ use crate::proxy::services::Services;
 use crate::proxy::shared::Shared;
 use crate::proxy::successor::Successor;
 use crate::proxy::upgrader::Upgrader;
+use crate::proxy::words::{self, Who};
 use crate::proxy::worker::{self, Listeners, WorkerConfig, Workers};
 use crate::telemetry::access::{AccessLog, Target};
 use crate::telemetry::log::LogHandle;
@@ -66,7 +67,7 @@ pub enum Error {
     Vault(#[from] crate::identity::vault::Error),
     /// The proxy that runs already goes on.
     #[error(transparent)]
-    Handover(#[from] handover::Error),
+    Handover(#[from] words::Error),
     /// Gossip did not start.
     #[error(transparent)]
     Gossip(#[from] agent::Error),
@@ -335,6 +336,8 @@ struct Running {
     shared: Arc<Shared>,
     stage: watch::Sender<Stage>,
     successor: Successor,
+    /// How long one may take to be ready.
+    ready_max: Duration,
     /// Why the last process that wanted to take over did not.
     failures: watch::Sender<Option<String>>,
     /// The tasks that end last.
@@ -413,6 +416,7 @@ impl Running {
             shared,
             stage,
             successor,
+            ready_max: options.ready_max,
             failures,
             last,
         })
@@ -523,9 +527,12 @@ impl Giver for Running {
         self.node.agent.pause().await
     }
 
-    async fn take_back(&self, reason: &str) {
+    fn take_back(&self, reason: &str) {
         self.failures.send_replace(Some(reason.to_owned()));
         self.node.agent.resume();
+    }
+
+    async fn reopen_store(&self) {
         let mut told = false;
         loop {
             let vault = self.node.vault.clone();
@@ -543,6 +550,10 @@ impl Giver for Running {
         if none {
             self.node.write();
         }
+    }
+
+    fn ready_max(&self) -> Duration {
+        self.ready_max
     }
 }
 

@@ -1,9 +1,14 @@
 //! A proxy that goes on in another process, while callers of every kind are at work: nothing is lost and nobody refused.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::load::{Load, Scene, assert_nobody_refused, assert_nothing_lost};
+use mesh::net::clock;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::load::{Load, Places, Scene, assert_nobody_refused, assert_nothing_lost};
 use crate::stage::mesh::Proxy;
 use crate::stage::wait::{seconds, until};
 
@@ -107,6 +112,54 @@ fn a_proxy_goes_on_when_the_process_that_is_to_take_over_fails() {
         std::thread::sleep(Duration::from_millis(after));
         killed.kill();
     }
+    load.goes_on(1);
+
+    ends_well(load);
+    assert_nobody_missed(&scene);
+}
+
+/// What the files are that a process has open.
+fn open_files(pid: Pid) -> Vec<PathBuf> {
+    let files = fs::read_dir(format!("/proc/{}/fd", pid.as_raw_nonzero())).into_iter().flatten().flatten();
+    files.filter_map(|file| fs::read_link(file.path()).ok()).collect()
+}
+
+// case 85
+#[test]
+fn a_proxy_goes_on_when_the_process_that_is_to_take_over_hangs() {
+    let mut scene = Scene::with(&Places::here(), |plan| plan.flag("--ready-within", "2s"));
+    let load = scene.load();
+
+    // One that has asked for nothing yet is nobody's concern.
+    let mut idle = scene.servers[0].successor(&[]);
+    kill_process(idle.pid(), Signal::STOP).unwrap();
+    load.goes_on(1);
+    idle.kill();
+
+    // One that has the store is ended when its time is over, and all comes back: on either side of a call.
+    for proxy in [&scene.servers[0], &scene.caller] {
+        let state = proxy.data().join("state");
+        let has_store = |pid: Pid| open_files(pid).iter().any(|file| file.starts_with(&state));
+        let mut hung = proxy.successor(&[]);
+        let deadline = clock::now() + seconds(20);
+        // Without a pause: it is ready a moment later.
+        while !has_store(hung.pid()) {
+            assert!(clock::now() < deadline && hung.ended().is_none(), "{}", hung.log());
+        }
+        kill_process(hung.pid(), Signal::STOP).unwrap();
+
+        let status = until("it is ended", seconds(20), || hung.ended());
+        let log = proxy.process.log();
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{log}");
+        assert!(
+            log.contains("it was not ready in time") && log.contains("hangs and does not let go"),
+            "{log}"
+        );
+        until("the store is back", seconds(10), || has_store(proxy.process.pid()).then_some(()));
+        load.goes_on(1);
+    }
+    scene.caller.hand_over(&[]);
+    scene.servers[0].hand_over(&[]);
     load.goes_on(1);
 
     ends_well(load);
