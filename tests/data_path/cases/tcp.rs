@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use ::mesh::net::patience::Patience;
+use futures_util::future::join_all;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -101,8 +103,57 @@ async fn a_reset_by_either_side_resets_the_other() {
     }
 }
 
+/// So long may what is left of a half-closed connection be silent here.
+const SILENT_MAX: Duration = Duration::from_millis(800);
+
+// case 78
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_of_a_half_closed_connection_ends_when_it_has_been_silent_for_too_long() {
+    let scenes = Layout::BOTH.into_iter().flat_map(|layout| [true, false].map(|first| (layout, first)));
+    // These wait, so all do at the same time.
+    join_all(scenes.map(async |(layout, by_the_caller)| {
+        let mut service = Service::start().await;
+        let patience = Patience { half_closed: SILENT_MAX, ..Patience::default() };
+        let scene = Scene::patient(patience, layout, service.addr, "tcp");
+        // Nobody's end has come here: it may be silent.
+        let mut whole = Wire::to(scene.port()).await;
+        let mut far = service.accept().await;
+        let mut wire = Wire::to(scene.port()).await;
+        let mut app = service.accept().await;
+        wire.send("hello").await;
+        assert_eq!(app.take(5).await, b"hello");
+        let (mut ended, mut left) = if by_the_caller { (wire, app) } else { (app, wire) };
+        ended.finish().await;
+        assert_eq!(left.rest().await, (String::new(), Ending::Closed), "{by_the_caller}");
+
+        // What still moves is a reason to go on.
+        for _ in 0..3 {
+            tokio::time::sleep(SILENT_MAX / 2).await;
+            left.send("still").await;
+            assert_eq!(ended.take(5).await, b"still", "{by_the_caller}");
+        }
+        let began = Instant::now();
+        left.send("last").await;
+        assert_eq!(ended.rest().await, ("last".to_owned(), Ending::Reset), "{by_the_caller}");
+        assert!(began.elapsed() >= SILENT_MAX, "{by_the_caller}: {:?}", began.elapsed());
+        within(async { while left.stream.write_all(b"more").await.is_ok() {} }).await;
+        mesh::until(|| {
+            let open = |total: &::mesh::logic::metric::total::EdgeTotal| total.open();
+            // Of the other one, each proxy has a side: if there is only one, that has both.
+            (scene.nodes().iter().map(|node| node.counted(open)).sum::<u64>() == 2).then_some(())
+        })
+        .await;
+
+        whole.send("ping").await;
+        assert_eq!(far.take(4).await, b"ping");
+        far.send("pong").await;
+        assert_eq!(whole.take(4).await, b"pong");
+    }))
+    .await;
+}
+
 /// Pushes bytes until nothing goes for a while, and returns how many were taken.
-async fn push(stream: &mut TcpStream, most: usize) -> usize {
+pub(crate) async fn push(stream: &mut TcpStream, most: usize) -> usize {
     let piece = vec![b'x'; 64 << 10];
     let mut taken = 0;
     while taken < most {
