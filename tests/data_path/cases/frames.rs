@@ -1,8 +1,11 @@
-//! HTTP/2 frame by frame, for callers that do not follow the rules.
+//! HTTP/2 frame by frame, for callers and services that do not follow the rules.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 
-use crate::data_path::cases::wire::{Ending, Wire};
+use ::mesh::net::task;
+
+use crate::data_path::cases::wire::{Ending, Service, Wire};
 
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
@@ -64,7 +67,9 @@ pub(crate) fn block(fields: &[(&str, &[u8])]) -> Vec<u8> {
     out
 }
 
-/// A caller that says what it likes.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A caller, or a service, that says what it likes.
 pub(crate) struct Rogue {
     pub(crate) wire: Wire,
 }
@@ -73,9 +78,16 @@ impl Rogue {
     /// Connects and says the preface.
     pub(crate) async fn to(addr: SocketAddr) -> Self {
         let mut wire = Wire::to(addr).await;
-        wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        wire.send(PREFACE).await;
         wire.send(frame(SETTINGS, 0, 0, &[])).await;
         Self { wire }
+    }
+
+    /// Takes the preface of a caller.
+    async fn accept(mut wire: Wire) -> Result<Self, Ending> {
+        assert_eq!(wire.try_take(PREFACE.len()).await?, PREFACE);
+        wire.send(frame(SETTINGS, 0, 0, &[])).await;
+        Ok(Self { wire })
     }
 
     pub(crate) async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
@@ -139,6 +151,53 @@ impl Rogue {
             }
         }
         said
+    }
+}
+
+/// Kind, flags and payload of a frame.
+pub(crate) type Said = (u8, u8, Vec<u8>);
+
+/// A service that answers every request with the same frames, as soon as it has its head.
+pub(crate) struct Parrot {
+    pub(crate) addr: SocketAddr,
+    words: Arc<Mutex<Vec<Said>>>,
+    asked: Arc<Mutex<usize>>,
+}
+
+impl Parrot {
+    pub(crate) async fn start() -> Self {
+        let mut service = Service::start().await;
+        let parrot = Self { addr: service.addr, words: Arc::default(), asked: Arc::default() };
+        let (words, asked) = (parrot.words.clone(), parrot.asked.clone());
+        task::spawn("test", async move {
+            loop {
+                let (wire, words, asked) = (service.accept_late().await, words.clone(), asked.clone());
+                task::spawn("test", async move {
+                    let Ok(mut rogue) = Rogue::accept(wire).await else { return };
+                    while let Ok(heard) = rogue.next().await {
+                        if heard.kind == HEADERS {
+                            *asked.lock().unwrap() += 1;
+                            let words = words.lock().unwrap().clone();
+                            let frames = words
+                                .iter()
+                                .map(|(kind, flags, payload)| frame(*kind, *flags, heard.stream, payload));
+                            rogue.wire.send(frames.collect::<Vec<_>>().concat()).await;
+                        }
+                    }
+                });
+            }
+        });
+        parrot
+    }
+
+    /// Says what it answers with from now on.
+    pub(crate) fn say(&self, words: Vec<Said>) {
+        *self.words.lock().unwrap() = words;
+    }
+
+    /// Returns how often it was asked since it was asked this.
+    pub(crate) fn asked(&self) -> usize {
+        std::mem::take(&mut self.asked.lock().unwrap())
     }
 }
 

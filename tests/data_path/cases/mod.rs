@@ -1,11 +1,11 @@
 //! The cases that a data plane owes an answer to, by their numbers in the table of black-box cases: each through real
 //! sockets and real workers, with one proxy (its outbound side calls its own inbound side) and with two.
 
-mod scene;
+pub(crate) mod scene;
 mod wire;
 mod frames;
 mod two;
-mod service;
+pub(crate) mod service;
 mod ask;
 mod framing;
 mod heads;
@@ -14,6 +14,7 @@ mod bodies;
 mod expect;
 mod upgrades;
 mod http2;
+mod answers;
 mod floods;
 mod failures;
 mod limits;
