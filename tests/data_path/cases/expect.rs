@@ -171,6 +171,33 @@ async fn hints_of_a_service_of_http2_reach_callers_of_http1() {
 
 // case 35
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hints_of_a_service_of_http2_reach_callers_of_http2_each_for_itself() {
+    for layout in Layout::BOTH {
+        let mut service = Service2::start().await;
+        let scene = Scene::new(layout, service.addr, "h2c");
+        let mut two = Two::to(scene.outbound()).await;
+        let mut response = two.get(wanted("GET", "/")).await;
+        let (_request, mut respond) = service.call().await;
+        for (status, link) in [(103, "</a>"), (103, "</b>"), (102, "</c>")] {
+            let hint = Response::builder().status(status).header("link", link).body(()).unwrap();
+            respond.send_informational(hint).unwrap();
+            let told = std::future::poll_fn(|cx| response.poll_informational(cx));
+            let told = within(told).await.unwrap().unwrap();
+            assert_eq!(
+                (told.status().as_u16(), told.headers()["link"].as_bytes()),
+                (status, link.as_bytes())
+            );
+        }
+        let mut stream = respond.send_response(Response::new(()), false).unwrap();
+        stream.send_data(Bytes::from_static(b"ok"), true).unwrap();
+        let mut response = within(response).await.unwrap();
+        assert_eq!((response.status().as_u16(), response.headers().contains_key("link")), (200, false));
+        assert_eq!(whole(response.body_mut()).await.unwrap().0, b"ok");
+    }
+}
+
+// case 35
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_that_dies_after_its_hints_is_a_bad_gateway() {
     for layout in Layout::BOTH {
         let mut service = Service::start().await;

@@ -5,8 +5,9 @@ use ::mesh::logic::http::trace;
 use crate::data_path::cases::ask::{Ask, ask};
 use crate::data_path::cases::scene::{Layout, Scene};
 use crate::data_path::cases::service::{Answer, Heard, Speaks, serve};
+use crate::data_path::cases::two::{Two, wanted, whole};
 use crate::data_path::cases::wire::{Ending, Service, Wire};
-use crate::data_path::mesh;
+use crate::data_path::mesh::{self, within};
 
 // case 2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -34,6 +35,82 @@ async fn what_belongs_to_a_connection_is_taken_off_both_ways() {
         // The service's wish to close is between it and its proxy.
         wire.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n").await;
         service.accept().await.request().await;
+    }
+}
+
+// case 2
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_belongs_to_a_connection_of_http1_never_reaches_a_service_of_http2() {
+    for layout in Layout::BOTH {
+        let (app, mut heard) = serve(Speaks::Two, Answer { length: true, ..Answer::ok(&["ok"]) }).await;
+        let scene = Scene::new(layout, app, "h2c");
+        let mut wire = Wire::to(scene.outbound()).await;
+        for (te, kept) in [("trailers", vec!["te", "x-kept"]), ("gzip, trailers;q=0.5", vec!["x-kept"])] {
+            wire.send(format!(
+                "GET / HTTP/1.1\r\nHost: web\r\nConnection: X-Foo, TE, keep-alive\r\nConnection: x-bar,, X-Baz \r\n\
+                 X-FOO: 1\r\nX-Bar: 1\r\nx-baz: 1\r\nx-Foo: 2\r\nKeep-Alive: timeout=5\r\n\
+                 Proxy-Connection: keep-alive\r\nTE: {te}\r\nX-Kept: 1\r\n\r\n"
+            ))
+            .await;
+            let answer = wire.response().await;
+            assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"));
+            assert_eq!(answer.names(), ["content-length"]);
+            let mut names: Vec<_> =
+                heard.recv().await.unwrap().fields.into_iter().map(|(name, _)| name).collect();
+            names.sort();
+            assert_eq!(names, kept, "{te}");
+        }
+        // What delimits the body is not a field that could be named away, or the service would wait for ever.
+        wire.send("POST / HTTP/1.1\r\nHost: web\r\nConnection: content-length, host, transfer-encoding\r\nContent-Length: 4\r\n\r\nbody")
+            .await;
+        assert_eq!(wire.response().await.text(), "ok");
+        let request = heard.recv().await.unwrap();
+        assert_eq!((request.authority.as_str(), request.body.as_str()), ("web", "body"));
+    }
+}
+
+// case 2
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_belongs_to_a_connection_of_http1_never_reaches_a_caller_of_http2() {
+    for layout in Layout::BOTH {
+        let mut service = Service::start().await;
+        let scene = Scene::new(layout, service.addr, "http");
+        let mut two = Two::to(scene.outbound()).await;
+        let mut request = wanted("GET", "/");
+        for (name, value) in [("te", "trailers"), ("x-kept", "1"), ("x-foo", "1")] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        let mut response = two.get(request).await;
+        let mut app = service.accept().await;
+        let request = app.request().await;
+        app.send(
+            "HTTP/1.1 103 Early Hints\r\nConnection: x-foo\r\nX-Foo: 1\r\nX-Kept: 1\r\n\r\n\
+             HTTP/1.1 200 OK\r\nConnection: x-foo, close\r\nConnection: x-Bar\r\nX-Foo: 1\r\nx-foo: 2\r\n\
+             X-Bar: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\nUpgrade: h2c\r\nX-Kept: 1\r\n\
+             Trailer: x-sum\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n",
+        )
+        .await;
+        let hint = std::future::poll_fn(|cx| response.poll_informational(cx));
+        let hint = within(hint).await.unwrap().unwrap();
+        let mut answer = within(response).await.unwrap();
+        let (body, trailers) = whole(answer.body_mut()).await.unwrap();
+
+        // A connection of HTTP/1 is told of trailers in its own way.
+        let named = |name: &&str| !["connection", "te"].contains(name);
+        let names = request.names();
+        assert_eq!(
+            names.iter().map(String::as_str).filter(named).collect::<Vec<_>>(),
+            ["host", "x-kept", "x-foo"]
+        );
+        assert_eq!(request.field("te"), "trailers");
+        let names = |fields: &http::HeaderMap| {
+            let mut names: Vec<_> = fields.keys().map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(hint.headers()), ["x-kept"]);
+        assert_eq!(names(answer.headers()), ["trailer", "x-kept"]);
+        assert_eq!((body.as_slice(), names(&trailers)), (&b"ok"[..], vec!["x-sum".to_owned()]));
     }
 }
 
