@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::data_path::app;
-use crate::data_path::caller::{Got, get, h1, h2, read, request};
+use crate::data_path::caller::{Got, begin, get, get_by, h2, read, request};
+use crate::data_path::cases::scene::{Layout, Scene};
+use crate::data_path::cases::service::Speaks;
 use crate::data_path::mesh::{Mesh, Node, Pair, within};
 
 async fn grpc(node: &Node) -> Got {
@@ -22,12 +24,16 @@ async fn grpc(node: &Node) -> Got {
 }
 
 /// Begins a call that hangs, until it is aborted; the service has it when this returns.
-async fn keep_busy(pair: &Pair, heard: &mut mpsc::Receiver<&'static str>) -> AbortHandle {
-    let mut hanging = h1(pair.caller.outbound()).await;
-    let hang =
-        tokio::spawn(async move { hanging.send_request(request("GET", "web", "/hang", Bytes::new())).await });
+async fn keep_busy(caller: &Node, speaks: Speaks, heard: &mut mpsc::Receiver<&'static str>) -> AbortHandle {
+    let wanted = request("GET", "web", "/hang", Bytes::new());
+    let hang = tokio::spawn(begin(speaks, caller.outbound(), wanted));
     assert_eq!(within(heard.recv()).await, Some("begun"));
     hang.abort_handle()
+}
+
+/// Where caller and service are, and what the caller speaks.
+fn callers() -> impl Iterator<Item = (Layout, Speaks)> {
+    Layout::BOTH.into_iter().flat_map(|layout| Speaks::BOTH.map(|speaks| (layout, speaks)))
 }
 
 // case 65
@@ -57,54 +63,59 @@ async fn a_rate_limit_refuses_what_is_above_and_says_when_to_come_back() {
 // case 65
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_that_comes_too_often_takes_nothing_from_others() {
-    let (app, _heard) = app::echo("web").await;
-    let pair = Pair::new("web", app, "http");
-    let other = pair.mesh.node("other", &[], &[]);
-    pair.mesh.traffic(json!({ "rateLimit": {
-        "total": { "requests": 2, "interval": "1h" }, "perSource": { "requests": 1, "interval": "1h" }
-    } }));
+    for (layout, speaks) in callers() {
+        let (app, _heard) = app::echo("web").await;
+        let scene = Scene::new(layout, app, "http");
+        let other = scene.mesh.node("other", &[], &[]);
+        scene.mesh.traffic(json!({ "rateLimit": {
+            "total": { "requests": 2, "interval": "1h" }, "perSource": { "requests": 1, "interval": "1h" }
+        } }));
+        let ask = async |node: &Node| get_by(speaks, node.outbound(), "web", "/").await.status.as_u16();
 
-    let first = get(pair.caller.outbound(), "web", "/").await;
-    let refused: Vec<_> =
-        [get(pair.caller.outbound(), "web", "/").await, get(pair.caller.outbound(), "web", "/").await].into();
-    let others = get(other.outbound(), "web", "/").await;
+        let mine = [ask(scene.caller()).await, ask(scene.caller()).await, ask(scene.caller()).await];
+        let others = [ask(&other).await, ask(&other).await];
 
-    assert_eq!(first.status.as_u16(), 200);
-    assert!(refused.iter().all(|got| got.status.as_u16() == 429));
-    assert_eq!(others.status.as_u16(), 200);
+        assert_eq!((mine, others), ([200, 429, 429], [200, 429]), "{speaks:?}");
+    }
 }
 
 // case 66
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_serves_no_more_at_a_time_than_it_may() {
-    let (app, mut heard) = app::echo("web").await;
-    let pair = Pair::new("web", app, "http");
-    pair.mesh.traffic(json!({ "concurrency": { "limit": 1 }, "retry": { "attempts": 0 } }));
-    let hang = keep_busy(&pair, &mut heard).await;
+    for (layout, speaks) in callers() {
+        let (app, mut heard) = app::echo("web").await;
+        let scene = Scene::new(layout, app, "http");
+        scene.mesh.traffic(json!({ "concurrency": { "limit": 1 }, "retry": { "attempts": 0 } }));
+        let hang = keep_busy(scene.caller(), speaks, &mut heard).await;
+        let ask = async || get_by(speaks, scene.outbound(), "web", "/").await;
 
-    let refused = get(pair.caller.outbound(), "web", "/").await;
-    assert_eq!((refused.status.as_u16(), refused.header("mesh-failure")), (503, "UO"));
-    assert!(refused.text().starts_with("mesh inbound: "), "{}", refused.text());
+        let refused = ask().await;
+        assert_eq!((refused.status.as_u16(), refused.header("mesh-failure")), (503, "UO"), "{speaks:?}");
+        assert!(refused.text().starts_with("mesh inbound: "), "{}", refused.text());
 
-    hang.abort();
-    assert_eq!(within(heard.recv()).await, Some("given up"));
-    within(async { while get(pair.caller.outbound(), "web", "/").await.status.as_u16() != 200 {} }).await;
+        hang.abort();
+        assert_eq!(within(heard.recv()).await, Some("given up"));
+        within(async { while ask().await.status.as_u16() != 200 {} }).await;
+    }
 }
 
 // case 66
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_has_no_more_requests_under_way_than_it_may() {
-    let (app, mut heard) = app::echo("web").await;
-    let pair = Pair::new("web", app, "http");
-    pair.mesh.traffic(json!({ "circuitBreaking": { "maxRequests": 1 } }));
-    let hang = keep_busy(&pair, &mut heard).await;
+    for (layout, speaks) in callers() {
+        let (app, mut heard) = app::echo("web").await;
+        let scene = Scene::new(layout, app, "http");
+        scene.mesh.traffic(json!({ "circuitBreaking": { "maxRequests": 1 } }));
+        let hang = keep_busy(scene.caller(), speaks, &mut heard).await;
+        let ask = async || get_by(speaks, scene.outbound(), "web", "/").await;
 
-    let refused = get(pair.caller.outbound(), "web", "/").await;
-    assert_eq!((refused.status.as_u16(), refused.header("mesh-failure")), (503, "UO"));
-    assert!(refused.text().starts_with("mesh outbound: "), "{}", refused.text());
+        let refused = ask().await;
+        assert_eq!((refused.status.as_u16(), refused.header("mesh-failure")), (503, "UO"), "{speaks:?}");
+        assert!(refused.text().starts_with("mesh outbound: "), "{}", refused.text());
 
-    hang.abort();
-    within(async { while get(pair.caller.outbound(), "web", "/").await.status.as_u16() != 200 {} }).await;
+        hang.abort();
+        within(async { while ask().await.status.as_u16() != 200 {} }).await;
+    }
 }
 
 /// Opens a connection and waits for the first word on it; `None` when it is refused.
@@ -190,7 +201,7 @@ async fn an_adaptive_limit_stays_within_its_bounds() {
     let pair = Pair::new("web", app, "http");
     let adaptive = |min: u32, max: u32| json!({ "concurrency": { "adaptive": { "min": min, "max": max } }, "retry": { "attempts": 0 } });
     pair.mesh.traffic(adaptive(1, 1));
-    let _hang = keep_busy(&pair, &mut heard).await;
+    let _hang = keep_busy(&pair.caller, Speaks::One, &mut heard).await;
 
     let refused = get(pair.caller.outbound(), "web", "/").await;
     assert_eq!((refused.status.as_u16(), refused.header("mesh-failure")), (503, "UO"));
@@ -240,15 +251,17 @@ async fn no_more_requests_wait_for_a_connection_than_may() {
     let caller = mesh.node("caller", &[], &[]);
     mesh.announce(&"silent".parse().unwrap(), silent, &["web=127.0.0.1:9/http".parse().unwrap()]);
     mesh.traffic(json!({ "circuitBreaking": { "maxPendingRequests": 1 } }));
-    let mut sender = h1(caller.outbound()).await;
-    let first = tokio::spawn(sender.send_request(request("GET", "web", "/", Bytes::new())));
+    let wanted = request("GET", "web", "/", Bytes::new());
+    let first = tokio::spawn(begin(Speaks::One, caller.outbound(), wanted));
     assert_eq!(within(waiting.recv()).await, Some(()));
 
-    let refused = get(caller.outbound(), "web", "/").await;
+    for speaks in Speaks::BOTH {
+        let refused = get_by(speaks, caller.outbound(), "web", "/").await;
 
-    assert_eq!((refused.status.as_u16(), refused.header("mesh-failure")), (503, "UO"));
-    assert!(refused.text().contains("requests that wait for a connection"), "{}", refused.text());
-    assert!(!first.is_finished(), "who was there before goes on waiting");
+        assert_eq!((refused.status.as_u16(), refused.header("mesh-failure")), (503, "UO"), "{speaks:?}");
+        assert!(refused.text().contains("requests that wait for a connection"), "{}", refused.text());
+        assert!(!first.is_finished(), "who was there before goes on waiting");
+    }
     first.abort();
 }
 

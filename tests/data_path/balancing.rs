@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
 use crate::data_path::app::{self, bare, scripted};
-use crate::data_path::caller::{Got, h1, read, request};
+use crate::data_path::caller::{Got, begin, h1, h2, name_all, read, request};
+use crate::data_path::cases::scene::Layout;
+use crate::data_path::cases::service::Speaks;
 use crate::data_path::mesh::{Mesh, Node, within};
 
 /// Instances of `web` on nodes of their own, and a node to call them from.
@@ -23,20 +25,64 @@ async fn scene(names: &[&'static str], spec: Value) -> (Mesh, Vec<Node>, Node) {
     (mesh, nodes, caller)
 }
 
+/// As [`scene`], with the caller on a node of its own or on that of the last instance.
+async fn placed(layout: Layout, names: &[&'static str], spec: Value) -> (Mesh, Vec<Node>) {
+    let mesh = Mesh::new();
+    let mut nodes = Vec::new();
+    for name in names {
+        nodes.push(instance(&mesh, name).await);
+    }
+    if layout == Layout::Two {
+        nodes.push(mesh.node("caller", &[], &[]));
+    }
+    mesh.traffic(spec);
+    (mesh, nodes)
+}
+
+/// Where a caller is, and what it speaks.
+fn callers() -> impl Iterator<Item = (Layout, Speaks)> {
+    Layout::BOTH.into_iter().flat_map(|layout| Speaks::BOTH.map(|speaks| (layout, speaks)))
+}
+
 async fn instance(mesh: &Mesh, name: &'static str) -> Node {
     let (app, _seen) = scripted(move |_, _| bare(200, &format!("x-app: {name}\r\n"))).await;
     mesh.node(name, &[format!("web={app}/http")], &[])
 }
 
 /// Calls `count` times over one connection, with one field more.
-async fn calls(caller: &Node, count: usize, (name, value): (&'static str, &str)) -> Vec<Got> {
-    let mut sender = h1(caller.outbound()).await;
-    let mut answers = Vec::new();
-    for _ in 0..count {
-        within(sender.ready()).await.unwrap();
+async fn calls(caller: &Node, count: usize, field: (&'static str, &str)) -> Vec<Got> {
+    calls_by(Speaks::One, caller, count, field).await
+}
+
+/// As [`calls`], in either version.
+async fn calls_by(
+    speaks: Speaks,
+    caller: &Node,
+    count: usize,
+    (name, value): (&'static str, &str),
+) -> Vec<Got> {
+    let wanted = || {
         let mut wanted = request("GET", "web", "/", Bytes::new());
         wanted.headers_mut().insert(name, value.parse().unwrap());
-        answers.push(read(within(sender.send_request(wanted)).await.unwrap()).await);
+        wanted
+    };
+    let mut answers = Vec::new();
+    match speaks {
+        Speaks::One => {
+            let mut sender = h1(caller.outbound()).await;
+            for _ in 0..count {
+                within(sender.ready()).await.unwrap();
+                answers.push(read(within(sender.send_request(wanted())).await.unwrap()).await);
+            }
+        }
+        Speaks::Two => {
+            let mut sender = h2(caller.outbound()).await;
+            for _ in 0..count {
+                let mut wanted = wanted();
+                name_all(&mut wanted);
+                answers.push(read(within(sender.send_request(wanted)).await.unwrap()).await);
+            }
+        }
     }
     answers
 }
@@ -51,36 +97,44 @@ fn counts(answers: &[Got]) -> BTreeMap<String, usize> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_turn_each_takes_the_same() {
-    let policy = json!({ "loadBalancing": { "policy": "RoundRobin" } });
-    let (_mesh, _nodes, caller) = scene(&["one", "two", "three"], policy).await;
+    for (layout, speaks) in callers() {
+        let policy = json!({ "loadBalancing": { "policy": "RoundRobin" } });
+        let (_mesh, nodes) = placed(layout, &["one", "two", "three"], policy).await;
 
-    let counts = counts(&calls(&caller, 30, ("x-any", "y")).await);
+        let counts = counts(&calls_by(speaks, nodes.last().unwrap(), 30, ("x-any", "y")).await);
 
-    assert_eq!(counts.values().copied().collect::<Vec<_>>(), [10, 10, 10]);
+        assert_eq!(counts.values().copied().collect::<Vec<_>>(), [10, 10, 10], "{layout:?} {speaks:?}");
+    }
 }
 
 // case 75
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_key_comes_to_the_same_endpoint_while_it_is_there() {
-    let policy =
-        json!({ "loadBalancing": { "policy": "ConsistentHash", "consistentHash": { "header": "X-User" } } });
-    let (mesh, _nodes, caller) = scene(&["one", "two", "three"], policy).await;
+    for (layout, speaks) in callers() {
+        let policy = json!({ "loadBalancing": {
+            "policy": "ConsistentHash", "consistentHash": { "header": "X-User" }
+        } });
+        let (mesh, nodes) = placed(layout, &["one", "two", "three"], policy).await;
+        let calls = async |count, field: (&'static str, &str)| {
+            calls_by(speaks, nodes.last().unwrap(), count, field).await
+        };
 
-    let mut apps = BTreeSet::new();
-    for user in 0..20 {
-        let user = format!("user-{user}");
-        let counts = counts(&calls(&caller, 3, ("x-user", &user)).await);
-        assert_eq!(counts.len(), 1, "{user}: {counts:?}");
-        apps.extend(counts.into_keys());
+        let mut apps = BTreeSet::new();
+        for user in 0..20 {
+            let user = format!("user-{user}");
+            let counts = counts(&calls(3, ("x-user", user.as_str())).await);
+            assert_eq!(counts.len(), 1, "{user}: {counts:?}");
+            apps.extend(counts.into_keys());
+        }
+        assert_eq!(apps.len(), 3);
+        let without = counts(&calls(60, ("x-other", "same")).await);
+        assert!(without.len() > 1, "{without:?}");
+
+        let mine = calls(1, ("x-user", "me")).await[0].header("x-app").to_owned();
+        mesh.bury(&mine);
+        let other = counts(&calls(5, ("x-user", "me")).await);
+        assert!(other.len() == 1 && !other.contains_key(&mine), "{other:?} without {mine}");
     }
-    assert_eq!(apps.len(), 3);
-    let without = counts(&calls(&caller, 60, ("x-other", "same")).await);
-    assert!(without.len() > 1, "{without:?}");
-
-    let mine = calls(&caller, 1, ("x-user", "me")).await[0].header("x-app").to_owned();
-    mesh.bury(&mine);
-    let other = counts(&calls(&caller, 5, ("x-user", "me")).await);
-    assert!(other.len() == 1 && !other.contains_key(&mine), "{other:?} without {mine}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -99,27 +153,32 @@ async fn the_same_source_comes_to_the_same_endpoint() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_stays_with_its_endpoint_until_that_is_gone() {
-    let policy =
-        json!({ "sessionAffinity": { "sessionName": "sid" }, "loadBalancing": { "policy": "Random" } });
-    let (mesh, _nodes, caller) = scene(&["one", "two", "three"], policy).await;
+    for (layout, speaks) in callers() {
+        let policy =
+            json!({ "sessionAffinity": { "sessionName": "sid" }, "loadBalancing": { "policy": "Random" } });
+        let (mesh, nodes) = placed(layout, &["one", "two", "three"], policy).await;
+        let calls = async |count, field: (&'static str, &str)| {
+            calls_by(speaks, nodes.last().unwrap(), count, field).await
+        };
 
-    let first = calls(&caller, 1, ("x-any", "y")).await.remove(0);
-    let given = first.header("set-cookie").to_owned();
-    assert!(given.starts_with("sid=") && given.ends_with("; Path=/; HttpOnly; SameSite=Lax"), "{given}");
-    let cookie = format!("other=1; {}", given.split(';').next().unwrap());
-    let home = first.header("x-app").to_owned();
+        let first = calls(1, ("x-any", "y")).await.remove(0);
+        let given = first.header("set-cookie").to_owned();
+        assert!(given.starts_with("sid=") && given.ends_with("; Path=/; HttpOnly; SameSite=Lax"), "{given}");
+        let cookie = format!("other=1; {}", given.split(';').next().unwrap());
+        let home = first.header("x-app").to_owned();
 
-    let stays = calls(&caller, 20, ("cookie", &cookie)).await;
-    assert_eq!(counts(&stays), BTreeMap::from([(home.clone(), 20)]));
-    assert!(stays.iter().all(|got| got.header("set-cookie").is_empty()));
-    let strangers = calls(&caller, 40, ("cookie", "sid=made-up")).await;
-    assert!(counts(&strangers).len() > 1);
-    assert!(strangers.iter().all(|got| got.header("set-cookie").starts_with("sid=")));
+        let stays = calls(20, ("cookie", cookie.as_str())).await;
+        assert_eq!(counts(&stays), BTreeMap::from([(home.clone(), 20)]));
+        assert!(stays.iter().all(|got| got.header("set-cookie").is_empty()));
+        let strangers = calls(40, ("cookie", "sid=made-up")).await;
+        assert!(counts(&strangers).len() > 1);
+        assert!(strangers.iter().all(|got| got.header("set-cookie").starts_with("sid=")));
 
-    mesh.bury(&home);
-    let moved = calls(&caller, 1, ("cookie", &cookie)).await.remove(0);
-    assert_eq!(moved.status.as_u16(), 200);
-    assert!(moved.header("x-app") != home && moved.header("set-cookie").starts_with("sid="));
+        mesh.bury(&home);
+        let moved = calls(1, ("cookie", cookie.as_str())).await.remove(0);
+        assert_eq!(moved.status.as_u16(), 200);
+        assert!(moved.header("x-app") != home && moved.header("set-cookie").starts_with("sid="));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,75 +215,91 @@ async fn a_new_endpoint_starts_slowly_where_a_policy_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_cookie_comes_to_the_same_endpoint_and_others_to_others() {
-    let policy =
-        json!({ "loadBalancing": { "policy": "ConsistentHash", "consistentHash": { "cookie": "user" } } });
-    let (_mesh, _nodes, caller) = scene(&["one", "two", "three"], policy).await;
+    for (layout, speaks) in callers() {
+        let policy = json!({ "loadBalancing": {
+            "policy": "ConsistentHash", "consistentHash": { "cookie": "user" }
+        } });
+        let (_mesh, nodes) = placed(layout, &["one", "two", "three"], policy).await;
+        let calls = async |count, cookie: &str| {
+            counts(&calls_by(speaks, nodes.last().unwrap(), count, ("cookie", cookie)).await)
+        };
 
-    let mut apps = BTreeSet::new();
-    for user in 0..20 {
-        let one = counts(&calls(&caller, 2, ("cookie", &format!("a=b; user=u{user}"))).await);
-        let other = counts(&calls(&caller, 2, ("cookie", &format!("user=u{user}; user2=x"))).await);
-        assert_eq!((one.len(), &one), (1, &other), "{user}");
-        apps.extend(one.into_keys());
+        let mut apps = BTreeSet::new();
+        for user in 0..20 {
+            let one = calls(2, &format!("a=b; user=u{user}")).await;
+            let other = calls(2, &format!("user=u{user}; user2=x")).await;
+            assert_eq!((one.len(), &one), (1, &other), "{user}");
+            apps.extend(one.into_keys());
+        }
+        assert_eq!(apps.len(), 3);
+        let without = calls(60, "user2=same").await;
+        assert!(without.len() > 1, "{without:?}");
     }
-    assert_eq!(apps.len(), 3);
-    let without = counts(&calls(&caller, 60, ("cookie", "user2=same")).await);
-    assert!(without.len() > 1, "{without:?}");
 }
 
 /// Applications that can be kept busy, each on a node of its own, and the caller.
-async fn busy_scene(names: &[&'static str]) -> (Mesh, Vec<(Node, Heard)>, Node) {
+async fn busy_scene(layout: Layout, names: &[&'static str]) -> (Mesh, Vec<Node>, Vec<Heard>) {
     let mesh = Mesh::new();
-    let mut nodes = Vec::new();
+    let (mut nodes, mut ears) = (Vec::new(), Vec::new());
     for name in names {
         let (app, heard) = app::echo(name).await;
-        nodes.push((mesh.node(name, &[format!("web={app}/http")], &[]), heard));
+        nodes.push(mesh.node(name, &[format!("web={app}/http")], &[]));
+        ears.push(heard);
     }
-    let caller = mesh.node("caller", &[], &[]);
-    (mesh, nodes, caller)
+    if layout == Layout::Two {
+        nodes.push(mesh.node("caller", &[], &[]));
+    }
+    (mesh, nodes, ears)
 }
 
 type Heard = tokio::sync::mpsc::Receiver<&'static str>;
 
 /// Begins a call that hangs, and returns when somebody has it.
-async fn hang(caller: &Node, nodes: &mut [(Node, Heard)], key: &str) -> tokio::task::AbortHandle {
-    let mut sender = h1(caller.outbound()).await;
+async fn hang((speaks, caller): (Speaks, &Node), ears: &mut [Heard], key: &str) -> tokio::task::AbortHandle {
     let mut wanted = request("GET", "web", "/hang", Bytes::new());
     wanted.headers_mut().insert("x-user", key.parse().unwrap());
-    let call = tokio::spawn(sender.send_request(wanted));
-    let all = nodes.iter_mut().map(|(_, heard)| Box::pin(heard.recv()));
+    let call = tokio::spawn(begin(speaks, caller.outbound(), wanted));
+    let all = ears.iter_mut().map(|heard| Box::pin(heard.recv()));
     within(futures_util::future::select_all(all)).await;
     call.abort_handle()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_with_too_much_of_the_load_is_passed_over_where_a_policy_says_so() {
-    let (mesh, mut nodes, caller) = busy_scene(&["one", "two", "three"]).await;
-    let policy =
-        |hash: Value| json!({ "loadBalancing": { "policy": "ConsistentHash", "consistentHash": hash } });
-    mesh.traffic(policy(json!({ "header": "x-user" })));
-    let home = counts(&calls(&caller, 3, ("x-user", "me")).await);
-    assert_eq!(home.len(), 1);
-    let _busy = hang(&caller, &mut nodes, "me").await;
+    for (layout, speaks) in callers() {
+        let (mesh, nodes, mut ears) = busy_scene(layout, &["one", "two", "three"]).await;
+        let caller = nodes.last().unwrap();
+        let calls = async || counts(&calls_by(speaks, caller, 3, ("x-user", "me")).await);
+        let policy =
+            |hash: Value| json!({ "loadBalancing": { "policy": "ConsistentHash", "consistentHash": hash } });
+        mesh.traffic(policy(json!({ "header": "x-user" })));
+        let home = calls().await;
+        assert_eq!(home.len(), 1);
+        let _busy = hang((speaks, caller), &mut ears, "me").await;
 
-    assert_eq!(counts(&calls(&caller, 3, ("x-user", "me")).await), home);
-    // Of two calls under way, 101 % of a third is less than the one that it has.
-    mesh.traffic(policy(json!({ "header": "x-user", "maxLoadPercent": 101 })));
-    let other = counts(&calls(&caller, 3, ("x-user", "me")).await);
-    assert!(other.keys().all(|app| !home.contains_key(app)), "{other:?} and not {home:?}");
+        assert_eq!(calls().await, home);
+        // Of two calls under way, 101 % of a third is less than the one that it has.
+        mesh.traffic(policy(json!({ "header": "x-user", "maxLoadPercent": 101 })));
+        let other = calls().await;
+        assert!(other.keys().all(|app| !home.contains_key(app)), "{other:?} and not {home:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_endpoint_with_fewer_calls_under_way_is_called() {
-    let (mesh, mut nodes, caller) = busy_scene(&["one", "two"]).await;
-    mesh.traffic(json!({ "loadBalancing": { "policy": "LeastRequest" } }));
-    let _busy = hang(&caller, &mut nodes, "any").await;
+    for (layout, speaks) in callers() {
+        let (mesh, nodes, mut ears) = busy_scene(layout, &["one", "two"]).await;
+        let caller = nodes.last().unwrap();
+        let calls = async || counts(&calls_by(speaks, caller, 20, ("x-any", "y")).await);
+        mesh.traffic(json!({ "loadBalancing": { "policy": "LeastRequest" } }));
+        let _busy = hang((speaks, caller), &mut ears, "any").await;
 
-    let idle = counts(&calls(&caller, 20, ("x-any", "y")).await);
-    assert_eq!(idle.len(), 1, "{idle:?}");
+        let idle = calls().await;
+        assert_eq!(idle.len(), 1, "{layout:?} {speaks:?}: {idle:?}");
 
-    mesh.traffic(json!({ "loadBalancing": { "policy": "RoundRobin" } }));
-    assert_eq!(counts(&calls(&caller, 20, ("x-any", "y")).await).values().collect::<Vec<_>>(), [&10, &10]);
+        mesh.traffic(json!({ "loadBalancing": { "policy": "RoundRobin" } }));
+        assert_eq!(calls().await.values().collect::<Vec<_>>(), [&10, &10], "{layout:?} {speaks:?}");
+    }
 }
 
 // case 74

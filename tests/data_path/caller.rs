@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::data_path::cases::service::Speaks;
 use crate::data_path::mesh::within;
 
 /// A response, complete.
@@ -69,6 +70,32 @@ pub(crate) async fn get(addr: SocketAddr, host: &str, path: &str) -> Got {
     let mut sender = h1(addr).await;
     let response = within(sender.send_request(request("GET", host, path, Bytes::new()))).await.unwrap();
     read(response).await
+}
+
+/// Calls by either version, on a connection of its own.
+pub(crate) async fn get_by(speaks: Speaks, addr: SocketAddr, host: &str, path: &str) -> Got {
+    read(within(begin(speaks, addr, request("GET", host, path, Bytes::new()))).await).await
+}
+
+/// Sends a request by either version, on a connection of its own.
+pub(crate) async fn begin(
+    speaks: Speaks,
+    addr: SocketAddr,
+    mut request: Request<Full<Bytes>>,
+) -> Response<Incoming> {
+    match speaks {
+        Speaks::One => h1(addr).await.send_request(request).await.unwrap(),
+        Speaks::Two => {
+            name_all(&mut request);
+            h2(addr).await.send_request(request).await.unwrap()
+        }
+    }
+}
+
+/// Puts into a request's target what HTTP/2 wants to know.
+pub(crate) fn name_all(request: &mut Request<Full<Bytes>>) {
+    let host = request.headers_mut().remove("host").unwrap();
+    *request.uri_mut() = format!("http://{}{}", host.to_str().unwrap(), request.uri()).parse().unwrap();
 }
 
 /// Sends bytes as they are, and returns all that comes back.

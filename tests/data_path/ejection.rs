@@ -4,18 +4,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use futures_util::future::join_all;
 use mesh::proxy::upstream::endpoint::now_ns;
 use serde_json::{Value, json};
 
 use crate::data_path::app::{bare, scripted};
-use crate::data_path::caller::get;
+use crate::data_path::caller::{get, get_by};
+use crate::data_path::cases::scene::Layout;
+use crate::data_path::cases::service::Speaks;
 use crate::data_path::mesh::{Mesh, Node, within};
 
 /// An instance of `web` that can be made to fail.
 struct Instance {
     seen: Arc<AtomicUsize>,
     fails: Arc<AtomicBool>,
-    _node: Node,
+    node: Node,
 }
 
 async fn instance(mesh: &Mesh, name: &'static str, fails: bool) -> Instance {
@@ -30,7 +33,7 @@ async fn instance_of(mesh: &Mesh, name: &'static str, fails: bool, status: u16) 
         bare(if asked.load(Ordering::SeqCst) { status } else { 200 }, &format!("x-app: {name}\r\n"))
     })
     .await;
-    Instance { seen, fails, _node: mesh.node(name, &[format!("web={app}/http")], &[]) }
+    Instance { seen, fails, node: mesh.node(name, &[format!("web={app}/http")], &[]) }
 }
 
 /// Two instances, of which one fails, and a node to call them from, which never retries.
@@ -140,6 +143,12 @@ async fn too_few_that_are_well_make_all_be_called() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_success_rate_far_below_the_others_ejects() {
+    let callers = Layout::BOTH.into_iter().flat_map(|layout| Speaks::BOTH.map(|speaks| (layout, speaks)));
+    // It takes an interval, so all wait at the same time.
+    join_all(callers.map(async |(layout, speaks)| ejects_by_success_rate(layout, speaks).await)).await;
+}
+
+async fn ejects_by_success_rate(layout: Layout, speaks: Speaks) {
     let mesh = Mesh::new();
     let names = ["one", "two", "three", "four"];
     let mut instances = Vec::new();
@@ -156,7 +165,8 @@ async fn a_success_rate_far_below_the_others_ejects() {
     })
     .await;
     let _flaky = mesh.node("flaky", &[format!("web={app}/http")], &[]);
-    let caller = mesh.node("caller", &[], &[]);
+    let own = (layout == Layout::Two).then(|| mesh.node("caller", &[], &[]));
+    let caller = own.as_ref().unwrap_or(&instances[0].node);
     mesh.traffic(json!({
         "loadBalancing": { "policy": "RoundRobin" },
         "retry": { "attempts": 0 },
@@ -165,13 +175,13 @@ async fn a_success_rate_far_below_the_others_ejects() {
     }));
 
     within(async {
-        while ejected(&caller).is_empty() {
-            get(caller.outbound(), "web", "/").await;
+        while ejected(caller).is_empty() {
+            get_by(speaks, caller.outbound(), "web", "/").await;
         }
     })
     .await;
 
-    assert_eq!(ejected(&caller), ["flaky answers with errors"]);
+    assert_eq!(ejected(caller), ["flaky answers with errors"], "{layout:?} {speaks:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
