@@ -14,6 +14,7 @@ mod intentions;
 mod drain;
 mod cases;
 mod retries;
+mod chain;
 mod ejection;
 mod admission;
 mod balancing;
