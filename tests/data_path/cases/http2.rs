@@ -372,11 +372,13 @@ async fn what_was_sent_into_a_connection_that_its_service_closes_is_sent_again_i
             let mut connection = accept(&mut service).await;
             let (_, mut respond) = within(connection.accept()).await.unwrap().unwrap();
             answer(&mut respond, 204);
-            let next = async {
+            let mut next = None;
+            let asking = async {
                 within(first).await.unwrap();
-                two.get(wanted(if safe { "GET" } else { "POST" }, "/again")).await
+                next = Some(two.get(wanted(if safe { "GET" } else { "POST" }, "/again")).await);
             };
-            let (called, next) = tokio::join!(connection.accept(), next);
+            let (called, ()) = tokio::join!(connection.accept(), asking);
+            let next = next.unwrap();
             // No GOAWAY, no answer: all that is seen is the end.
             drop((called, connection));
             if !safe {
