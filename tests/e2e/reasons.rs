@@ -9,25 +9,25 @@ use crate::stage::mesh::Proxy;
 use crate::stage::wait::{seconds, until};
 use crate::traffic::{Market, counted, metric};
 
-impl Market {
-    /// How often a call to `service` failed so, by the metrics of a proxy.
-    fn told(&self, proxy: &Proxy, side: &str, service: &str, reason: &str) -> u64 {
-        let labels = [
-            &format!("side=\"{side}\""),
-            &format!("destination=\"{service}.default\""),
-            &format!("reason=\"{reason}\""),
-        ];
-        metric(proxy, "mesh_failure_replies_total", &labels.map(String::as_str))
-    }
+/// How often a call to `service` failed so, by the metrics of a proxy.
+fn told(proxy: &Proxy, side: &str, service: &str, reason: &str) -> u64 {
+    let labels = [
+        &format!("side=\"{side}\""),
+        &format!("destination=\"{service}.default\""),
+        &format!("reason=\"{reason}\""),
+    ];
+    metric(proxy, "mesh_failure_replies_total", &labels.map(String::as_str))
+}
 
+impl Market {
     /// Waits until so many failures are in the metrics of the caller, or of the servers where those made the answers, and
     /// in the access log of the caller.
     fn tells(&self, service: &str, reason: &str, (count, side): (usize, &str)) -> Vec<Value> {
         until(&format!("{side}, {count} calls to {service} failed for {reason}"), seconds(10), || {
             let caller = std::slice::from_ref(&self.caller);
             let makers = if side == "outbound" { caller } else { &self.servers[..] };
-            let told: u64 = makers.iter().map(|maker| self.told(maker, side, service, reason)).sum();
-            (told == count as u64).then_some(())
+            let counted: u64 = makers.iter().map(|maker| told(maker, side, service, reason)).sum();
+            (counted == count as u64).then_some(())
         });
         until(&format!("{count} lines say {service} and {reason}"), seconds(10), || {
             let log = std::fs::read_to_string(self.log()).unwrap();
@@ -104,11 +104,11 @@ fn a_service_without_an_instance_that_may_be_called_is_counted_and_logged_as_suc
 
     assert_eq!(answer.reason(), "UH", "{answer:?}");
     for (reason, status) in [(gone.reason(), gone.status), ("UH", 503)] {
-        let told = market.told(&market.caller, "outbound", "web", reason);
-        for line in market.tells("web", reason, (usize::try_from(told).unwrap(), "outbound")) {
+        let count = told(&market.caller, "outbound", "web", reason);
+        for line in market.tells("web", reason, (usize::try_from(count).unwrap(), "outbound")) {
             assert_eq!((&line["status"], &line["protocol"]), (&status.into(), &"http".into()), "{line}");
         }
-        assert!(told > 0, "{reason}");
+        assert!(count > 0, "{reason}");
     }
 }
 
@@ -140,6 +140,6 @@ fn failures_of_tcp_are_counted_and_logged_by_what_made_them() {
     for (service, reason, count) in
         [("deaf", "UF", 1), ("mail", "RL", 2), ("mail", "UO", 0), ("mail", "RBAC", 3)]
     {
-        assert_eq!(market.told(server, "inbound", service, reason), count, "{service}, {reason}");
+        assert_eq!(told(server, "inbound", service, reason), count, "{service}, {reason}");
     }
 }

@@ -102,10 +102,8 @@ pub(crate) struct Answer {
 impl Answer {
     /// Returns a field of the head, by its name in lower case.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        let field = |line: &'_ str| {
-            line.split_once(": ").filter(|field| field.0.eq_ignore_ascii_case(name)).is_some()
-        };
-        self.head.lines().find(|line| field(line)).and_then(|line| Some(line.split_once(": ")?.1.trim()))
+        let mut fields = self.head.lines().filter_map(|line| line.split_once(": "));
+        fields.find(|field| field.0.eq_ignore_ascii_case(name)).map(|field| field.1.trim())
     }
 
     /// Returns why a proxy made this answer; empty where the service did.
