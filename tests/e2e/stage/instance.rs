@@ -124,7 +124,7 @@ pub(crate) fn ask(to: SocketAddr, service: &str, method: &str, fields: &[&str]) 
 fn say(to: SocketAddr, service: &str, method: &str, fields: &[&str]) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&to, seconds(8))?;
     stream.set_read_timeout(Some(seconds(8)))?;
-    let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+    let fields: String = fields.iter().flat_map(|field| [*field, "\r\n"]).collect();
     write!(stream, "{method} / HTTP/1.1\r\nHost: {service}.mesh\r\nConnection: close\r\n{fields}\r\n")?;
     let mut said = String::new();
     stream.read_to_string(&mut said)?;
