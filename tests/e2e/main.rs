@@ -32,6 +32,7 @@ mod checking;
 mod systemd;
 mod calls;
 mod transfer;
+mod stuck;
 mod failure;
 mod removal;
 mod stopping;
