@@ -6,6 +6,7 @@ use crate::stage::place::{Network, Place};
 use crate::stage::process::{Done, run};
 use crate::stage::program::{python, script};
 use crate::stage::wait::{seconds, until};
+use crate::stage::websocket::{self, BINARY, CLOSE, Socket, TEXT};
 
 struct Hosts {
     caller: Proxy,
@@ -93,8 +94,9 @@ fn a_dead_grpc_service_answers_unavailable() {
     assert_eq!(code(&hosts), "UNAVAILABLE\n");
 }
 
+// cases 39, 44
 #[test]
-fn a_websocket_passes_by_name_and_by_port() {
+fn a_websocket_passes_by_name_and_by_port_in_either_version_of_http() {
     let hosts = Hosts::new("chat", "websocket_echo.py", "");
     let outbound = hosts.caller.address("outbound").to_string();
     let by_port = hosts.caller.upstream("chat.default").to_string();
@@ -107,5 +109,34 @@ fn a_websocket_passes_by_name_and_by_port() {
 
         assert_eq!(calls.code, Some(0), "{}\n{}\n{}", calls.out, calls.err, hosts.peer.process.log());
         assert_eq!(calls.out.lines().count(), 5, "{}", calls.out);
+
+        // The server speaks HTTP/1 alone.
+        hosts.here().inside(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let talk = async { tokio::time::timeout(seconds(60), converse(address)).await };
+            runtime.block_on(talk).expect("it hangs").unwrap();
+        });
     }
+}
+
+/// Has two conversations on one connection: one goes on when the other has ended.
+async fn converse(address: &str) -> std::io::Result<()> {
+    let sender = websocket::connect_to(address).await?;
+    let mut first = Socket::open(sender.clone()).await.map_err(websocket::io)?;
+    let mut second = Socket::open(sender).await.map_err(websocket::io)?;
+    let large: Vec<u8> = (0..=255).cycle().take(2 << 20).collect();
+    for socket in [&mut first, &mut second] {
+        socket.send(TEXT, "grüß dich".as_bytes()).await?;
+        assert_eq!(socket.receive().await?, (TEXT, "grüß dich".into()));
+        socket.send(BINARY, &large).await?;
+        let (kind, back) = socket.receive().await?;
+        assert!(kind == BINARY && back == large, "{kind}, {} bytes", back.len());
+    }
+    first.send(TEXT, b"leave").await?;
+    assert_eq!(first.receive().await?, (CLOSE, [&4001_u16.to_be_bytes()[..], b"as you wish"].concat()));
+    first.send(CLOSE, &4001_u16.to_be_bytes()).await?;
+    first.end().await?;
+    second.send(TEXT, b"still").await?;
+    assert_eq!(second.receive().await?, (TEXT, b"still".into()));
+    Ok(())
 }

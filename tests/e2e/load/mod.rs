@@ -125,6 +125,7 @@ impl Load {
             load.spawn("websocket", targets, talk::websocket);
             load.spawn("tcp", targets, talk::tcp);
         }
+        load.spawn("websocket, http/2", targets, talk::websocket_of_http2);
         load
     }
 
@@ -189,7 +190,8 @@ impl Load {
 }
 
 /// The kinds of callers whose calls are counted while they go on.
-const KINDS: [&str; 6] = ["http/1.1", "http/1.1, slow", "http/2", "http/2, slow", "websocket", "tcp"];
+const KINDS: [&str; 7] =
+    ["http/1.1", "http/1.1, slow", "http/2", "http/2, slow", "websocket", "websocket, http/2", "tcp"];
 
 /// Fails the test if a call was lost, or a kind of callers did nothing.
 #[track_caller]

@@ -1,4 +1,4 @@
-//! Callers that converse for a while: over WebSocket, and over plain TCP with a service that speaks first.
+//! Callers that converse for a while: over WebSocket in either version of HTTP, and over plain TCP with a service that speaks first.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::load::http::connect;
 use crate::load::{Lost, Notes, STEP_MAX, Targets, broken};
+use crate::stage::websocket::{self, CLOSE, Socket, TEXT};
 
 /// Messages of one conversation.
 const MESSAGES: u8 = 20;
@@ -73,6 +74,42 @@ pub(super) async fn websocket(targets: Targets, notes: Notes) -> Result<(), Lost
         Ok(())
     };
     ended(timeout(STEP_MAX, talk).await, (at.get(), accepted), &notes)
+}
+
+/// One conversation over a WebSocket within a stream of HTTP/2, up to its close.
+pub(super) async fn websocket_of_http2(targets: Targets, notes: Notes) -> Result<(), Lost> {
+    let stream = connect(targets.outbound).await?;
+    let at = Step::new(FIRST);
+    let talk = async {
+        let mut socket = match Socket::open(websocket::connect(stream).await?).await {
+            Ok(socket) => socket,
+            // Its caller's to ask again, elsewhere: the proxy leaves, and has not seen it.
+            Err(error) if error.is_go_away() && error.is_remote() => return Ok(false),
+            Err(error) => return Err(websocket::io(error)),
+        };
+        at.set("a message");
+        for number in 0..MESSAGES {
+            let text = [b'a' + number; 5];
+            socket.send(TEXT, &text).await?;
+            let (kind, back) = socket.receive().await?;
+            if (kind, back.as_slice()) != (TEXT, &text) {
+                return Err(std::io::Error::other(format!("{kind} {back:?} came back")));
+            }
+            sleep(BETWEEN_MESSAGES).await;
+        }
+        at.set("the close");
+        socket.send(CLOSE, &1000_u16.to_be_bytes()).await?;
+        let (kind, back) = socket.receive().await?;
+        if kind != CLOSE {
+            return Err(std::io::Error::other(format!("{kind} {back:?} instead of a close frame")));
+        }
+        socket.end().await?;
+        Ok(true)
+    };
+    match timeout(STEP_MAX, talk).await {
+        Ok(Ok(false)) => Ok(()),
+        outcome => ended(outcome.map(|outcome| outcome.map(drop)), at.get(), &notes),
+    }
 }
 
 /// Reads the head of a response; returns its first line.

@@ -4,6 +4,7 @@
 //! when a test fails, the logs of what it started are shown.
 
 pub(crate) mod wait;
+pub(crate) mod websocket;
 pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod program;
