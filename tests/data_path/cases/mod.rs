@@ -26,4 +26,5 @@ mod identities;
 mod leaving;
 mod counts;
 mod tcp;
+mod stuck;
 mod logs;
