@@ -28,7 +28,7 @@ pub(crate) struct Socket {
     ahead: Vec<u8>,
 }
 
-/// Opens a connection of HTTP/2, and waits until the other side has said whether it takes WebSockets.
+/// Opens a connection of HTTP/2, and waits until the other side has said whether it takes such a wish.
 pub(crate) async fn connect(stream: TcpStream) -> Result<SendRequest<Bytes>> {
     let (sender, mut connection) = h2::client::handshake(stream).await.map_err(io)?;
     let mut pings = connection.ping_pong().expect("it was not taken before");
