@@ -475,7 +475,7 @@ impl Running {
     async fn retire(self, grace: Duration) {
         self.stage.send_replace(Stage::Leaving);
         drop((self.admin, self.names, self.claim));
-        self.workers.drain(grace).await;
+        self.workers.hand_over(grace).await;
         self.stage.send_replace(Stage::Gone);
         futures_util::future::join_all(self.last).await;
     }

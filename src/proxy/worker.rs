@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -102,6 +103,8 @@ pub struct Addresses {
 #[derive(Debug)]
 pub struct Workers {
     drainer: Drainer,
+    /// Whether links are for another process as soon as this one drains.
+    gives_links: Arc<AtomicBool>,
     /// All listeners once more, to be handed over.
     listeners: Listeners,
     addresses: Addresses,
@@ -170,13 +173,14 @@ impl Workers {
         let own = [outbound, inbound].into_iter().chain(upstreams.values().copied());
         config.shared.set_own(own.chain(capture.iter().copied()).collect());
         let mut running = Vec::new();
+        let gives_links = Arc::<AtomicBool>::default();
         let (ready, started) = mpsc::channel();
         for (index, listeners) in shares.into_iter().enumerate() {
             let (done, end) = oneshot::channel();
-            let (ready, drain, reuse) = (ready.clone(), drainer.drain(), config.reuse);
-            let (shared, patience) = (config.shared.clone(), config.patience);
+            let (ready, ending) = (ready.clone(), (drainer.drain(), gives_links.clone()));
+            let (shared, reuse, patience) = (config.shared.clone(), config.reuse, config.patience);
             let body = move || {
-                run(listeners, (shared, drain, reuse, patience), &ready);
+                run(listeners, (shared, ending, reuse, patience), &ready);
                 _ = done.send(());
             };
             let thread = std::thread::Builder::new().name(format!("worker-{index}"));
@@ -188,6 +192,7 @@ impl Workers {
         }
         Ok(Self {
             drainer,
+            gives_links,
             listeners,
             addresses: Addresses { outbound, inbound, upstreams, capture },
             running,
@@ -209,7 +214,14 @@ impl Workers {
         self.drainer.advance(Phase::Serving);
     }
 
-    /// Stops accepting, lets what is under way finish for `grace`, cuts the rest, and returns when all threads have ended.
+    /// As [`Workers::drain`], while another process accepts on the same sockets: links are left to it from now on.
+    pub async fn hand_over(self, grace: Duration) {
+        self.gives_links.store(true, Ordering::Relaxed);
+        self.drain(grace).await;
+    }
+
+    /// Stops accepting callers, lets what is under way finish for `grace`, cuts the rest, and returns when all threads have
+    /// ended. Links are accepted as long as there are callers: what they call may be a service behind this very proxy.
     pub async fn drain(mut self, grace: Duration) {
         // The workers close the last of each, having taken what waits in it.
         self.listeners.clear();
@@ -239,10 +251,13 @@ impl std::fmt::Display for Purpose {
     }
 }
 
+/// How the end is told: when, and whether links are for another process then.
+type Ending = (Drain, Arc<AtomicBool>);
+
 /// One thread, from its runtime to its end.
 fn run(
     listeners: Vec<(Purpose, TcpListener)>,
-    given: (Arc<Shared>, Drain, bool, Patience),
+    given: (Arc<Shared>, Ending, bool, Patience),
     ready: &mpsc::Sender<io::Result<()>>,
 ) {
     let mut builder = Builder::new_current_thread();
@@ -271,20 +286,20 @@ fn run(
 
 async fn work(
     listeners: Vec<(Purpose, Listener)>,
-    (shared, mut drain, reuse, patience): (Arc<Shared>, Drain, bool, Patience),
+    (shared, (mut drain, gives_links), reuse, patience): (Arc<Shared>, Ending, bool, Patience),
 ) {
     let acceptor = Rc::new(Acceptor::new(shared.wallet.clone(), reuse));
     let connector = Connector::new(shared.wallet.clone(), reuse);
     let links = Links::new(connector, reuse);
     let http = Http::new(Rc::new(Context::new(shared, links, drain.clone(), patience)));
-    let connections = http.context.tasks.clone();
+    let (callers, links) = (TaskTracker::new(), http.context.tasks.clone());
     let doubts = Rc::<Doubts>::default();
     for (purpose, listener) in listeners {
         let desk = Desk {
             http: http.clone(),
             acceptor: acceptor.clone(),
+            connections: if matches!(purpose, Purpose::Inbound) { &links } else { &callers }.clone(),
             purpose,
-            connections: connections.clone(),
             doubts: doubts.clone(),
         };
         task::spawn_local("accept", desk.receive(listener, drain.clone()));
@@ -300,16 +315,26 @@ async fn work(
     // The listeners take what already waits with the kernel before they close.
     tokio::task::yield_now().await;
     http.context.rest.drain();
-    http.context.phase.set(Phase::Draining);
-    connections.close();
+    let ended = async {
+        callers.close();
+        if !gives_links.load(Ordering::Relaxed) {
+            callers.wait().await;
+        }
+        http.context.phase.set(Phase::Draining);
+        // As above.
+        tokio::task::yield_now().await;
+        links.close();
+        tokio::join!(callers.wait(), links.wait());
+    };
+    let mut ended = pin!(ended);
     let mut sweeps = interval(LAST_SWEEPS_EVERY);
     loop {
         tokio::select! {
-            () = connections.wait() => break,
+            () = &mut ended => break,
             _ = sweeps.tick() => http.sweep(clock::now()),
             () = drain.closing() => {
                 http.context.phase.set(Phase::Closing);
-                _ = timeout(CUT_TIME, connections.wait()).await;
+                _ = timeout(CUT_TIME, ended).await;
                 break;
             }
         }
@@ -340,14 +365,23 @@ struct Desk {
 impl Desk {
     async fn receive(self, listener: Listener, mut drain: Drain) {
         drain.serving().await;
+        let end = self.http.context.phase.enter();
+        let over = async {
+            if matches!(self.purpose, Purpose::Inbound) {
+                end.reached(Phase::Draining).await;
+            } else {
+                drain.draining().await;
+                // Callers are told so from before the first one is refused.
+                self.http.context.rest.drain();
+            }
+        };
+        let mut over = pin!(over);
         loop {
             tokio::select! {
                 (stream, from, place) = listener.accept() => self.take(stream, from, place),
-                () = drain.draining() => break,
+                () = &mut over => break,
             }
         }
-        // Callers are told so from before the first one is refused.
-        self.http.context.rest.drain();
         while let Some((stream, from, place)) = listener.accept().now_or_never() {
             self.take(stream, from, place);
         }

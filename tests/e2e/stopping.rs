@@ -1,10 +1,11 @@
 //! Proxies that stop, or change what they do, while callers of every kind are at work: nothing is lost.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::load::{Places, Scene, assert_nobody_refused, assert_nothing_lost};
+use crate::load::{Places, Scene, Tally, assert_nobody_refused, assert_nothing_lost};
 use crate::stage::mesh::ProxyPlan;
 use crate::stage::peer;
 use crate::stage::place::Place;
@@ -20,10 +21,27 @@ fn a_proxy_that_stops_serves_out_its_own_callers_and_then_refuses_them() {
 
     let tallies = load.stop();
     assert_nothing_lost(&tallies);
+    assert_everybody_refused(&tallies);
+}
+
+fn assert_everybody_refused(tallies: &BTreeMap<&str, Tally>) {
     // The slow streams are on the connection of the others.
     for (kind, tally) in tallies.iter().filter(|(kind, _)| **kind != "http/2, slow") {
         assert!(tally.refused > 0, "{kind}: not refused");
     }
+}
+
+// case 84
+#[test]
+fn a_proxy_that_stops_serves_out_calls_to_the_services_behind_itself() {
+    let mut scene = Scene::alone();
+    let load = scene.load();
+
+    assert!(scene.caller.process.terminate().success());
+
+    let tallies = load.stop();
+    assert_nothing_lost(&tallies);
+    assert_everybody_refused(&tallies);
 }
 
 // case 84

@@ -52,15 +52,9 @@ impl Scene {
         let token = mesh.token(&["--uses", "3"]);
         let mut peers = Vec::new();
         let mut server = |name: &str, place: &Place| {
-            let web = service::start(place).port();
-            let db = greeter(place, "db").port();
-            let scripts = ["grpc_calls.py", "websocket_echo.py"];
-            let [api, chat] = scripts.map(|name| script_server(place, mesh.folder(), name));
-            let plan = mesh.proxy(place, name).join(&token).service(&format!("web={web}/http"));
-            let plan = plan.service(&format!("api={}/grpc", api.port));
-            let plan = plan.service(&format!("chat={}/http", chat.port));
-            peers.extend([api, chat]);
-            more(plan.service(&format!("db={db}/tcp"))).start()
+            let (plan, new) = services(place, &mesh, mesh.proxy(place, name).join(&token));
+            peers.extend(new);
+            more(plan).start()
         };
         let [first, second] = &places.servers;
         let servers = vec![server("server-1", first), server("server-2", second)];
@@ -68,6 +62,17 @@ impl Scene {
         let caller = more(mesh.proxy(&place, "caller").join(&token).upstream("db")).start();
         let scene = Self { caller, servers, mesh, _peers: peers, place };
         scene.knows_instances(2);
+        scene
+    }
+
+    /// Starts it on this host with one proxy, which carries calls to the services behind itself.
+    pub(crate) fn alone() -> Self {
+        let here = Place::here();
+        let mesh = Mesh::start(&here);
+        let (plan, peers) = services(&here, &mesh, mesh.proxy(&here, "caller").join(&mesh.token(&[])));
+        let caller = plan.upstream("db").start();
+        let scene = Self { caller, servers: Vec::new(), mesh, _peers: peers.into(), place: here };
+        scene.knows_instances(1);
         scene
     }
 
@@ -93,6 +98,17 @@ impl Scene {
         load.goes_on(1);
         load
     }
+}
+
+/// Starts a service of each kind on a host, for a proxy to be.
+fn services(place: &Place, mesh: &Mesh, plan: ProxyPlan) -> (ProxyPlan, [Peer; 2]) {
+    let web = service::start(place).port();
+    let db = greeter(place, "db").port();
+    let scripts = ["grpc_calls.py", "websocket_echo.py"];
+    let [api, chat] = scripts.map(|name| script_server(place, mesh.folder(), name));
+    let plan = plan.service(&format!("web={web}/http")).service(&format!("api={}/grpc", api.port));
+    let plan = plan.service(&format!("chat={}/http", chat.port)).service(&format!("db={db}/tcp"));
+    (plan, [api, chat])
 }
 
 /// Returns how many instances of a service are ready, as a proxy sees the mesh.

@@ -78,7 +78,7 @@ pub(super) async fn websocket(targets: Targets, notes: Notes) -> Result<(), Lost
 
 /// One conversation over a WebSocket within a stream of HTTP/2, up to its close.
 pub(super) async fn websocket_of_http2(targets: Targets, notes: Notes) -> Result<(), Lost> {
-    let stream = connect(targets.outbound).await?;
+    let (stream, accepted) = connect(targets.outbound).await?;
     let at = Step::new(FIRST);
     let talk = async {
         let mut socket = match Socket::open(websocket::connect(stream).await?).await {
@@ -108,7 +108,7 @@ pub(super) async fn websocket_of_http2(targets: Targets, notes: Notes) -> Result
     };
     match timeout(STEP_MAX, talk).await {
         Ok(Ok(false)) => Ok(()),
-        outcome => ended(outcome.map(|outcome| outcome.map(drop)), at.get(), &notes),
+        outcome => ended(outcome.map(|outcome| outcome.map(drop)), (at.get(), accepted), &notes),
     }
 }
 
