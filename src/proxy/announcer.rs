@@ -75,13 +75,14 @@ impl Announcer {
         }
         loop {
             let settings = self.settings.borrow_and_update().clone();
-            if settings.services != services {
-                enforced = self.replace(&services, &settings, &healthy).await;
+            let are_others = settings.services != services;
+            if are_others {
+                self.part_with(&services, &settings, &healthy).await;
                 services = settings.services;
             }
             // Nobody calls as a service that cannot prove who it is yet: that would be refused.
             let proven: Vec<_> = self.proven(&services).into_iter().cloned().collect();
-            if proven != enforced {
+            if are_others || proven != enforced {
                 (self.enforce)(&services, proven.clone());
                 enforced = proven;
             }
@@ -108,23 +109,14 @@ impl Announcer {
         }
     }
 
-    /// Replaces the services: others hear first of what goes away, and only afterwards of what is new. Returns those that can
-    /// prove who they are.
-    async fn replace(
-        &self,
-        old: &[LocalService],
-        next: &Settings,
-        healthy: &BTreeMap<Instance, bool>,
-    ) -> Vec<LocalService> {
+    /// Tells others what goes away, before it does, and before they hear of what is new.
+    async fn part_with(&self, old: &[LocalService], next: &Settings, healthy: &BTreeMap<Instance, bool>) {
         let stay: Vec<_> = old.iter().filter(|service| next.services.contains(service)).cloned().collect();
         if stay.len() < old.len() {
             let drains = self.policies.borrow().drains;
             (self.announce)(next.zone.clone(), drains, announcements(self.proven(&stay), healthy));
             tokio::time::sleep(FAREWELL).await;
         }
-        let proven: Vec<_> = self.proven(&next.services).into_iter().cloned().collect();
-        (self.enforce)(&next.services, proven.clone());
-        proven
     }
 
     /// Returns the services that can prove who they are.

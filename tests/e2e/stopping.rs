@@ -1,11 +1,10 @@
 //! Proxies that stop, or change what they do, while callers of every kind are at work: nothing is lost.
 
-use std::collections::BTreeMap;
 use std::fs;
 
 use rustix::process::{Signal, kill_process};
 
-use crate::load::{Places, Scene, Tally, assert_nobody_refused, assert_nothing_lost};
+use crate::load::{Places, Scene, assert_nobody_refused, assert_nothing_lost};
 use crate::stage::mesh::ProxyPlan;
 use crate::stage::peer;
 use crate::stage::place::Place;
@@ -14,34 +13,27 @@ use crate::stage::wait::{seconds, until};
 // case 84
 #[test]
 fn a_proxy_that_stops_serves_out_its_own_callers_and_then_refuses_them() {
-    let mut scene = Scene::new();
-    let load = scene.load();
-
-    assert!(scene.caller.process.terminate().success());
-
-    let tallies = load.stop();
-    assert_nothing_lost(&tallies);
-    assert_everybody_refused(&tallies);
-}
-
-fn assert_everybody_refused(tallies: &BTreeMap<&str, Tally>) {
-    // The slow streams are on the connection of the others.
-    for (kind, tally) in tallies.iter().filter(|(kind, _)| **kind != "http/2, slow") {
-        assert!(tally.refused > 0, "{kind}: not refused");
-    }
+    assert_caller_is_served_out(Scene::new());
 }
 
 // case 84
 #[test]
 fn a_proxy_that_stops_serves_out_calls_to_the_services_behind_itself() {
-    let mut scene = Scene::alone();
+    assert_caller_is_served_out(Scene::alone());
+}
+
+/// Stops the proxy of the callers: nothing is lost, and then everybody is refused.
+fn assert_caller_is_served_out(mut scene: Scene) {
     let load = scene.load();
 
     assert!(scene.caller.process.terminate().success());
 
     let tallies = load.stop();
     assert_nothing_lost(&tallies);
-    assert_everybody_refused(&tallies);
+    // The slow streams are on the connection of the others.
+    for (kind, tally) in tallies.iter().filter(|(kind, _)| **kind != "http/2, slow") {
+        assert!(tally.refused > 0, "{kind}: not refused");
+    }
 }
 
 // case 84

@@ -212,6 +212,16 @@ async fn each_pair(play: impl AsyncFn(&Parrot, &Scene, Speaks)) {
     }
 }
 
+/// Has the service say what is no answer: its caller is told so, hears nothing of it, and asks on.
+async fn is_bad_gateway(parrot: &Parrot, caller: &mut Caller, (said, token): (Vec<Said>, &str), shown: &str) {
+    parrot.say(said);
+    let came = caller.ask().await;
+    assert_eq!((came.status, came.token.as_str()), (502, token), "{shown}: {came:?}");
+    assert!(!came.leaked && came.is_whole, "{shown}: {came:?}");
+    assert_eq!(parrot.asked(), 1, "{shown}");
+    still_fine(parrot, caller, shown).await;
+}
+
 async fn still_fine(parrot: &Parrot, caller: &mut Caller, after: &str) {
     parrot.say(fine());
     let came = caller.ask().await;
@@ -228,12 +238,8 @@ async fn a_malformed_head_of_an_answer_is_a_bad_gateway_and_its_callers_connecti
             let shown: Vec<_> =
                 fields.iter().map(|(name, value)| format!("{name}={}", value.escape_ascii())).collect();
             let shown = format!("{shown:?} to {speaks:?}");
-            parrot.say(vec![head(0, &fields), data(END_STREAM, LEAK_BODY)]);
-            let came = caller.ask().await;
-            assert_eq!((came.status, came.token.as_str()), (502, "UPE"), "{shown}: {came:?}");
-            assert!(!came.leaked && came.is_whole, "{shown}: {came:?}");
-            assert_eq!(parrot.asked(), 1, "{shown}");
-            still_fine(parrot, &mut caller, &shown).await;
+            let said = vec![head(0, &fields), data(END_STREAM, LEAK_BODY)];
+            is_bad_gateway(parrot, &mut caller, (said, "UPE"), &shown).await;
         }
     })
     .await;
@@ -246,12 +252,7 @@ async fn what_is_no_answer_is_a_bad_gateway_and_its_callers_connection_goes_on()
         let mut caller = Caller::to(speaks, scene).await;
         for (what, said, token) in refused() {
             let shown = format!("{what} to {speaks:?}");
-            parrot.say(said);
-            let came = caller.ask().await;
-            assert_eq!((came.status, came.token.as_str()), (502, token), "{shown}: {came:?}");
-            assert!(!came.leaked && came.is_whole, "{shown}: {came:?}");
-            assert_eq!(parrot.asked(), 1, "{shown}");
-            still_fine(parrot, &mut caller, &shown).await;
+            is_bad_gateway(parrot, &mut caller, (said, token), &shown).await;
         }
     })
     .await;

@@ -1,6 +1,7 @@
 //! Requests that become connections, and those that would like to.
 
 use bytes::Bytes;
+use h2::{RecvStream, SendStream};
 
 use crate::data_path::app;
 use crate::data_path::cases::ask::{Ask, ask};
@@ -51,6 +52,28 @@ async fn a_websocket_carries_bytes_both_ways_also_those_before_the_agreement() {
     }
 }
 
+/// Resets one end of a connection; the other end is reset too.
+async fn breaks_in_http1(by_the_service: bool, app: Wire, wire: Wire) {
+    let (breaks, mut hears) = if by_the_service { (app, wire) } else { (wire, app) };
+    breaks.reset();
+    assert_eq!(hears.rest().await, (String::new(), Ending::Reset), "{by_the_service}");
+}
+
+/// As [`breaks_in_http1`], with a caller whose end is a stream.
+async fn breaks_in_http2(
+    by_the_service: bool,
+    mut app: Wire,
+    (mut body, mut stream): (RecvStream, SendStream<Bytes>),
+) {
+    if by_the_service {
+        app.reset();
+        assert!(whole(&mut body).await.is_err());
+    } else {
+        stream.send_reset(h2::Reason::CANCEL);
+        assert_eq!(app.rest().await, (String::new(), Ending::Reset));
+    }
+}
+
 // case 39
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_websocket_that_is_reset_is_reset_on_the_other_side() {
@@ -64,27 +87,19 @@ async fn a_websocket_that_is_reset_is_reset_on_the_other_side() {
             app.request().await;
             app.send(SWITCH).await;
             wire.head().await.unwrap();
-            let (breaks, mut hears) = if by_the_service { (app, wire) } else { (wire, app) };
-            breaks.reset();
-            assert_eq!(hears.rest().await, (String::new(), Ending::Reset), "{by_the_service}");
+            breaks_in_http1(by_the_service, app, wire).await;
         }
 
         for by_the_service in [true, false] {
             let mut two = Two::ready(scene.outbound()).await;
             let mut request = wanted("CONNECT", "/chat");
             request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
-            let (response, mut stream) = two.open(request).await;
+            let (response, stream) = two.open(request).await;
             let mut app = service.accept().await;
             let key = app.request().await.field("sec-websocket-key").to_owned();
             app.send(switch(&app::prove(&key))).await;
-            let mut response = within(response).await.unwrap();
-            if by_the_service {
-                app.reset();
-                assert!(whole(response.body_mut()).await.is_err());
-            } else {
-                stream.send_reset(h2::Reason::CANCEL);
-                assert_eq!(app.rest().await, (String::new(), Ending::Reset));
-            }
+            let response = within(response).await.unwrap();
+            breaks_in_http2(by_the_service, app, (response.into_body(), stream)).await;
         }
     }
 }
@@ -125,22 +140,14 @@ async fn a_connection_by_connect_that_is_reset_is_reset_on_the_other_side() {
             wire.send("CONNECT web.mesh:80 HTTP/1.1\r\nHost: web.mesh:80\r\n\r\n").await;
             let app = service.accept().await;
             wire.head().await.unwrap();
-            let (breaks, mut hears) = if by_the_service { (app, wire) } else { (wire, app) };
-            breaks.reset();
-            assert_eq!(hears.rest().await, (String::new(), Ending::Reset), "{by_the_service}");
+            breaks_in_http1(by_the_service, app, wire).await;
 
             let mut two = Two::to(scene.outbound()).await;
             let request = http::Request::builder().method("CONNECT").uri("web.mesh:80").body(()).unwrap();
-            let (response, mut stream) = two.open(request).await;
-            let mut app = service.accept().await;
-            let mut response = within(response).await.unwrap();
-            if by_the_service {
-                app.reset();
-                assert!(whole(response.body_mut()).await.is_err());
-            } else {
-                stream.send_reset(h2::Reason::CANCEL);
-                assert_eq!(app.rest().await, (String::new(), Ending::Reset));
-            }
+            let (response, stream) = two.open(request).await;
+            let app = service.accept().await;
+            let response = within(response).await.unwrap();
+            breaks_in_http2(by_the_service, app, (response.into_body(), stream)).await;
         }
     }
 }
